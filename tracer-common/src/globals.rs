@@ -1,0 +1,218 @@
+//! Globals of the programs, set by the loader before the kernel verifies them. Being read-only to
+//! the programs, the verifier knows their values and removes the branches they switch off.
+
+use core::mem::{offset_of, size_of};
+
+/// Byte offsets of kernel fields, from the BTF of the running kernel.
+///
+/// 0 stands for "this kernel has no such field", except for the fields of `struct sock_common`
+/// named `daddr` and of pointers that stand first, which are marked. Offsets count from the
+/// start of the struct named in each group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Layout {
+    // struct sock (its first member is struct sock_common, so these serve both)
+    /// `skc_daddr`; really 0.
+    pub daddr: u32,
+    /// `skc_rcv_saddr`.
+    pub rcv_saddr: u32,
+    /// `skc_dport`, network order.
+    pub dport: u32,
+    /// `skc_num`, host order.
+    pub num: u32,
+    /// `skc_family`.
+    pub family: u32,
+    /// `skc_state`.
+    pub state: u32,
+    /// `skc_net.net`, a pointer to `struct net`.
+    pub net: u32,
+    /// `skc_v6_daddr`; 0 in a kernel without IPv6.
+    pub v6_daddr: u32,
+    /// `skc_v6_rcv_saddr`; 0 in a kernel without IPv6.
+    pub v6_rcv_saddr: u32,
+    /// `skc_cookie`.
+    pub cookie: u32,
+    /// `skc_flags`; in a request socket the same place is `skc_listener`.
+    pub flags: u32,
+    /// `sk_protocol`, 16 bits.
+    pub protocol: u32,
+    /// `sk_err`.
+    pub err: u32,
+    /// `sk_shutdown`, 8 bits.
+    pub shutdown: u32,
+    /// `sk_socket`.
+    pub socket: u32,
+    /// `sk_cgrp_data.cgroup`, a pointer to `struct cgroup`.
+    pub cgroup: u32,
+    /// `sk_uid`.
+    pub uid: u32,
+    /// `sk_ack_backlog`.
+    pub ack_backlog: u32,
+    /// `sk_max_ack_backlog`.
+    pub max_ack_backlog: u32,
+
+    // struct tcp_sock
+    /// `inet_sport`, network order.
+    pub sport: u32,
+    /// `srtt_us`, eighths of a microsecond.
+    pub srtt_us: u32,
+    /// `total_retrans`.
+    pub total_retrans: u32,
+    /// `bytes_sent`, retransmissions included.
+    pub bytes_sent: u32,
+    /// `bytes_retrans`.
+    pub bytes_retrans: u32,
+    /// `bytes_received`.
+    pub bytes_received: u32,
+    /// `rcv_nxt`.
+    pub rcv_nxt: u32,
+    /// `copied_seq`.
+    pub copied_seq: u32,
+    /// `write_seq`.
+    pub write_seq: u32,
+    /// `snd_una`.
+    pub snd_una: u32,
+    /// `icsk_ack.lrcvtime`, jiffies.
+    pub lrcvtime: u32,
+    /// `lsndtime`, jiffies.
+    pub lsndtime: u32,
+    /// `rcv_tstamp`, jiffies of the last ACK.
+    pub rcv_tstamp: u32,
+    /// `icsk_retransmits`.
+    pub icsk_retransmits: u32,
+    /// `icsk_probes_out`.
+    pub icsk_probes_out: u32,
+
+    // struct tcp_request_sock
+    /// `num_retrans`.
+    pub num_retrans: u32,
+    /// `rsk_timer.expires`, jiffies.
+    pub rsk_expires: u32,
+
+    // struct tcp_timewait_sock
+    /// `tw_substate`.
+    pub tw_substate: u32,
+    /// `tw_timer.expires`, jiffies.
+    pub tw_expires: u32,
+
+    // others
+    /// `net.ns.inum`.
+    pub net_inum: u32,
+    /// `cgroup.kn`, a pointer to `struct kernfs_node`; may really be 0 only where `cgroup` is.
+    pub cgroup_kn: u32,
+    /// `cgroup.level`.
+    pub cgroup_level: u32,
+    /// `cgroup.ancestors`, an array of pointers to `struct cgroup` (6.1 and later).
+    pub cgroup_ancestors: u32,
+    /// `kernfs_node.id`.
+    pub kn_id: u32,
+    /// `socket.sk`.
+    pub socket_sk: u32,
+    /// `socket.file`.
+    pub socket_file: u32,
+    /// `file.f_inode`.
+    pub file_inode: u32,
+    /// `inode.i_ino`.
+    pub inode_ino: u32,
+    /// `task_struct.tgid`.
+    pub task_tgid: u32,
+    /// `task_struct.comm`.
+    pub task_comm: u32,
+    /// `task_struct.start_boottime` (`real_start_time` before 5.5).
+    pub task_start: u32,
+    /// `task_struct.group_leader`.
+    pub task_leader: u32,
+    /// Zero; keeps the size a multiple of eight.
+    pub pad: u32,
+}
+
+/// How many values each kind of filter holds in the kernel.
+pub const FILTER_SLOTS: usize = 8;
+
+/// An address prefix, IPv4 as v4-mapped IPv6; two halves in the byte order of the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Prefix {
+    /// The network, bits beyond the prefix zero.
+    pub net: [u64; 2],
+    /// Ones for the bits that count.
+    pub mask: [u64; 2],
+}
+
+/// A range of ports, both ends in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port.
+    pub last: u16,
+}
+
+/// What the programs let through. All zero lets everything through.
+///
+/// The values within a kind are alternatives; the kinds must all hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Filter {
+    /// Not 0 when any of the following is set.
+    pub on: u32,
+    /// 4 or 6, or 0 for both. v4-mapped addresses count as IPv4.
+    pub family: u32,
+    /// Inode of the network namespace, or 0.
+    pub netns: u32,
+    /// Number of `either_ports`.
+    pub either_count: u32,
+    /// Number of `local_ports`.
+    pub local_count: u32,
+    /// Number of `remote_ports`.
+    pub remote_count: u32,
+    /// Number of `prefixes`.
+    pub prefix_count: u32,
+    /// Depth of `cgroup` below the root, or [`Filter::EXACT_CGROUP`].
+    pub cgroup_level: u32,
+    /// Id of the cgroup that sockets must be in or below, or 0.
+    pub cgroup: u64,
+    /// Ports of either side.
+    pub either_ports: [PortRange; FILTER_SLOTS],
+    /// Ports of our side.
+    pub local_ports: [PortRange; FILTER_SLOTS],
+    /// Ports of the other side.
+    pub remote_ports: [PortRange; FILTER_SLOTS],
+    /// Address prefixes of either side.
+    pub prefixes: [Prefix; FILTER_SLOTS],
+}
+
+impl Filter {
+    /// `cgroup_level` when the kernel has no `cgroup.ancestors`: only the cgroup itself matches.
+    pub const EXACT_CGROUP: u32 = u32::MAX;
+}
+
+/// Everything else the loader tells the programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// Wake the reader when this many bytes wait in the ring.
+    pub wake_bytes: u32,
+    /// 1: `bpf_get_socket_cookie` may be called; 0: read `skc_cookie`, fall back to the address.
+    pub cookie_helper: u32,
+    /// 1: `tcp_send_reset` has a reason argument.
+    pub reset_reason: u32,
+    /// 1: `bpf_sock_from_file` may be called.
+    pub sock_from_file: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Layout>() == 53 * 4 - 4);
+    assert!(size_of::<Layout>().is_multiple_of(8));
+    assert!(offset_of!(Layout, sport) == 19 * 4);
+    assert!(offset_of!(Layout, num_retrans) == 34 * 4);
+    assert!(offset_of!(Layout, net_inum) == 38 * 4);
+    assert!(size_of::<Prefix>() == 32);
+    assert!(size_of::<PortRange>() == 4);
+    assert!(size_of::<Filter>() == 40 + 3 * 32 + 256);
+    assert!(offset_of!(Filter, cgroup) == 32);
+    assert!(offset_of!(Filter, either_ports) == 40);
+    assert!(offset_of!(Filter, prefixes) == 136);
+    assert!(size_of::<Settings>() == 16);
+};

@@ -1,0 +1,12 @@
+//! What the eBPF programs and user space agree on.
+//!
+//! `no_std`, integers and byte arrays only, layouts asserted at compile time, so that a change
+//! that would make the two sides disagree does not build on either.
+#![no_std]
+
+pub mod globals;
+pub mod names;
+pub mod state;
+pub mod wire;
+
+pub use state::TcpState;

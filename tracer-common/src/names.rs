@@ -1,0 +1,32 @@
+//! Names of programs, maps and globals in the eBPF object, as the loader looks them up.
+//!
+//! The `section` of a `tp_btf` program is `tp_btf/<tracepoint>`; a program is named after its
+//! tracepoint, so one constant serves both.
+
+/// tp_btf: every change of `sk_state` (`inet_sk_state_store`, `inet_sk_set_state`).
+pub const SET_STATE: &str = "inet_sock_set_state";
+/// tp_btf: a segment was sent again (`__tcp_retransmit_skb`).
+pub const RETRANSMIT: &str = "tcp_retransmit_skb";
+/// tp_btf: a SYN-ACK was sent again (`tcp_rtx_synack`).
+pub const RETRANSMIT_SYNACK: &str = "tcp_retransmit_synack";
+/// tp_btf: a RST was sent (`tcp_v4_send_reset`, `tcp_v6_send_reset`, `tcp_send_active_reset`).
+pub const SEND_RESET: &str = "tcp_send_reset";
+/// tp_btf: a RST was received for a socket (`tcp_reset`).
+pub const RECEIVE_RESET: &str = "tcp_receive_reset";
+/// tp_btf: an error was put on a socket (`sk_error_report`), 5.15 and later.
+pub const ERROR_REPORT: &str = "inet_sk_error_report";
+/// iter/tcp: every TCP socket, request socket and mini-socket of one network namespace.
+pub const ITER_TCP: &str = "iter_tcp";
+/// iter/task_file: every open socket descriptor of every process.
+pub const ITER_FILES: &str = "iter_files";
+
+/// The one ring buffer all tracepoint programs write to.
+pub const RING: &str = "RING";
+/// Per-CPU array of lost records, indexed by [`crate::wire::RecordKind`].
+pub const DROPS: &str = "DROPS";
+/// Global of type [`crate::globals::Layout`].
+pub const LAYOUT: &str = "LAYOUT";
+/// Global of type [`crate::globals::Filter`].
+pub const FILTER: &str = "FILTER";
+/// Global of type [`crate::globals::Settings`].
+pub const SETTINGS: &str = "SETTINGS";

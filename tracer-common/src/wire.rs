@@ -1,0 +1,260 @@
+//! The records the eBPF programs write and user space (and recordings) read.
+//!
+//! Integers and byte arrays only, native byte order, padding spelled out. Every offset is asserted
+//! below. A recording carries [`WIRE_VERSION`], so a change here must raise it.
+
+use core::mem::{align_of, offset_of, size_of};
+
+/// Raised with every change to a struct of this module.
+pub const WIRE_VERSION: u16 = 1;
+
+/// What a [`Record`] tells; also the index of its counter in the `DROPS` map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// `inet_sock_set_state`: `old_state` -> `new_state`.
+    Transition = 1,
+    /// `tcp_retransmit_skb`: a segment of the socket was sent again.
+    Retransmit = 2,
+    /// `tcp_retransmit_synack`: a SYN-ACK of a request socket was sent again.
+    RetransmitSynack = 3,
+    /// `tcp_send_reset`: we sent a RST; `detail` is the kernel's reason or 0.
+    ResetSent = 4,
+    /// `tcp_receive_reset`: the peer's RST was accepted.
+    ResetReceived = 5,
+    /// `inet_sk_error_report`: `error` was put on the socket.
+    Error = 6,
+    /// A row of `iter/tcp`: a socket as it is now, state in `new_state`.
+    Socket = 7,
+}
+
+impl RecordKind {
+    /// One more than the greatest kind: the size of arrays indexed by kind.
+    pub const COUNT: usize = 8;
+}
+
+impl TryFrom<u8> for RecordKind {
+    type Error = u8;
+
+    fn try_from(number: u8) -> Result<Self, u8> {
+        Ok(match number {
+            1 => RecordKind::Transition,
+            2 => RecordKind::Retransmit,
+            3 => RecordKind::RetransmitSynack,
+            4 => RecordKind::ResetSent,
+            5 => RecordKind::ResetReceived,
+            6 => RecordKind::Error,
+            7 => RecordKind::Socket,
+            other => return Err(other),
+        })
+    }
+}
+
+/// `AF_INET`.
+pub const AF_INET: u8 = 2;
+/// `AF_INET6`.
+pub const AF_INET6: u8 = 10;
+
+/// Bits of [`Record::flags`].
+pub mod flags {
+    /// `id` is the address of the kernel's socket, not its cookie (kernels before 5.12).
+    pub const ID_IS_ADDRESS: u16 = 1;
+    /// `SOCK_DEAD`: the application has closed it, nobody owns it.
+    pub const DEAD: u16 = 1 << 1;
+    /// `SOCK_DONE`: the peer's FIN was received (`tcp_fin`).
+    pub const DONE: u16 = 1 << 2;
+    /// `sk_socket` is set: accepted, or opened by the application itself.
+    pub const HAS_SOCKET: u16 = 1 << 3;
+    /// `RCV_SHUTDOWN` of `sk_shutdown`.
+    pub const RCV_SHUTDOWN: u16 = 1 << 4;
+    /// `SEND_SHUTDOWN` of `sk_shutdown`.
+    pub const SEND_SHUTDOWN: u16 = 1 << 5;
+    /// `pid`, `tid` and `comm` are those of the current task, and it is the one that acts.
+    pub const OWNER: u16 = 1 << 6;
+    /// `bytes_sent`, `bytes_received`, `retransmits` and `srtt_us` were read.
+    pub const COUNTERS: u16 = 1 << 7;
+    /// A row of a request socket (`struct request_sock`).
+    pub const REQUEST: u16 = 1 << 8;
+    /// A row of a mini-socket (`struct inet_timewait_sock`).
+    pub const MINI: u16 = 1 << 9;
+    /// `SOCK_KEEPOPEN`: keepalive is on.
+    pub const KEEPALIVE: u16 = 1 << 10;
+    /// The record has no socket of its own (a RST for a segment that found none).
+    pub const NO_SOCKET: u16 = 1 << 11;
+}
+
+/// One event as it comes out of the ring buffer: 128 bytes.
+///
+/// Addresses stand as the socket has them: four bytes for [`AF_INET`], sixteen for [`AF_INET6`].
+/// Ports are in host byte order. `comm` is what `bpf_get_current_comm` wrote, NUL-padded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct Record {
+    /// `bpf_ktime_get_ns`: CLOCK_MONOTONIC, nanoseconds.
+    pub mono_ns: u64,
+    /// The socket cookie, or the socket's address ([`flags::ID_IS_ADDRESS`]).
+    pub id: u64,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Local port, host order; 0 when not chosen yet.
+    pub local_port: u16,
+    /// Remote port, host order; 0 for a listener.
+    pub remote_port: u16,
+    /// A [`RecordKind`].
+    pub kind: u8,
+    /// [`AF_INET`] or [`AF_INET6`].
+    pub family: u8,
+    /// State before (a transition), or the state now (all other kinds of the ring).
+    pub old_state: u8,
+    /// State after.
+    pub new_state: u8,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// `sk_err`, a positive errno, or 0.
+    pub error: u16,
+    /// Local address.
+    pub local_addr: [u8; 16],
+    /// Remote address.
+    pub remote_addr: [u8; 16],
+    /// Thread group id of the acting task ([`flags::OWNER`]).
+    pub pid: u32,
+    /// Thread id of the acting task ([`flags::OWNER`]).
+    pub tid: u32,
+    /// Name of the acting thread ([`flags::OWNER`]).
+    pub comm: [u8; 16],
+    /// Id of the socket's cgroup (version 2 hierarchy), 0 when unknown.
+    pub cgroup: u64,
+    /// Payload bytes sent, retransmissions not counted (`bytes_sent - bytes_retrans`).
+    pub bytes_sent: u64,
+    /// `tcp_sock.bytes_received`: payload bytes, and 1 for the peer's FIN.
+    pub bytes_received: u64,
+    /// `tcp_sock.total_retrans`; for a SYN-ACK `request_sock.num_retrans`.
+    pub retransmits: u32,
+    /// Smoothed round-trip time in microseconds; 0 when there was no sample.
+    pub srtt_us: u32,
+    /// A reset's reason (`enum sk_rst_reason`).
+    pub detail: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// One row of `iter/tcp`: 176 bytes. The record's `kind` is [`RecordKind::Socket`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct SocketRow {
+    /// The socket; `old_state` and `new_state` are both its state (of a mini-socket, its substate).
+    pub record: Record,
+    /// Inode of the socket's file, 0 when it has none.
+    pub inode: u64,
+    /// Bytes received and not read; of a listener, connections not accepted.
+    pub recv_queue: u32,
+    /// Bytes sent and not acknowledged, or not sent; of a listener, the accept queue's limit.
+    pub send_queue: u32,
+    /// Jiffies since data was last received.
+    pub since_received: u32,
+    /// Jiffies since data was last sent.
+    pub since_sent: u32,
+    /// Jiffies since an ACK was last received.
+    pub since_ack: u32,
+    /// Jiffies until the timer of a mini-socket or a request socket fires.
+    pub timer: u32,
+    /// Owner of the socket.
+    pub uid: u32,
+    /// `icsk_retransmits`: times the head of the queue was sent again without an answer.
+    pub unanswered: u8,
+    /// `icsk_probes_out`: window or keepalive probes without an answer.
+    pub probes: u8,
+    /// Zero.
+    pub pad: [u8; 2],
+    /// Id of the listener of a request socket, 0 otherwise.
+    pub listener: u64,
+}
+
+/// One row of `iter/task_file`: a descriptor of a process that is a TCP socket. 56 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct HolderRow {
+    /// The socket, as in [`Record::id`].
+    pub id: u64,
+    /// `task_struct.start_boottime`: CLOCK_BOOTTIME, nanoseconds.
+    pub start_ns: u64,
+    /// Thread group id.
+    pub pid: u32,
+    /// Descriptor number.
+    pub fd: u32,
+    /// Name of the thread group's leader.
+    pub comm: [u8; 16],
+    /// Inode number of the socket's network namespace.
+    pub netns: u32,
+    /// Bits of [`flags`]: [`flags::ID_IS_ADDRESS`].
+    pub flags: u16,
+    /// Zero.
+    pub pad: [u8; 2],
+    /// CLOCK_MONOTONIC, nanoseconds, when the row was made.
+    pub mono_ns: u64,
+}
+
+const _: () = {
+    assert!(size_of::<Record>() == 128 && align_of::<Record>() == 8);
+    assert!(offset_of!(Record, mono_ns) == 0);
+    assert!(offset_of!(Record, id) == 8);
+    assert!(offset_of!(Record, netns) == 16);
+    assert!(offset_of!(Record, local_port) == 20);
+    assert!(offset_of!(Record, remote_port) == 22);
+    assert!(offset_of!(Record, kind) == 24);
+    assert!(offset_of!(Record, family) == 25);
+    assert!(offset_of!(Record, old_state) == 26);
+    assert!(offset_of!(Record, new_state) == 27);
+    assert!(offset_of!(Record, flags) == 28);
+    assert!(offset_of!(Record, error) == 30);
+    assert!(offset_of!(Record, local_addr) == 32);
+    assert!(offset_of!(Record, remote_addr) == 48);
+    assert!(offset_of!(Record, pid) == 64);
+    assert!(offset_of!(Record, tid) == 68);
+    assert!(offset_of!(Record, comm) == 72);
+    assert!(offset_of!(Record, cgroup) == 88);
+    assert!(offset_of!(Record, bytes_sent) == 96);
+    assert!(offset_of!(Record, bytes_received) == 104);
+    assert!(offset_of!(Record, retransmits) == 112);
+    assert!(offset_of!(Record, srtt_us) == 116);
+    assert!(offset_of!(Record, detail) == 120);
+    assert!(offset_of!(Record, pad) == 124);
+
+    assert!(size_of::<SocketRow>() == 176 && align_of::<SocketRow>() == 8);
+    assert!(offset_of!(SocketRow, record) == 0);
+    assert!(offset_of!(SocketRow, inode) == 128);
+    assert!(offset_of!(SocketRow, recv_queue) == 136);
+    assert!(offset_of!(SocketRow, send_queue) == 140);
+    assert!(offset_of!(SocketRow, since_received) == 144);
+    assert!(offset_of!(SocketRow, since_sent) == 148);
+    assert!(offset_of!(SocketRow, since_ack) == 152);
+    assert!(offset_of!(SocketRow, timer) == 156);
+    assert!(offset_of!(SocketRow, uid) == 160);
+    assert!(offset_of!(SocketRow, unanswered) == 164);
+    assert!(offset_of!(SocketRow, probes) == 165);
+    assert!(offset_of!(SocketRow, pad) == 166);
+    assert!(offset_of!(SocketRow, listener) == 168);
+
+    assert!(size_of::<HolderRow>() == 56 && align_of::<HolderRow>() == 8);
+    assert!(offset_of!(HolderRow, id) == 0);
+    assert!(offset_of!(HolderRow, start_ns) == 8);
+    assert!(offset_of!(HolderRow, pid) == 16);
+    assert!(offset_of!(HolderRow, fd) == 20);
+    assert!(offset_of!(HolderRow, comm) == 24);
+    assert!(offset_of!(HolderRow, netns) == 40);
+    assert!(offset_of!(HolderRow, flags) == 44);
+    assert!(offset_of!(HolderRow, pad) == 46);
+    assert!(offset_of!(HolderRow, mono_ns) == 48);
+};

@@ -1,0 +1,2 @@
+//! Everything that talks to the kernel's eBPF.
+pub mod btf;

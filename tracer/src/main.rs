@@ -1,0 +1,2 @@
+//! tcptrail
+fn main() {}
