@@ -122,8 +122,8 @@ pub struct Layout {
     pub task_start: u32,
     /// `task_struct.group_leader`.
     pub task_leader: u32,
-    /// Zero; keeps the size a multiple of eight.
-    pub pad: u32,
+    /// `sk_buff.cb`; `tcp_skb_cb.seq` and `end_seq` stand first in it.
+    pub skb_cb: u32,
 }
 
 /// How many values each kind of filter holds in the kernel.

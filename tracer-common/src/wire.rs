@@ -81,9 +81,12 @@ pub mod flags {
     pub const KEEPALIVE: u16 = 1 << 10;
     /// The record has no socket of its own (a RST for a segment that found none).
     pub const NO_SOCKET: u16 = 1 << 11;
+    /// Of a retransmit: the segment ends where everything written ends, so a FIN is in it if one
+    /// was sent.
+    pub const LAST_SEGMENT: u16 = 1 << 12;
 }
 
-/// One event as it comes out of the ring buffer: 128 bytes.
+/// One event as it comes out of the ring buffer: 144 bytes.
 ///
 /// Addresses stand as the socket has them: four bytes for [`AF_INET`], sixteen for [`AF_INET6`].
 /// Ports are in host byte order. `comm` is what `bpf_get_current_comm` wrote, NUL-padded.
@@ -124,7 +127,7 @@ pub struct Record {
     pub pid: u32,
     /// Thread id of the acting task ([`flags::OWNER`]).
     pub tid: u32,
-    /// Name of the acting thread ([`flags::OWNER`]).
+    /// Name of the acting process: its first thread's ([`flags::OWNER`]).
     pub comm: [u8; 16],
     /// Id of the socket's cgroup (version 2 hierarchy), 0 when unknown.
     pub cgroup: u64,
@@ -136,13 +139,16 @@ pub struct Record {
     pub retransmits: u32,
     /// Smoothed round-trip time in microseconds; 0 when there was no sample.
     pub srtt_us: u32,
-    /// A reset's reason (`enum sk_rst_reason`).
+    /// A reset's reason (`enum sk_rst_reason`); of a retransmit the segment's length in sequence
+    /// numbers, so that a bare FIN or SYN has 1.
     pub detail: u32,
     /// Zero.
     pub pad: u32,
+    /// Name of the acting thread ([`flags::OWNER`]).
+    pub thread: [u8; 16],
 }
 
-/// One row of `iter/tcp`: 176 bytes. The record's `kind` is [`RecordKind::Socket`].
+/// One row of `iter/tcp`: 192 bytes. The record's `kind` is [`RecordKind::Socket`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "user",
@@ -207,7 +213,7 @@ pub struct HolderRow {
 }
 
 const _: () = {
-    assert!(size_of::<Record>() == 128 && align_of::<Record>() == 8);
+    assert!(size_of::<Record>() == 144 && align_of::<Record>() == 8);
     assert!(offset_of!(Record, mono_ns) == 0);
     assert!(offset_of!(Record, id) == 8);
     assert!(offset_of!(Record, netns) == 16);
@@ -231,21 +237,22 @@ const _: () = {
     assert!(offset_of!(Record, srtt_us) == 116);
     assert!(offset_of!(Record, detail) == 120);
     assert!(offset_of!(Record, pad) == 124);
+    assert!(offset_of!(Record, thread) == 128);
 
-    assert!(size_of::<SocketRow>() == 176 && align_of::<SocketRow>() == 8);
+    assert!(size_of::<SocketRow>() == 192 && align_of::<SocketRow>() == 8);
     assert!(offset_of!(SocketRow, record) == 0);
-    assert!(offset_of!(SocketRow, inode) == 128);
-    assert!(offset_of!(SocketRow, recv_queue) == 136);
-    assert!(offset_of!(SocketRow, send_queue) == 140);
-    assert!(offset_of!(SocketRow, since_received) == 144);
-    assert!(offset_of!(SocketRow, since_sent) == 148);
-    assert!(offset_of!(SocketRow, since_ack) == 152);
-    assert!(offset_of!(SocketRow, timer) == 156);
-    assert!(offset_of!(SocketRow, uid) == 160);
-    assert!(offset_of!(SocketRow, unanswered) == 164);
-    assert!(offset_of!(SocketRow, probes) == 165);
-    assert!(offset_of!(SocketRow, pad) == 166);
-    assert!(offset_of!(SocketRow, listener) == 168);
+    assert!(offset_of!(SocketRow, inode) == 144);
+    assert!(offset_of!(SocketRow, recv_queue) == 152);
+    assert!(offset_of!(SocketRow, send_queue) == 156);
+    assert!(offset_of!(SocketRow, since_received) == 160);
+    assert!(offset_of!(SocketRow, since_sent) == 164);
+    assert!(offset_of!(SocketRow, since_ack) == 168);
+    assert!(offset_of!(SocketRow, timer) == 172);
+    assert!(offset_of!(SocketRow, uid) == 176);
+    assert!(offset_of!(SocketRow, unanswered) == 180);
+    assert!(offset_of!(SocketRow, probes) == 181);
+    assert!(offset_of!(SocketRow, pad) == 182);
+    assert!(offset_of!(SocketRow, listener) == 184);
 
     assert!(size_of::<HolderRow>() == 56 && align_of::<HolderRow>() == 8);
     assert!(offset_of!(HolderRow, id) == 0);

@@ -1,0 +1,333 @@
+//! Fills one record in place in the ring: reserve, write, submit, or count a drop.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf,
+    bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_ringbuf_query, bpf_skc_to_tcp_sock,
+};
+use tracer_common::TcpState;
+use tracer_common::wire::{AF_INET, AF_INET6, Record, RecordKind, flags};
+
+use crate::layout::{Kernel, has, load};
+use crate::maps::{DROPS, RING, global};
+
+/// `IPPROTO_TCP`.
+const IPPROTO_TCP: u16 = 6;
+/// Bits of `sk_flags` (`enum sock_flags`).
+const SOCK_DEAD: u64 = 1 << 0;
+const SOCK_DONE: u64 = 1 << 1;
+const SOCK_KEEPOPEN: u64 = 1 << 3;
+/// Bits of `sk_shutdown`.
+const RCV_SHUTDOWN: u8 = 1;
+const SEND_SHUTDOWN: u8 = 2;
+/// Both ways: what `__tcp_close` sets first of all.
+const SHUTDOWN_MASK: u8 = 3;
+
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+
+/// Who talks to whom, read from a `struct sock_common`.
+pub struct Endpoints {
+    pub netns: u32,
+    pub family: u16,
+    pub local_port: u16,
+    pub remote_port: u16,
+    /// As stored: of IPv4 the first four bytes.
+    pub local: [u64; 2],
+    /// As stored: of IPv4 the first four bytes.
+    pub remote: [u64; 2],
+}
+
+impl Endpoints {
+    /// From any of `struct sock`, `request_sock`, `inet_timewait_sock`; `None` when not IP.
+    #[inline(always)]
+    pub fn read(common: Kernel) -> Option<Self> {
+        let family: u16 = load!(common, family);
+        let (local, remote) = if family == u16::from(AF_INET) {
+            let local: u32 = load!(common, rcv_saddr);
+            let remote: u32 = load!(common, daddr);
+            ([u64::from(local), 0], [u64::from(remote), 0])
+        } else if family == u16::from(AF_INET6) && has!(v6_daddr) {
+            (
+                load_v6(common, global!(LAYOUT.v6_rcv_saddr)),
+                load_v6(common, global!(LAYOUT.v6_daddr)),
+            )
+        } else {
+            return None;
+        };
+        let net: Kernel = load!(common, net);
+        let dport: u16 = load!(common, dport);
+        Some(Self {
+            netns: load!(net, net_inum),
+            family,
+            local_port: load!(common, num),
+            remote_port: u16::from_be(dport),
+            local,
+            remote,
+        })
+    }
+}
+
+/// A `struct in6_addr` of a `struct sock_common`.
+#[inline(always)]
+fn load_v6(common: Kernel, offset: u32) -> [u64; 2] {
+    // SAFETY: as in `load!`: sixteen bytes at that offset.
+    unsafe { [crate::layout::load_at(common, offset), crate::layout::load_at(common, offset + 8)] }
+}
+
+/// Whether this full socket is TCP; MPTCP, SCTP and DCCP share the tracepoints.
+#[inline(always)]
+pub fn is_tcp(sk: Kernel) -> bool {
+    let protocol: u16 = load!(sk, protocol);
+    protocol == IPPROTO_TCP
+}
+
+/// The socket's identity, and the flag that says what it is.
+#[inline(always)]
+pub fn identity(common: Kernel) -> (u64, u16) {
+    if global!(SETTINGS.cookie_helper) != 0 {
+        // SAFETY: a trusted `sock_common` pointer. The helper makes the cookie if there is none.
+        return (unsafe { bpf_get_socket_cookie(common.cast_mut()) }, 0);
+    }
+    (common as u64, flags::ID_IS_ADDRESS)
+}
+
+/// What a full socket says of itself, as bits of [`flags`].
+#[inline(always)]
+pub fn socket_flags(sk: Kernel) -> (u16, u8) {
+    let sk_flags: u64 = load!(sk, flags);
+    let shutdown: u8 = load!(sk, shutdown);
+    let socket: Kernel = load!(sk, socket);
+    let mut bits = 0;
+    if sk_flags & SOCK_DEAD != 0 {
+        bits |= flags::DEAD;
+    }
+    if sk_flags & SOCK_DONE != 0 {
+        bits |= flags::DONE;
+    }
+    if sk_flags & SOCK_KEEPOPEN != 0 {
+        bits |= flags::KEEPALIVE;
+    }
+    if !socket.is_null() {
+        bits |= flags::HAS_SOCKET;
+    }
+    if shutdown & RCV_SHUTDOWN != 0 {
+        bits |= flags::RCV_SHUTDOWN;
+    }
+    if shutdown & SEND_SHUTDOWN != 0 {
+        bits |= flags::SEND_SHUTDOWN;
+    }
+    (bits, shutdown)
+}
+
+/// Id of the cgroup the socket was made in, 0 when this kernel does not say.
+#[inline(always)]
+pub fn cgroup_id(sk: Kernel) -> u64 {
+    if !has!(cgroup) {
+        return 0;
+    }
+    let cgroup: Kernel = load!(sk, cgroup);
+    if cgroup.is_null() {
+        return 0;
+    }
+    let node: Kernel = load!(cgroup, cgroup_kn);
+    load!(node, kn_id)
+}
+
+/// Whether the current task makes this transition, rather than a stranger under whom a softirq
+/// runs. Only `close`, `shutdown`, `connect` and `listen` make these.
+#[inline(always)]
+pub fn made_by_current_task(old: u8, new: u8, error: u16, shutdown: u8) -> bool {
+    const CLOSE: u8 = TcpState::Close.number();
+    const LISTEN: u8 = TcpState::Listen.number();
+    match new {
+        // tcp_v4_connect, tcp_v6_connect, inet_csk_listen_start
+        n if n == TcpState::SynSent.number() || n == LISTEN => old == CLOSE,
+        // tcp_close_state, from __tcp_close or tcp_shutdown
+        n if n == TcpState::FinWait1.number() || n == TcpState::LastAck.number() => true,
+        // __tcp_close of a listener, of one with unread data, with SO_LINGER 0 or in SYN_SENT:
+        // SHUTDOWN_MASK is set already. tcp_done sets it after the state, and has an error.
+        CLOSE => {
+            old == LISTEN
+                || (shutdown == SHUTDOWN_MASK
+                    && error == 0
+                    && (old == TcpState::Established.number()
+                        || old == TcpState::CloseWait.number()
+                        || old == TcpState::SynSent.number()))
+        }
+        _ => false,
+    }
+}
+
+/// What to put into a record besides what the socket's `sock_common` holds.
+pub struct Subject {
+    pub kind: RecordKind,
+    pub old_state: u8,
+    pub new_state: u8,
+    pub flags: u16,
+    pub error: u16,
+    pub detail: u32,
+    pub retransmits: u32,
+    /// Read the counters of `struct tcp_sock`.
+    pub counters: bool,
+    /// Name the current task as the one that acts.
+    pub owner: bool,
+}
+
+/// Writes one record about `common`; `full` is the socket for what only full sockets have (of a
+/// request the listener).
+#[inline(always)]
+pub fn emit(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
+    // SAFETY: helper without arguments. Taken before the reservation, so that the order in the
+    // ring and the order of the times agree for one socket.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let Some(mut entry) = RING.reserve::<Record>(0) else {
+        drop_counted(subject.kind);
+        return;
+    };
+    let (id, id_flag) = identity(common);
+    let mut bits = subject.flags | id_flag;
+
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` is the reserved memory, large enough and aligned; every field is written
+    // before it is submitted. Raw writes, because the memory is not initialised.
+    unsafe {
+        (*record).mono_ns = now;
+        (*record).id = id;
+        (*record).netns = ends.netns;
+        (*record).local_port = ends.local_port;
+        (*record).remote_port = ends.remote_port;
+        (*record).kind = subject.kind as u8;
+        (*record).family = ends.family as u8;
+        (*record).old_state = subject.old_state;
+        (*record).new_state = subject.new_state;
+        (*record).error = subject.error;
+        (*record).local_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.local);
+        (*record).remote_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.remote);
+        (*record).cgroup = cgroup_id(full);
+        (*record).detail = subject.detail;
+        (*record).pad = 0;
+        if subject.owner {
+            bits |= flags::OWNER;
+            write_owner(record);
+        } else {
+            (*record).pid = 0;
+            (*record).tid = 0;
+            (*record).comm = [0; 16];
+            (*record).thread = [0; 16];
+        }
+        if subject.counters && write_counters(record, full) {
+            bits |= flags::COUNTERS;
+        } else {
+            (*record).bytes_sent = 0;
+            (*record).bytes_received = 0;
+            (*record).retransmits = subject.retransmits;
+            (*record).srtt_us = 0;
+        }
+        (*record).flags = bits;
+    }
+    entry.submit(wake_flag());
+}
+
+/// # Safety
+/// `record` points to a reserved record.
+#[inline(always)]
+unsafe fn write_owner(record: *mut Record) {
+    // SAFETY: a helper of every tracing program, without arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    // SAFETY: the record is ours to write; the helper writes sixteen bytes into it.
+    unsafe {
+        (*record).pid = (pid_tgid >> 32) as u32;
+        (*record).tid = pid_tgid as u32;
+        bpf_get_current_comm((&raw mut (*record).thread).cast::<c_void>(), 16);
+    }
+    if has!(task_leader) {
+        // SAFETY: helper without arguments; a trusted pointer to the current task.
+        let task: Kernel = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
+        let leader: Kernel = load!(task, task_leader);
+        let name = task_comm(leader);
+        // SAFETY: the record is ours to write.
+        unsafe { (*record).comm = name };
+    } else {
+        // SAFETY: the record is ours to write, and `thread` was written above.
+        unsafe { (*record).comm = (*record).thread };
+    }
+}
+
+/// `task_struct.comm` of a trusted task.
+#[inline(always)]
+pub fn task_comm(task: Kernel) -> [u8; 16] {
+    let offset = global!(LAYOUT.task_comm);
+    // SAFETY: as in `load!`: sixteen bytes at that offset.
+    unsafe {
+        let name: [u64; 2] =
+            [crate::layout::load_at(task, offset), crate::layout::load_at(task, offset + 8)];
+        core::mem::transmute::<[u64; 2], [u8; 16]>(name)
+    }
+}
+
+/// False when `full` is no TCP socket; the fields are then not written.
+///
+/// # Safety
+/// `record` points to a reserved record.
+#[inline(always)]
+unsafe fn write_counters(record: *mut Record, full: Kernel) -> bool {
+    // SAFETY: a trusted socket pointer; the helper checks that it is a full TCP socket.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(full.cast_mut()) }.cast_const().cast::<c_void>();
+    if tcp.is_null() {
+        return false;
+    }
+    let sent: u64 = load!(tcp, bytes_sent);
+    let again: u64 = load!(tcp, bytes_retrans);
+    let received: u64 = load!(tcp, bytes_received);
+    let retransmits: u32 = load!(tcp, total_retrans);
+    let srtt: u32 = load!(tcp, srtt_us);
+    let sport: u16 = load!(tcp, sport);
+    // SAFETY: the record is ours to write.
+    unsafe {
+        (*record).bytes_sent = sent - again;
+        (*record).bytes_received = received;
+        (*record).retransmits = retransmits;
+        (*record).srtt_us = srtt >> 3;
+        if (*record).local_port == 0 {
+            // At ->CLOSE the port may be released (inet_put_port), inet_sport is still there.
+            (*record).local_port = u16::from_be(sport);
+        }
+    }
+    true
+}
+
+/// Wakes the reader only when the ring crosses its fill level; a timer of the reader's does the
+/// rest. Beyond the level no more: a reader that does not come is not helped by more wake-ups.
+#[inline(always)]
+fn wake_flag() -> u64 {
+    const STEP: u64 = 4 * (size_of::<Record>() as u64 + 8);
+    let level = u64::from(global!(SETTINGS.wake_bytes));
+    // SAFETY: the helper takes the map's address.
+    let waiting = unsafe {
+        bpf_ringbuf_query((&raw const RING).cast_mut().cast::<c_void>(), BPF_RB_AVAIL_DATA)
+    };
+    if waiting >= level && waiting < level + STEP {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    }
+}
+
+#[inline(always)]
+fn drop_counted(kind: RecordKind) {
+    if let Some(count) = DROPS.get_ptr_mut(kind as u32) {
+        // SAFETY: this CPU's own slot. A softirq nested between load and store of another
+        // program can lose one count, never make one up.
+        unsafe { *count += 1 };
+    }
+}
+
+/// A record without its fields, for the rows of iterators.
+pub const fn blank<T>() -> T {
+    // SAFETY: used for wire structs only: integers throughout.
+    unsafe { MaybeUninit::<T>::zeroed().assume_init() }
+}

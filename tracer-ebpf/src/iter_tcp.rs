@@ -1,0 +1,181 @@
+//! `iter/tcp`: every TCP socket, request socket and mini-socket of the network namespace of the
+//! process that opened the iterator, one [`SocketRow`] each.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{
+    bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write, bpf_skc_to_tcp_request_sock,
+    bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock,
+};
+use tracer_common::TcpState;
+use tracer_common::wire::{RecordKind, SocketRow, flags};
+
+use crate::emit::{Endpoints, blank, cgroup_id, identity, socket_flags};
+use crate::layout::{Kernel, has, load};
+use crate::maps::global;
+
+/// `struct bpf_iter__tcp`.
+#[repr(C)]
+struct TcpContext {
+    meta: Kernel,
+    socket: Kernel,
+    uid: u32,
+}
+
+/// aya-ebpf has no macro for iterators; the section name is what makes it one.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn iter_tcp(ctx: *mut c_void) -> i32 {
+    let ctx = ctx.cast::<TcpContext>();
+    // SAFETY: the kernel passes a `struct bpf_iter__tcp`; volatile, so that each field is one load
+    // the verifier recognises.
+    let (meta, common, uid) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*ctx).meta),
+            core::ptr::read_volatile(&raw const (*ctx).socket),
+            core::ptr::read_volatile(&raw const (*ctx).uid),
+        )
+    };
+    // The last call has no socket.
+    if common.is_null() {
+        return 0;
+    }
+    let Some(ends) = Endpoints::read(common) else {
+        return 0;
+    };
+    let (id, id_flag) = identity(common);
+    let state: u8 = load!(common, state);
+
+    let mut row: SocketRow = blank();
+    // SAFETY: helper without arguments.
+    row.record.mono_ns = unsafe { bpf_ktime_get_ns() };
+    row.record.id = id;
+    row.record.netns = ends.netns;
+    row.record.local_port = ends.local_port;
+    row.record.remote_port = ends.remote_port;
+    row.record.kind = RecordKind::Socket as u8;
+    row.record.family = ends.family as u8;
+    row.record.new_state = state;
+    row.record.flags = id_flag;
+    // SAFETY: sixteen bytes either way.
+    row.record.local_addr = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(ends.local) };
+    // SAFETY: sixteen bytes either way.
+    row.record.remote_addr = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(ends.remote) };
+    row.uid = uid;
+
+    // SAFETY: helper without arguments.
+    let jiffies = unsafe { bpf_jiffies64() };
+    match state {
+        s if s == TcpState::TimeWait.number() => mini_socket(common, jiffies, &mut row),
+        s if s == TcpState::NewSynRecv.number() => request(common, jiffies, &mut row),
+        _ => full_socket(common, jiffies as u32, &mut row),
+    }
+    row.record.old_state = row.record.new_state;
+
+    // SAFETY: `bpf_iter_meta.seq` stands first; the row is initialised memory of that size. When
+    // the page is full the kernel calls again with the same socket.
+    unsafe {
+        let seq: Kernel = crate::layout::load_at(meta, 0);
+        bpf_seq_write(
+            seq.cast_mut().cast(),
+            (&raw const row).cast::<c_void>(),
+            size_of::<SocketRow>() as u32,
+        );
+    }
+    0
+}
+
+#[inline(always)]
+fn full_socket(common: Kernel, jiffies: u32, row: &mut SocketRow) {
+    // SAFETY: a trusted `sock_common` pointer; the helper checks that it is a full TCP socket.
+    let tcp: Kernel = unsafe { bpf_skc_to_tcp_sock(common.cast_mut()) }.cast_const().cast();
+    if tcp.is_null() {
+        return;
+    }
+    let (bits, _) = socket_flags(tcp);
+    row.record.flags |= bits | flags::COUNTERS;
+    row.record.cgroup = cgroup_id(tcp);
+    let error: i32 = load!(tcp, err);
+    row.record.error = error as u16;
+    if row.record.local_port == 0 {
+        let sport: u16 = load!(tcp, sport);
+        row.record.local_port = u16::from_be(sport);
+    }
+    let sent: u64 = load!(tcp, bytes_sent);
+    let again: u64 = load!(tcp, bytes_retrans);
+    let srtt: u32 = load!(tcp, srtt_us);
+    row.record.bytes_sent = sent - again;
+    row.record.bytes_received = load!(tcp, bytes_received);
+    row.record.retransmits = load!(tcp, total_retrans);
+    row.record.srtt_us = srtt >> 3;
+    row.unanswered = load!(tcp, icsk_retransmits);
+    row.probes = load!(tcp, icsk_probes_out);
+    if row.record.new_state == TcpState::Listen.number() {
+        row.recv_queue = load!(tcp, ack_backlog);
+        row.send_queue = load!(tcp, max_ack_backlog);
+    } else {
+        let rcv_nxt: u32 = load!(tcp, rcv_nxt);
+        let copied: u32 = load!(tcp, copied_seq);
+        let written: u32 = load!(tcp, write_seq);
+        let una: u32 = load!(tcp, snd_una);
+        row.recv_queue = rcv_nxt.wrapping_sub(copied);
+        row.send_queue = written.wrapping_sub(una);
+        let received: u32 = load!(tcp, lrcvtime);
+        let sent: u32 = load!(tcp, lsndtime);
+        let acked: u32 = load!(tcp, rcv_tstamp);
+        row.since_received = jiffies.wrapping_sub(received);
+        row.since_sent = jiffies.wrapping_sub(sent);
+        row.since_ack = jiffies.wrapping_sub(acked);
+    }
+    let socket: Kernel = load!(tcp, socket);
+    if !socket.is_null() && has!(socket_file) && has!(file_inode) && has!(inode_ino) {
+        let file: Kernel = load!(socket, socket_file);
+        if !file.is_null() {
+            let inode: Kernel = load!(file, file_inode);
+            row.inode = load!(inode, inode_ino);
+        }
+    }
+}
+
+/// A mini-socket's state is TIME_WAIT; what it stands for is its substate (`tcp_time_wait`).
+#[inline(always)]
+fn mini_socket(common: Kernel, jiffies: u64, row: &mut SocketRow) {
+    row.record.flags |= flags::MINI;
+    // SAFETY: a trusted `sock_common` pointer; the helper checks the state.
+    let tw: Kernel =
+        unsafe { bpf_skc_to_tcp_timewait_sock(common.cast_mut()) }.cast_const().cast();
+    if tw.is_null() {
+        return;
+    }
+    row.record.new_state = load!(tw, tw_substate);
+    let expires: u64 = load!(tw, tw_expires);
+    row.timer = until(expires, jiffies);
+}
+
+#[inline(always)]
+fn request(common: Kernel, jiffies: u64, row: &mut SocketRow) {
+    row.record.flags |= flags::REQUEST;
+    // SAFETY: a trusted `sock_common` pointer; the helper checks the state.
+    let request: Kernel =
+        unsafe { bpf_skc_to_tcp_request_sock(common.cast_mut()) }.cast_const().cast();
+    if request.is_null() {
+        return;
+    }
+    row.record.new_state = TcpState::SynRecv.number();
+    let retransmits: u8 = if has!(num_retrans) { load!(request, num_retrans) } else { 0 };
+    row.record.retransmits = u32::from(retransmits);
+    let expires: u64 = load!(request, rsk_expires);
+    row.timer = until(expires, jiffies);
+    if global!(SETTINGS.cookie_helper) != 0 {
+        // `skc_listener` shares its place with `skc_flags`.
+        let listener: Kernel = load!(request, flags);
+        row.listener = listener as u64;
+    }
+}
+
+/// Jiffies from now to `expires`, 0 when it has passed.
+#[inline(always)]
+fn until(expires: u64, jiffies: u64) -> u32 {
+    let left = expires.wrapping_sub(jiffies);
+    if left > u64::from(u32::MAX) { 0 } else { left as u32 }
+}

@@ -1,0 +1,47 @@
+//! Maps and globals. Their names are the constants of `tracer_common::names`.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use tracer_common::globals::{Filter, Layout, Settings};
+use tracer_common::wire::RecordKind;
+
+/// All records. The loader sets the real size before the kernel sees it.
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(1 << 24, 0);
+
+/// Records that found the ring full, by kind.
+#[map]
+pub static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(RecordKind::COUNT as u32, 0);
+
+/// Set by the loader before load.
+#[unsafe(no_mangle)]
+pub static LAYOUT: Layout = zeroed();
+
+/// Set by the loader before load.
+#[unsafe(no_mangle)]
+pub static FILTER: Filter = zeroed();
+
+/// Set by the loader before load.
+#[unsafe(no_mangle)]
+pub static SETTINGS: Settings = zeroed();
+
+const fn zeroed<T>() -> T {
+    // SAFETY: only used for the structs above, integers throughout.
+    unsafe { core::mem::zeroed() }
+}
+
+/// Reads a global's field. The volatile read keeps the compiler from using the zeroes above; the
+/// verifier sees a load from a read-only map and knows the value.
+#[inline(always)]
+pub fn read<T: Copy>(field: &'static T) -> T {
+    // SAFETY: a reference is aligned and valid; nobody writes after load.
+    unsafe { core::ptr::read_volatile(field) }
+}
+
+/// `global!(FILTER.netns)`: the value the loader put there.
+macro_rules! global {
+    ($name:ident . $($field:tt)+) => {
+        $crate::maps::read(&$crate::maps::$name.$($field)+)
+    };
+}
+pub(crate) use global;
