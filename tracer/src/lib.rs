@@ -1,2 +1,10 @@
 //! tcptrail: the life of every TCP connection, as the kernel lives it.
+//!
+//! The way of an event: `kernel` (or `record`) -> `decode` -> `conn` -> `view` -> `sink`.
+//! ARCHITECTURE.md tells the rest.
+
+pub mod conn;
+pub mod decode;
+pub mod event;
 pub mod kernel;
+pub mod time;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// CLOCK_MONOTONIC in nanoseconds, what `bpf_ktime_get_ns` returns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct MonoNs(pub u64);
@@ -29,7 +31,7 @@ impl MonoNs {
     /// The clock now.
     #[must_use]
     pub fn now() -> MonoNs {
-        MonoNs(clock_ns(libc::CLOCK_MONOTONIC))
+        MonoNs(clock_ns(ClockId::Monotonic))
     }
 }
 
@@ -47,9 +49,9 @@ impl Anchor {
     pub fn now() -> Anchor {
         let mut best = (u64::MAX, 0);
         for _ in 0..16 {
-            let before = clock_ns(libc::CLOCK_MONOTONIC);
-            let wall = clock_ns(libc::CLOCK_REALTIME);
-            let after = clock_ns(libc::CLOCK_MONOTONIC);
+            let before = clock_ns(ClockId::Monotonic);
+            let wall = clock_ns(ClockId::Realtime);
+            let after = clock_ns(ClockId::Monotonic);
             let width = after.saturating_sub(before);
             if width < best.0 {
                 let middle = before + width / 2;
@@ -66,17 +68,20 @@ impl Anchor {
     }
 }
 
-fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    #[expect(unsafe_code, reason = "no safe clock_gettime in std for CLOCK_MONOTONIC's own numbers")]
-    // SAFETY: writes one timespec; these clocks exist on every Linux.
-    unsafe {
-        libc::clock_gettime(clock, &raw mut time)
-    };
+fn clock_ns(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     u64::try_from(time.tv_sec)
         .unwrap_or(0)
         .saturating_mul(1_000_000_000)
         .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The length of a jiffy in nanoseconds, 1 s / CONFIG_HZ: the resolution of the coarse clock
+/// (`KTIME_LOW_RES`).
+#[must_use]
+pub fn jiffy_ns() -> u64 {
+    let resolution = rustix::time::clock_getres(ClockId::MonotonicCoarse);
+    u64::try_from(resolution.tv_nsec).ok().filter(|&ns| ns != 0).unwrap_or(4_000_000)
 }
 
 /// A duration as a person reads it, at most seven characters: `850ns`, `12.3us`, `1.20ms`, `59.9s`, `2m05s`,

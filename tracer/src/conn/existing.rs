@@ -1,0 +1,328 @@
+//! What the iterators say: sockets that were there before, request sockets, mini-sockets, holders;
+//! and, after a loss, the truth.
+
+use tracer_common::TcpState;
+
+use crate::conn::connection::{Ends, Known, Owner, OwnerSource, Role};
+use crate::conn::ending::How;
+use crate::conn::table::{Change, Table, TIME_WAIT_NS};
+use crate::event::{Actor, Event, Existing, Holder, Shape};
+use crate::time::MonoNs;
+
+/// A row and an event this close are the same moment: the tracepoint comes before the state is
+/// stored, and the row's clock is read before its state.
+const SAME_MOMENT_NS: u64 = 5_000_000;
+
+/// One walk of `iter/tcp` over some network namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// When the walk began: what is younger may have been missed.
+    pub began: MonoNs,
+    /// Network namespaces walked, sorted.
+    pub netns: Vec<u32>,
+    /// What was looked at.
+    pub kind: PollKind,
+}
+
+/// What a walk reported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PollKind {
+    /// Every socket: what is missing is gone.
+    All,
+    /// Request sockets and mini-sockets only.
+    Minis,
+}
+
+impl Table {
+    /// Before the rows of a walk.
+    pub fn begin_poll(&mut self) {
+        self.poll = self.poll.wrapping_add(1);
+    }
+
+    /// Whether looking at the mini-sockets now would tell anything: one waits for its FIN, or one's
+    /// TIME_WAIT should be over.
+    #[must_use]
+    pub fn wants_poll(&self, now: MonoNs) -> bool {
+        self.waiting_for_fin > 0
+            || self
+                .minis
+                .values()
+                .filter_map(|&index| self.conns.get(index as usize))
+                .any(|mini| mini.expires != MonoNs(0) && mini.expires <= now)
+    }
+
+    /// A row of `iter/tcp`.
+    pub(crate) fn existing(&mut self, event: &Event, row: &Existing, changes: &mut Vec<Change>) {
+        match row.shape {
+            Shape::Mini => self.existing_mini(event, row, changes),
+            Shape::Request => self.existing_request(event, row),
+            Shape::Full => self.existing_full(event, row, changes),
+        }
+    }
+
+    fn existing_full(&mut self, event: &Event, row: &Existing, changes: &mut Vec<Change>) {
+        // A socket that is bound and not connected is nobody's business yet.
+        if row.state == TcpState::Close {
+            return;
+        }
+        let index = if let Some(&index) = self.by_id.get(&event.id) {
+            let Some(conn) = self.conns.get(index as usize) else { return };
+            if conn.state != row.state {
+                if event.at.since(conn.last) < SAME_MOMENT_NS {
+                    if let Some(conn) = self.conns.get_mut(index as usize) {
+                        conn.seen = self.poll;
+                        conn.missed = 0;
+                    }
+                    return;
+                }
+                self.repair(index, event, row, changes);
+            }
+            index
+        } else {
+            let role = if row.state == TcpState::Listen {
+                Role::Listener
+            } else if row.state == TcpState::SynSent {
+                Role::Client
+            } else {
+                Role::Unknown
+            };
+            let Some(index) = self.insert(event, row.state, role, Known::AtLatest) else { return };
+            let jiffy = self.jiffy_ns;
+            if let Some(conn) = self.conns.get_mut(index as usize) {
+                conn.entered = event.at.before(age_at_least(row, jiffy));
+                conn.born = conn.entered;
+                conn.complete = false;
+                conn.first_close = match row.state {
+                    TcpState::FinWait1 | TcpState::FinWait2 => Ends::Local,
+                    TcpState::CloseWait | TcpState::LastAck => Ends::Remote,
+                    _ => Ends::None,
+                };
+            }
+            if role == Role::Listener {
+                self.note_listener(index);
+            }
+            index
+        };
+        let poll = self.poll;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.shape = Shape::Full;
+        conn.seen = poll;
+        conn.missed = 0;
+        conn.recv_queue = row.recv_queue;
+        conn.send_queue = row.send_queue;
+        conn.orphan = event.flags.dead;
+        conn.accepted = event.flags.has_socket;
+        conn.cgroup = event.cgroup;
+        if event.counters.is_some() {
+            conn.counters = event.counters;
+        }
+    }
+
+    /// The table was wrong: a transition was lost.
+    fn repair(&mut self, index: u32, event: &Event, row: &Existing, changes: &mut Vec<Change>) {
+        use crate::conn::connection::Spent;
+        use crate::conn::table::{ConnRef, Kind};
+        let jiffy = self.jiffy_ns;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let old = conn.state;
+        conn.complete = false;
+        conn.state = row.state;
+        conn.entered = event.at.before(age_at_least(row, jiffy)).max(conn.last);
+        conn.entered_known = Known::AtLatest;
+        conn.last = event.at;
+        if conn.first_close == Ends::None {
+            conn.first_close = match row.state {
+                TcpState::FinWait1 | TcpState::FinWait2 => Ends::Local,
+                TcpState::CloseWait | TcpState::LastAck => Ends::Remote,
+                _ => Ends::None,
+            };
+        }
+        changes.push(Change {
+            at: event.at,
+            conn: ConnRef(index),
+            kind: Kind::Transition { old, new: row.state, in_old: Spent::Unknown },
+        });
+    }
+
+    fn existing_request(&mut self, event: &Event, row: &Existing) {
+        let index = match self.by_id.get(&event.id) {
+            Some(&index) => index,
+            None => {
+                let Some(index) = self.request(event, row.unanswered) else { return };
+                let left = u64::from(row.timer) * self.jiffy_ns;
+                let step = 1_000_000_000u64 << row.unanswered.min(16);
+                if let Some(conn) = self.conns.get_mut(index as usize) {
+                    // The timer of this step runs `step` from the last SYN-ACK.
+                    let age = step.saturating_sub(left);
+                    conn.entered = conn.entered.before(age);
+                    conn.born = conn.entered;
+                }
+                index
+            }
+        };
+        let poll = self.poll;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.seen = poll;
+        conn.missed = 0;
+        if conn.shape == Shape::Request {
+            conn.retransmits.synack = u8::try_from(row.unanswered).unwrap_or(u8::MAX);
+        }
+    }
+
+    fn existing_mini(&mut self, event: &Event, row: &Existing, changes: &mut Vec<Change>) {
+        let expires = event.at.after(u64::from(row.timer) * self.jiffy_ns);
+        let poll = self.poll;
+        let Some(&index) = self.minis.get(&event.id) else {
+            // Its socket's last event may not have reached us yet.
+            if self.by_id.contains_key(&event.id) {
+                return;
+            }
+            let Some(index) = self.insert(event, row.state, Role::Unknown, Known::About) else {
+                return;
+            };
+            self.by_id.remove(&event.id);
+            self.minis.insert(event.id, index);
+            let Some(conn) = self.conns.get_mut(index as usize) else { return };
+            conn.shape = Shape::Mini;
+            conn.complete = false;
+            conn.orphan = true;
+            conn.accepted = true;
+            conn.expires = expires;
+            conn.seen = poll;
+            conn.first_close = Ends::Local;
+            conn.how = How::Fin;
+            if row.state == TcpState::TimeWait {
+                conn.entered = expires.before(TIME_WAIT_NS).min(event.at);
+            } else {
+                conn.entered_known = Known::AtLatest;
+                self.waiting_for_fin += 1;
+            }
+            conn.born = conn.entered;
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.seen = poll;
+        conn.missed = 0;
+        conn.expires = expires;
+        if conn.state == TcpState::FinWait2 && row.state == TcpState::TimeWait {
+            // The FIN came when the timer was set to its full length.
+            let at = expires.before(TIME_WAIT_NS).max(conn.entered).min(event.at);
+            self.fin_received(index, at, Known::About, changes);
+            if let Some(conn) = self.conns.get_mut(index as usize) {
+                conn.expires = expires;
+            }
+        }
+    }
+
+    /// After the rows of a walk, and after every event that was in the ring when it ended: what
+    /// the walk should have met and did not is gone.
+    ///
+    /// Once is chance (a socket may change buckets under the walk), twice is gone.
+    pub fn end_poll(&mut self, poll: &Poll, now: MonoNs, changes: &mut Vec<Change>) {
+        let mut gone = Vec::new();
+        let number = self.poll;
+        let jiffy = self.jiffy_ns;
+        for (index, conn) in &mut self.conns {
+            if conn.seen == number
+                || conn.last >= poll.began
+                || conn.state == TcpState::Close
+                || (poll.kind == PollKind::Minis && conn.shape == Shape::Full)
+                || poll.netns.binary_search(&conn.netns).is_err()
+                // A connect has no place in the kernel's tables before it has a port.
+                || conn.tuple.local_port == 0
+            {
+                continue;
+            }
+            conn.missed += 1;
+            let overdue = conn.expires != MonoNs(0) && conn.expires <= now;
+            if conn.missed > 1 || (conn.shape == Shape::Mini && overdue) {
+                gone.push(u32::try_from(index).unwrap_or(u32::MAX));
+            }
+        }
+        for index in gone {
+            let Some(conn) = self.conns.get(index as usize) else { continue };
+            let expired = conn.expires != MonoNs(0) && conn.expires <= now.after(2 * jiffy);
+            let at = if expired { conn.expires.min(now) } else { now };
+            let how = match (conn.shape, conn.state) {
+                // Its timer ran out before the peer's FIN came.
+                (Shape::Mini, TcpState::FinWait2) if expired => How::Timeout,
+                (Shape::Request, _) => How::Timeout,
+                _ => How::Unknown,
+            };
+            self.vanish(index, at, how, changes);
+        }
+    }
+
+    /// Takes in the holders of all sockets: who owns what nobody was seen to open.
+    pub fn holders(&mut self, holders: &[Holder]) {
+        let mut listeners = false;
+        for holder in holders {
+            let Some(&index) = self.by_id.get(&holder.id) else { continue };
+            let Some(conn) = self.conns.get_mut(index as usize) else { continue };
+            listeners |= conn.role == Role::Listener;
+            let known_better = conn.owner.is_some_and(|owner| {
+                owner.source > OwnerSource::Listener && owner.task.pid != holder.pid
+            });
+            if known_better {
+                continue;
+            }
+            let task = Actor {
+                pid: holder.pid,
+                tid: holder.pid,
+                comm: holder.comm,
+                thread: holder.comm,
+            };
+            match &mut conn.owner {
+                Some(owner) if owner.task.pid == holder.pid => {
+                    owner.fd = owner.fd.or(Some(holder.fd));
+                    owner.source = owner.source.max(OwnerSource::Files);
+                }
+                _ => {
+                    conn.learn_owner(Owner {
+                        task,
+                        fd: Some(holder.fd),
+                        source: OwnerSource::Files,
+                    });
+                }
+            }
+        }
+        if listeners {
+            self.assign_roles();
+        }
+    }
+
+    /// Connections that were there before: at a listener's port we are the server.
+    pub fn assign_roles(&mut self) {
+        let unknown: Vec<u32> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.role == Role::Unknown)
+            .filter_map(|(index, _)| u32::try_from(index).ok())
+            .collect();
+        for index in unknown {
+            let Some(conn) = self.conns.get(index as usize) else { continue };
+            if self.listener_of(conn).is_none() {
+                continue;
+            }
+            if let Some(conn) = self.conns.get_mut(index as usize) {
+                conn.role = Role::Server;
+            }
+        }
+    }
+}
+
+/// A lower bound for the time a full socket has been in its state, from its last segments.
+fn age_at_least(row: &Existing, jiffy_ns: u64) -> u64 {
+    let ns = |jiffies: u32| u64::from(jiffies) * jiffy_ns;
+    match row.state {
+        // Every segment since is younger than the state.
+        TcpState::Established => {
+            ns(row.since_received.max(row.since_sent).max(row.since_ack))
+        }
+        // The peer's FIN carried an ACK, so the last ACK is not older than the state.
+        TcpState::CloseWait => ns(row.since_ack),
+        // Initial timeout 1 s, doubled each time (TCP_TIMEOUT_INIT).
+        TcpState::SynSent => ((1u64 << row.unanswered.min(16)) - 1).saturating_mul(1_000_000_000),
+        _ => 0,
+    }
+}

@@ -1,0 +1,839 @@
+//! The table: events in, changes out.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use slab::Slab;
+use tracer_common::TcpState;
+
+use crate::conn::connection::{
+    Connection, Ends, Known, Owner, OwnerSource, Retransmits, Role, Spent, TIMED, timed_index,
+};
+use crate::conn::ending::{How, ending};
+use crate::event::{Actor, Direction, Event, Segment, Shape, SockId, Tuple, What};
+use crate::time::MonoNs;
+
+/// How long a mini-socket stays in TIME_WAIT (`TCP_TIMEWAIT_LEN`).
+pub(crate) const TIME_WAIT_NS: u64 = 60_000_000_000;
+
+/// A connection in the table, valid until [`Table::settle`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConnRef(pub(crate) u32);
+
+/// What an event changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// When.
+    pub at: MonoNs,
+    /// Of which connection.
+    pub conn: ConnRef,
+    /// What.
+    pub kind: Kind,
+}
+
+/// What changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It went from one state to another.
+    Transition {
+        /// State left.
+        old: TcpState,
+        /// State entered.
+        new: TcpState,
+        /// Time spent in the state left.
+        in_old: Spent,
+    },
+    /// A segment was sent again.
+    Retransmit {
+        /// What it was.
+        segment: Segment,
+        /// The connection's state.
+        state: TcpState,
+        /// Retransmits of the connection so far, this one included; `None` where not known.
+        count: Option<u32>,
+    },
+    /// A RST was sent or received.
+    Reset {
+        /// Which way.
+        direction: Direction,
+        /// The connection's state.
+        state: TcpState,
+        /// `enum sk_rst_reason`, 0 for none.
+        reason: u32,
+    },
+    /// Its closing handshake is complete, or it was cut off: nothing more is to be told but the
+    /// end of TIME_WAIT.
+    Finished,
+    /// Nothing stands for it in the kernel any more.
+    Gone,
+}
+
+/// All connections and listeners that are known.
+#[derive(Debug)]
+pub struct Table {
+    pub(crate) conns: Slab<Connection>,
+    pub(crate) by_id: HashMap<SockId, u32, FixedState>,
+    /// Mini-sockets have their socket's cookie, and the socket may connect again while they live.
+    pub(crate) minis: HashMap<SockId, u32, FixedState>,
+    by_tuple: HashMap<u64, u32, FixedState>,
+    listeners: HashMap<(u32, u16), Vec<u32>, FixedState>,
+    /// Removed from the indices, kept until the views have seen the changes.
+    dead: Vec<u32>,
+    hasher: FixedState,
+    /// When the programs were attached: what is older was there before.
+    pub(crate) start: MonoNs,
+    pub(crate) jiffy_ns: u64,
+    pub(crate) poll: u32,
+    /// Mini-sockets in FIN_WAIT2: while there are any, polling tells something.
+    pub(crate) waiting_for_fin: usize,
+    limit: usize,
+    /// Connections that were not taken in because the table was full.
+    pub(crate) refused: u64,
+    connections: u64,
+}
+
+impl Table {
+    /// An empty table.
+    ///
+    /// `start` is when the programs were attached, `jiffy_ns` the length of the kernel's jiffy,
+    /// `limit` the most connections kept.
+    #[must_use]
+    pub fn new(start: MonoNs, jiffy_ns: u64, limit: usize) -> Self {
+        Table {
+            conns: Slab::new(),
+            by_id: HashMap::default(),
+            minis: HashMap::default(),
+            by_tuple: HashMap::default(),
+            listeners: HashMap::default(),
+            dead: Vec::new(),
+            hasher: FixedState::default(),
+            start,
+            jiffy_ns,
+            poll: 0,
+            waiting_for_fin: 0,
+            limit,
+            refused: 0,
+            connections: 0,
+        }
+    }
+
+    /// The connection of a change.
+    #[must_use]
+    pub fn get(&self, conn: ConnRef) -> Option<&Connection> {
+        self.conns.get(conn.0 as usize)
+    }
+
+    /// The connection of a change, for what belongs to the view.
+    pub fn get_mut(&mut self, conn: ConnRef) -> Option<&mut Connection> {
+        self.conns.get_mut(conn.0 as usize)
+    }
+
+    /// Everything in the table, listeners too, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.conns.iter().map(|(_, conn)| conn)
+    }
+
+    /// Connections (not listeners) taken in so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    /// Connections not taken in because the table was full.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Connections and listeners in the table.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Whether the table is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// The other end of this connection, when it is on this machine.
+    #[must_use]
+    pub fn peer(&self, conn: &Connection) -> Option<&Connection> {
+        self.peer_index(conn).and_then(|index| self.conns.get(index as usize))
+    }
+
+    fn peer_index(&self, conn: &Connection) -> Option<u32> {
+        if conn.role == Role::Listener || conn.tuple.remote_port == 0 {
+            return None;
+        }
+        let wanted = conn.tuple.reversed();
+        let index = *self.by_tuple.get(&self.tuple_key(&wanted, conn.netns))?;
+        let peer = self.conns.get(index as usize)?;
+        // Loopback addresses are one namespace's own; others may be met across a veth.
+        let same = peer.tuple == wanted && (peer.netns == conn.netns || !wanted.is_loopback());
+        (same && peer.id != conn.id).then_some(index)
+    }
+
+    /// After the views have seen the changes: forgets what is gone.
+    pub fn settle(&mut self) {
+        for index in self.dead.drain(..) {
+            self.conns.try_remove(index as usize);
+        }
+    }
+
+    /// Takes in one event; what it changes is appended to `changes`.
+    pub fn apply(&mut self, event: &Event, changes: &mut Vec<Change>) {
+        match event.what {
+            What::Transition { old, new, actor } => {
+                self.transition(event, old, new, actor, changes);
+            }
+            What::Retransmit { segment, state, times } => {
+                self.retransmit(event, segment, state, times, changes);
+            }
+            What::Reset { direction, state, reason } => {
+                self.reset(event, direction, state, reason, changes);
+            }
+            What::Error { .. } => self.error(event),
+            What::Socket(existing) => self.existing(event, &existing, changes),
+        }
+    }
+
+    fn transition(
+        &mut self,
+        event: &Event,
+        old: TcpState,
+        new: TcpState,
+        actor: Option<Actor>,
+        changes: &mut Vec<Change>,
+    ) {
+        let begins = matches!(
+            (old, new),
+            (TcpState::Close, TcpState::SynSent | TcpState::Listen)
+                | (TcpState::Listen, TcpState::SynRecv)
+        );
+        let Some(index) = (if begins {
+            self.begin(event, new, changes)
+        } else {
+            self.find_or_take_in(event, old)
+        }) else {
+            return;
+        };
+
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let in_old = if begins {
+            Spent::Unknown
+        } else {
+            if conn.state != old {
+                // A transition in between was lost.
+                conn.complete = false;
+                conn.state = old;
+                conn.entered_known = Known::Not;
+            }
+            leave(conn, event, new)
+        };
+        conn.state = new;
+        conn.entered = event.at;
+        conn.entered_known = Known::Exactly;
+        conn.last = event.at;
+        if event.counters.is_some() {
+            conn.counters = event.counters;
+        }
+        conn.orphan = event.flags.dead;
+        conn.accepted |= event.flags.has_socket;
+        if let Some(task) = actor {
+            let source = match new {
+                TcpState::SynSent => OwnerSource::Connect,
+                TcpState::Listen => OwnerSource::Listen,
+                _ => OwnerSource::Close,
+            };
+            conn.learn_owner(Owner { task, fd: None, source });
+        }
+        self.fill_in(index, event.tuple, changes);
+        match new {
+            TcpState::Listen => self.add_listener(index),
+            TcpState::SynRecv if begins => self.inherit_owner(index),
+            TcpState::Close => {
+                self.closed(index, event, old, in_old, changes);
+                return;
+            }
+            _ => {}
+        }
+        changes.push(Change {
+            at: event.at,
+            conn: ConnRef(index),
+            kind: Kind::Transition { old, new, in_old },
+        });
+    }
+
+    /// A socket starts a life: CLOSE->SYN_SENT, CLOSE->LISTEN or LISTEN->SYN_RECV.
+    fn begin(&mut self, event: &Event, new: TcpState, changes: &mut Vec<Change>) -> Option<u32> {
+        if let Some(&index) = self.by_id.get(&event.id) {
+            let conn = self.conns.get_mut(index as usize)?;
+            if new == TcpState::SynRecv && conn.shape == Shape::Request {
+                // The request's third ACK came: the child has its cookie.
+                conn.shape = Shape::Full;
+                return Some(index);
+            }
+            // Its end was lost.
+            self.vanish(index, event.at, How::Unknown, changes);
+        }
+        let role = match new {
+            TcpState::SynSent => Role::Client,
+            TcpState::Listen => Role::Listener,
+            _ => Role::Server,
+        };
+        self.insert(event, new, role, Known::Exactly)
+    }
+
+    /// The socket of an event that is not its first; one we have never seen was there before us.
+    fn find_or_take_in(&mut self, event: &Event, state: TcpState) -> Option<u32> {
+        if let Some(&index) = self.by_id.get(&event.id) {
+            return Some(index);
+        }
+        let role = match state {
+            TcpState::SynSent => Role::Client,
+            TcpState::SynRecv => Role::Server,
+            TcpState::Listen => Role::Listener,
+            _ => Role::Unknown,
+        };
+        let index = self.insert(event, state, role, Known::AtLatest)?;
+        let start = self.start;
+        if let Some(conn) = self.conns.get_mut(index as usize) {
+            conn.entered = start;
+            conn.born = start;
+            conn.complete = false;
+        }
+        Some(index)
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        event: &Event,
+        state: TcpState,
+        role: Role,
+        known: Known,
+    ) -> Option<u32> {
+        if self.conns.len() >= self.limit {
+            self.refused += 1;
+            return None;
+        }
+        if role != Role::Listener {
+            self.connections += 1;
+        }
+        let index = u32::try_from(self.conns.insert(Connection {
+            id: event.id,
+            tuple: event.tuple,
+            netns: event.netns,
+            cgroup: event.cgroup,
+            state,
+            role,
+            shape: Shape::Full,
+            owner: None,
+            born: event.at,
+            complete: known == Known::Exactly,
+            first_close: Ends::None,
+            counters: None,
+            handshake_ns: None,
+            retransmits: Retransmits::default(),
+            how: How::Unknown,
+            error: 0,
+            orphan: false,
+            accepted: false,
+            recv_queue: 0,
+            send_queue: 0,
+            rst_sent: false,
+            rst_received: false,
+            rst_reason: 0,
+            entered: event.at,
+            entered_known: known,
+            last: event.at,
+            expires: MonoNs(0),
+            seen: self.poll,
+            missed: 0,
+            held: false,
+            spent: [0; TIMED.len()],
+        }))
+        .ok()?;
+        self.by_id.insert(event.id, index);
+        self.index_tuple(index);
+        Some(index)
+    }
+
+    /// The tuple is complete at ESTABLISHED: before, a client has no port and on older kernels a
+    /// child still has its listener's address.
+    fn fill_in(&mut self, index: u32, tuple: Tuple, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let known = conn.tuple;
+        // At ->CLOSE the kernel may have forgotten the port.
+        let fuller = Tuple {
+            local_port: if tuple.local_port == 0 { known.local_port } else { tuple.local_port },
+            remote_port: if tuple.remote_port == 0 { known.remote_port } else { tuple.remote_port },
+            ..tuple
+        };
+        if fuller == known || conn.state == TcpState::Close && known.local_port != 0 {
+            return;
+        }
+        self.unindex_tuple(index);
+        if let Some(conn) = self.conns.get_mut(index as usize) {
+            conn.tuple = fuller;
+        }
+        self.replace_mini(index, changes);
+        self.index_tuple(index);
+    }
+
+    /// A new connection with a mini-socket's ports: the kernel has ended it early (tcp_tw_reuse,
+    /// or a SYN to a TIME_WAIT, `tcp_timewait_state_process`).
+    fn replace_mini(&mut self, index: u32, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let (tuple, netns, at) = (conn.tuple, conn.netns, conn.last);
+        let Some(&other) = self.by_tuple.get(&self.tuple_key(&tuple, netns)) else { return };
+        let Some(mini) = self.conns.get(other as usize) else { return };
+        if other != index && mini.shape == Shape::Mini && mini.tuple == tuple && mini.netns == netns {
+            self.end_mini(other, at, How::Unknown, changes);
+        }
+    }
+
+    fn closed(
+        &mut self,
+        index: u32,
+        event: &Event,
+        old: TcpState,
+        in_old: Spent,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.error = event.error;
+        conn.how = ending(conn, old, event.error, event.flags);
+        if conn.first_close == Ends::None {
+            conn.first_close = match conn.how {
+                How::RstSent | How::Aborted => Ends::Local,
+                How::RstReceived | How::Refused => Ends::Remote,
+                _ => Ends::None,
+            };
+        }
+        let at = event.at;
+        let transition = |new| Change {
+            at,
+            conn: ConnRef(index),
+            kind: Kind::Transition { old, new, in_old },
+        };
+        if old == TcpState::Listen {
+            self.remove_listener(index);
+            changes.push(transition(TcpState::Close));
+            self.remove(index, at, changes);
+            return;
+        }
+        // tcp_time_wait makes the mini-socket, then tcp_done says CLOSE.
+        let becomes_mini =
+            conn.how == How::Fin && matches!(old, TcpState::FinWait2 | TcpState::Closing);
+        if !becomes_mini {
+            changes.push(transition(TcpState::Close));
+            changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+            if conn.how == How::Fin && old == TcpState::LastAck {
+                self.fin_reached_peer(index, at, changes);
+            }
+            self.remove(index, at, changes);
+            return;
+        }
+        conn.shape = Shape::Mini;
+        conn.orphan = true;
+        let id = conn.id;
+        if old == TcpState::Closing || event.flags.fin_received {
+            conn.state = TcpState::TimeWait;
+            conn.expires = at.after(TIME_WAIT_NS);
+            changes.push(transition(TcpState::TimeWait));
+            changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+        } else {
+            // Not the end of FIN_WAIT2: the mini-socket waits for the peer's FIN. What was added
+            // to its time is taken back, and its beginning restored.
+            conn.state = TcpState::FinWait2;
+            if let (Some(slot), Some(ns)) = (timed_index(TcpState::FinWait2), in_old.ns()) {
+                conn.spent[slot] = conn.spent[slot].saturating_sub(ns);
+                conn.entered = at.before(ns);
+            }
+            conn.entered_known = match in_old {
+                Spent::Exactly(_) => Known::Exactly,
+                Spent::About(_) => Known::About,
+                Spent::AtLeast(_) => Known::AtLatest,
+                Spent::Unknown => Known::Not,
+            };
+            self.waiting_for_fin += 1;
+        }
+        self.by_id.remove(&id);
+        if let Some(stale) = self.minis.insert(id, index) {
+            self.end_mini(stale, at, How::Unknown, changes);
+            self.minis.insert(id, index);
+        }
+    }
+
+    /// The other end of a connection on this machine has had the ACK of its FIN: our mini-socket
+    /// got that FIN, a moment ago.
+    fn fin_reached_peer(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let Some(peer) = self.peer_index(conn) else { return };
+        let waits = self
+            .conns
+            .get(peer as usize)
+            .is_some_and(|peer| peer.shape == Shape::Mini && peer.state == TcpState::FinWait2);
+        if waits {
+            self.fin_received(peer, at, Known::Exactly, changes);
+        }
+    }
+
+    /// A mini-socket goes from FIN_WAIT2 to TIME_WAIT.
+    pub(crate) fn fin_received(
+        &mut self,
+        index: u32,
+        at: MonoNs,
+        known: Known,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let in_old = match (conn.spent_until(at), known) {
+            (Spent::Exactly(ns), Known::About) => Spent::About(ns),
+            (other, _) => other,
+        };
+        add(conn, TcpState::FinWait2, in_old);
+        conn.state = TcpState::TimeWait;
+        conn.entered = at;
+        conn.entered_known = known;
+        conn.last = at;
+        conn.how = How::Fin;
+        conn.expires = at.after(TIME_WAIT_NS);
+        self.waiting_for_fin = self.waiting_for_fin.saturating_sub(1);
+        changes.push(Change {
+            at,
+            conn: ConnRef(index),
+            kind: Kind::Transition { old: TcpState::FinWait2, new: TcpState::TimeWait, in_old },
+        });
+        changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+    }
+
+    /// A mini-socket is gone.
+    pub(crate) fn end_mini(&mut self, index: u32, at: MonoNs, how: How, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let old = conn.state;
+        // Nobody saw it go: by a timer, or between two looks.
+        let in_old = match conn.spent_until(at) {
+            Spent::Exactly(ns) => Spent::About(ns),
+            other => other,
+        };
+        add(conn, old, in_old);
+        conn.state = TcpState::Close;
+        conn.entered = at;
+        conn.last = at;
+        let transition = Kind::Transition { old, new: TcpState::Close, in_old };
+        changes.push(Change { at, conn: ConnRef(index), kind: transition });
+        if old == TcpState::FinWait2 {
+            conn.how = how;
+            self.waiting_for_fin = self.waiting_for_fin.saturating_sub(1);
+            changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+        }
+        self.remove(index, at, changes);
+    }
+
+    /// A socket is gone and its last transition was not seen.
+    pub(crate) fn vanish(&mut self, index: u32, at: MonoNs, how: How, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        if conn.shape == Shape::Mini {
+            self.end_mini(index, at, how, changes);
+            return;
+        }
+        let old = conn.state;
+        let in_old = match conn.spent_until(conn.last) {
+            Spent::Exactly(ns) | Spent::About(ns) | Spent::AtLeast(ns) => Spent::AtLeast(ns),
+            Spent::Unknown => Spent::Unknown,
+        };
+        add(conn, old, in_old);
+        conn.complete = false;
+        conn.state = TcpState::Close;
+        conn.how = how;
+        let is_listener = conn.role == Role::Listener;
+        let transition = Kind::Transition { old, new: TcpState::Close, in_old };
+        changes.push(Change { at, conn: ConnRef(index), kind: transition });
+        if is_listener {
+            self.remove_listener(index);
+        } else {
+            changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+        }
+        self.remove(index, at, changes);
+    }
+
+    fn remove(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let (id, shape) = (conn.id, conn.shape);
+        let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
+        if map.get(&id) == Some(&index) {
+            map.remove(&id);
+        }
+        self.unindex_tuple(index);
+        self.dead.push(index);
+        changes.push(Change { at, conn: ConnRef(index), kind: Kind::Gone });
+    }
+
+    fn retransmit(
+        &mut self,
+        event: &Event,
+        segment: Segment,
+        state: TcpState,
+        times: u32,
+        changes: &mut Vec<Change>,
+    ) {
+        let index = match self.by_id.get(&event.id) {
+            Some(&index) => index,
+            None if segment == Segment::SynAck => {
+                let Some(index) = self.request(event, times) else { return };
+                index
+            }
+            None => {
+                let Some(index) = self.find_or_take_in(event, state) else { return };
+                index
+            }
+        };
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.last = event.at;
+        let count = match segment {
+            Segment::SynAck => {
+                conn.retransmits.synack = u8::try_from(times).unwrap_or(u8::MAX);
+                Some(times)
+            }
+            Segment::Syn => {
+                conn.retransmits.syn = conn.retransmits.syn.saturating_add(1);
+                event.counters.map(|counters| counters.retransmits)
+            }
+            Segment::Fin => {
+                conn.retransmits.fin = conn.retransmits.fin.saturating_add(1);
+                event.counters.map(|counters| counters.retransmits)
+            }
+            Segment::Data => {
+                conn.retransmits.data = conn.retransmits.data.saturating_add(1);
+                event.counters.map(|counters| counters.retransmits)
+            }
+        };
+        if event.counters.is_some() {
+            conn.counters = event.counters;
+        }
+        self.fill_in(index, event.tuple, changes);
+        changes.push(Change {
+            at: event.at,
+            conn: ConnRef(index),
+            kind: Kind::Retransmit { segment, state, count },
+        });
+    }
+
+    /// A request socket, known since its SYN-ACK is sent again.
+    ///
+    /// The timer is 1 s and doubles (`reqsk_timer_handler`), so the `times`-th retransmit is
+    /// 2^times - 1 s after the first SYN-ACK.
+    pub(crate) fn request(&mut self, event: &Event, times: u32) -> Option<u32> {
+        let index = self.insert(event, TcpState::SynRecv, Role::Server, Known::About)?;
+        let age = ((1u64 << times.min(16)) - 1).saturating_mul(1_000_000_000);
+        if let Some(conn) = self.conns.get_mut(index as usize) {
+            conn.shape = Shape::Request;
+            conn.entered = event.at.before(age);
+            conn.born = conn.entered;
+            conn.complete = true;
+        }
+        self.inherit_owner(index);
+        Some(index)
+    }
+
+    fn reset(
+        &mut self,
+        event: &Event,
+        direction: Direction,
+        state: TcpState,
+        reason: u32,
+        changes: &mut Vec<Change>,
+    ) {
+        // A RST from a listener answers a segment of no connection of its own.
+        if state == TcpState::Listen {
+            return;
+        }
+        let Some(index) =
+            self.by_id.get(&event.id).or_else(|| self.minis.get(&event.id)).copied().or_else(|| {
+                // After ->CLOSE (tcp_disconnect sets the state before it sends) it is known no more.
+                if state == TcpState::Close { None } else { self.find_or_take_in(event, state) }
+            })
+        else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        match direction {
+            Direction::Sent => {
+                conn.rst_sent = true;
+                conn.rst_reason = u16::try_from(reason).unwrap_or(0);
+            }
+            Direction::Received => conn.rst_received = true,
+        }
+        if conn.shape != Shape::Mini {
+            conn.last = event.at;
+            if event.counters.is_some() {
+                conn.counters = event.counters;
+            }
+        }
+        changes.push(Change {
+            at: event.at,
+            conn: ConnRef(index),
+            kind: Kind::Reset { direction, state, reason },
+        });
+    }
+
+    fn error(&mut self, event: &Event) {
+        if let Some(conn) =
+            self.by_id.get(&event.id).and_then(|&index| self.conns.get_mut(index as usize))
+        {
+            conn.error = event.error;
+        }
+    }
+
+    fn add_listener(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let key = (conn.netns, conn.tuple.local_port);
+        let list = self.listeners.entry(key).or_default();
+        if !list.contains(&index) {
+            list.push(index);
+        }
+    }
+
+    pub(crate) fn note_listener(&mut self, index: u32) {
+        self.add_listener(index);
+    }
+
+    fn remove_listener(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let key = (conn.netns, conn.tuple.local_port);
+        if let Some(list) = self.listeners.get_mut(&key) {
+            list.retain(|&other| other != index);
+            if list.is_empty() {
+                self.listeners.remove(&key);
+            }
+        }
+    }
+
+    /// The listener a server's connection came from, when there is just one it can be.
+    pub(crate) fn listener_of(&self, conn: &Connection) -> Option<&Connection> {
+        let list = self.listeners.get(&(conn.netns, conn.tuple.local_port))?;
+        let mut exact = None;
+        let mut wildcard = None;
+        for listener in list.iter().filter_map(|&index| self.conns.get(index as usize)) {
+            let slot = if listener.tuple.local_addr == conn.tuple.local_addr {
+                &mut exact
+            } else if listener.tuple.local().ip().is_unspecified() {
+                &mut wildcard
+            } else {
+                continue;
+            };
+            // SO_REUSEPORT: several listeners, and the kernel's choice is not told. The same
+            // process's are as good as one.
+            match slot {
+                None => *slot = Some(Some(listener)),
+                Some(Some(other)) if same_process(other, listener) => {}
+                Some(choice) => *choice = None,
+            }
+        }
+        exact.or(wildcard).flatten()
+    }
+
+    pub(crate) fn inherit_owner(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let Some(owner) = self.listener_of(conn).and_then(|listener| listener.owner) else { return };
+        if let Some(conn) = self.conns.get_mut(index as usize) {
+            conn.learn_owner(Owner { fd: None, source: OwnerSource::Listener, ..owner });
+        }
+    }
+
+    fn tuple_key(&self, tuple: &Tuple, netns: u32) -> u64 {
+        let scope = if tuple.is_loopback() { netns } else { 0 };
+        self.hasher.hash_one((
+            u128::from_ne_bytes(tuple.local_addr),
+            u128::from_ne_bytes(tuple.remote_addr),
+            tuple.local_port,
+            tuple.remote_port,
+            scope,
+        ))
+    }
+
+    fn index_tuple(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        if conn.tuple.remote_port != 0 && conn.tuple.local_port != 0 {
+            let key = self.tuple_key(&conn.tuple, conn.netns);
+            self.by_tuple.insert(key, index);
+        }
+    }
+
+    fn unindex_tuple(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let key = self.tuple_key(&conn.tuple, conn.netns);
+        if self.by_tuple.get(&key) == Some(&index) {
+            self.by_tuple.remove(&key);
+        }
+    }
+}
+
+fn same_process(one: &Connection, other: &Connection) -> bool {
+    match (one.owner, other.owner) {
+        (Some(one), Some(other)) => one.task.pid == other.task.pid,
+        _ => false,
+    }
+}
+
+/// Accounts for the state left, and for what leaving it tells.
+fn leave(conn: &mut Connection, event: &Event, new: TcpState) -> Spent {
+    let old = conn.state;
+    let mut in_old = conn.spent_until(event.at);
+    if new == TcpState::Established {
+        match conn.role {
+            Role::Client if in_old.is_exact() => conn.handshake_ns = in_old.ns(),
+            // The child socket is made when the third ACK comes: its microseconds in SYN_RECV are
+            // no handshake. The first RTT sample is (tcp_synack_rtt_meas); there is none when the
+            // SYN-ACK was sent again or with a SYN cookie.
+            Role::Server if in_old.is_exact() => {
+                in_old = match event.counters.and_then(|counters| counters.srtt_us) {
+                    Some(rtt_us) => {
+                        let rtt = u64::from(rtt_us) * 1_000;
+                        conn.born = event.at.before(rtt);
+                        conn.handshake_ns = Some(rtt);
+                        Spent::Exactly(rtt)
+                    }
+                    None => Spent::AtLeast(in_old.ns().unwrap_or(0)),
+                };
+            }
+            // A request whose SYN-ACK was sent again: its age is known to a jiffy.
+            Role::Server => {
+                if let Spent::About(ns) = in_old {
+                    conn.handshake_ns = Some(ns);
+                }
+            }
+            Role::Client | Role::Listener | Role::Unknown => {}
+        }
+    }
+    match (old, new) {
+        (TcpState::Established | TcpState::SynRecv, TcpState::FinWait1)
+            if conn.first_close == Ends::None =>
+        {
+            conn.first_close = Ends::Local;
+        }
+        (_, TcpState::CloseWait) if conn.first_close == Ends::None => {
+            conn.first_close = Ends::Remote;
+        }
+        // Before us one side had closed already.
+        (TcpState::FinWait1 | TcpState::FinWait2, _) if conn.first_close == Ends::None => {
+            conn.first_close = Ends::Local;
+        }
+        (TcpState::CloseWait | TcpState::LastAck, _) if conn.first_close == Ends::None => {
+            conn.first_close = Ends::Remote;
+        }
+        _ => {}
+    }
+    add(conn, old, in_old);
+    in_old
+}
+
+fn add(conn: &mut Connection, state: TcpState, spent: Spent) {
+    if let (Some(slot), Some(ns)) = (timed_index(state), spent.ns()) {
+        conn.spent[slot] = conn.spent[slot].saturating_add(ns);
+    }
+}
