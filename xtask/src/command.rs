@@ -105,7 +105,9 @@ pub(crate) fn quietly(command: &mut Command) -> Option<String> {
 
 /// Runs `command` for at most `limit`; whether it succeeded.
 pub(crate) fn within(command: &mut Command, limit: Duration) -> bool {
-    let Ok(mut child) = command.stdin(Stdio::null()).spawn() else {
+    // rustup prints a backtrace with every download that fails, if that is asked for.
+    command.stdin(Stdio::null()).env("RUST_BACKTRACE", "0");
+    let Ok(mut child) = command.spawn() else {
         return false;
     };
     let end = Instant::now() + limit;
