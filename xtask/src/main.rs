@@ -1,2 +1,73 @@
-//! xtask
-fn main() {}
+//! Development tasks of tcptrail. This file only dispatches; each verb is a module.
+
+mod build;
+mod command;
+mod lint;
+mod run;
+mod setup;
+mod test;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Development tasks of tcptrail.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what is missing to build tcptrail.
+    Setup {
+        /// Also install what linting and the live tests need.
+        #[arg(long)]
+        tests: bool,
+    },
+    /// Build the eBPF programs and the release binary.
+    Build,
+    /// Build, then run tcptrail as root.
+    Run {
+        /// Arguments for tcptrail.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Check formatting and lints, then run every test.
+    Test {
+        /// Arguments for the test runner.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Check formatting and lints of user space and of the eBPF programs.
+    Lint,
+    /// Run one test binary, through sudo if it is a live test (called by the test runner).
+    #[command(hide = true)]
+    TestRunner {
+        /// The test binary and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Setup { tests } => setup::verb(tests),
+        Verb::Build => build::verb(),
+        Verb::Run { args } => run::verb(&args),
+        Verb::Test { args } => test::verb(&args),
+        Verb::Lint => lint::verb(),
+        Verb::TestRunner { args } => test::runner(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            // `{:#}` keeps the chain on one line and, unlike Debug, prints no backtrace.
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
