@@ -310,11 +310,7 @@ fn wake_flag() -> u64 {
     let waiting = unsafe {
         bpf_ringbuf_query((&raw const RING).cast_mut().cast::<c_void>(), BPF_RB_AVAIL_DATA)
     };
-    if waiting >= level && waiting < level + STEP {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    }
+    if waiting >= level && waiting < level + STEP { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
 }
 
 #[inline(always)]

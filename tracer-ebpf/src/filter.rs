@@ -72,7 +72,8 @@ fn addresses_wanted(ends: &Endpoints) -> bool {
     let mut slot = 0;
     while slot < FILTER_SLOTS {
         if slot < count {
-            let net = [global!(FILTER.prefixes[slot].net[0]), global!(FILTER.prefixes[slot].net[1])];
+            let net =
+                [global!(FILTER.prefixes[slot].net[0]), global!(FILTER.prefixes[slot].net[1])];
             let mask =
                 [global!(FILTER.prefixes[slot].mask[0]), global!(FILTER.prefixes[slot].mask[1])];
             found |= local[0] & mask[0] == net[0] && local[1] & mask[1] == net[1];
@@ -114,11 +115,7 @@ fn probe(base: Kernel, offset: u32) -> u64 {
     let mut value = 0u64;
     // SAFETY: the helper checks the address itself and leaves zero when it cannot be read.
     unsafe {
-        bpf_probe_read_kernel(
-            (&raw mut value).cast::<c_void>(),
-            8,
-            base.byte_add(offset as usize),
-        );
+        bpf_probe_read_kernel((&raw mut value).cast::<c_void>(), 8, base.byte_add(offset as usize));
     }
     value
 }
@@ -133,11 +130,7 @@ impl Endpoints {
     /// The address as IPv6: that of an IPv4 socket v4-mapped.
     #[inline(always)]
     fn mapped(&self, addr: [u64; 2]) -> [u64; 2] {
-        if self.family == u16::from(AF_INET) {
-            [0, addr[0] << 32 | MAPPED]
-        } else {
-            addr
-        }
+        if self.family == u16::from(AF_INET) { [0, addr[0] << 32 | MAPPED] } else { addr }
     }
 }
 

@@ -142,8 +142,7 @@ fn full_socket(common: Kernel, jiffies: u32, row: &mut SocketRow) {
 fn mini_socket(common: Kernel, jiffies: u64, row: &mut SocketRow) {
     row.record.flags |= flags::MINI;
     // SAFETY: a trusted `sock_common` pointer; the helper checks the state.
-    let tw: Kernel =
-        unsafe { bpf_skc_to_tcp_timewait_sock(common.cast_mut()) }.cast_const().cast();
+    let tw: Kernel = unsafe { bpf_skc_to_tcp_timewait_sock(common.cast_mut()) }.cast_const().cast();
     if tw.is_null() {
         return;
     }

@@ -31,11 +31,7 @@ pub(crate) fn all(toolchain: &Toolchain) -> Result<()> {
 /// Builds the eBPF programs and puts the object where tracer's build script looks for it.
 pub(crate) fn ebpf(toolchain: &Toolchain) -> Result<()> {
     let mut build = ebpf_cargo(toolchain, "build");
-    must(
-        &mut build,
-        "build the eBPF programs",
-        "fix what the compiler says above",
-    )?;
+    must(&mut build, "build the eBPF programs", "fix what the compiler says above")?;
     let built = ebpf_target().join(BPF_TARGET).join("release/tcptrail-ebpf");
     place(&built, &ebpf_target().join("tcptrail-ebpf.o"))
 }
@@ -46,11 +42,7 @@ pub(crate) fn ebpf_cargo(toolchain: &Toolchain, verb: &str) -> Command {
         Compiler::Debian => {
             // Clippy is started by its own name: `cargo clippy` would search PATH, where
             // rustup's stands first and brings a compiler without eBPF.
-            let program = if verb == "clippy" {
-                "/usr/bin/cargo-clippy"
-            } else {
-                "/usr/bin/cargo"
-            };
+            let program = if verb == "clippy" { "/usr/bin/cargo-clippy" } else { "/usr/bin/cargo" };
             Command::new(program)
         }
         Compiler::Nightly(name) => {
@@ -111,19 +103,11 @@ fn ebpf_target() -> PathBuf {
 fn place(built: &Path, object: &Path) -> Result<()> {
     let bytes = fs::read(built)
         .with_context(|| format!("the eBPF build left no object at {}", built.display()))?;
-    let failed = || {
-        format!(
-            "could not write {}: check its permissions",
-            object.display()
-        )
-    };
+    let failed = || format!("could not write {}: check its permissions", object.display());
     if fs::read(object).ok().as_ref() != Some(&bytes) {
         fs::write(object, &bytes).with_context(failed)?;
     } else if modified(object) < newest_source() {
-        let file = File::options()
-            .append(true)
-            .open(object)
-            .with_context(failed)?;
+        let file = File::options().append(true).open(object).with_context(failed)?;
         file.set_modified(SystemTime::now()).with_context(failed)?;
     }
     Ok(())
@@ -131,14 +115,10 @@ fn place(built: &Path, object: &Path) -> Result<()> {
 
 fn newest_source() -> Option<SystemTime> {
     let root = root();
-    [
-        "tracer-ebpf/src",
-        "tracer-ebpf/Cargo.toml",
-        "tracer-common/src",
-    ]
-    .iter()
-    .filter_map(|path| newest(&root.join(path)))
-    .max()
+    ["tracer-ebpf/src", "tracer-ebpf/Cargo.toml", "tracer-common/src"]
+        .iter()
+        .filter_map(|path| newest(&root.join(path)))
+        .max()
 }
 
 fn newest(path: &Path) -> Option<SystemTime> {

@@ -53,10 +53,7 @@ fn is_for_xtask(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| {
         name.starts_with("CARGO_PKG_")
             || name.starts_with("CARGO_MANIFEST_")
-            || matches!(
-                name,
-                "LD_LIBRARY_PATH" | "OUT_DIR" | "CARGO_PRIMARY_PACKAGE"
-            )
+            || matches!(name, "LD_LIBRARY_PATH" | "OUT_DIR" | "CARGO_PRIMARY_PACKAGE")
     })
 }
 
@@ -66,14 +63,8 @@ pub(crate) fn chooses_compiler(name: &str) -> bool {
         || name.starts_with("CARGO_BUILD_")
         || name.starts_with("CARGO_PROFILE_")
         || (name.starts_with("CARGO_TARGET_") && name != "CARGO_TARGET_DIR")
-        || matches!(
-            name,
-            "CARGO" | "RUSTFLAGS" | "CARGO_ENCODED_RUSTFLAGS" | "RUSTUP_TOOLCHAIN"
-        )
-        || matches!(
-            name,
-            "RUSTDOC" | "RUSTDOCFLAGS" | "CARGO_ENCODED_RUSTDOCFLAGS"
-        )
+        || matches!(name, "CARGO" | "RUSTFLAGS" | "CARGO_ENCODED_RUSTFLAGS" | "RUSTUP_TOOLCHAIN")
+        || matches!(name, "RUSTDOC" | "RUSTDOCFLAGS" | "CARGO_ENCODED_RUSTDOCFLAGS")
 }
 
 /// Runs `command`; when it fails the error says so and what a person can do.
@@ -82,25 +73,16 @@ pub(crate) fn must(command: &mut Command, what: &str, advice: &str) -> Result<()
         .status()
         .with_context(|| format!("could not start {} to {what}: {advice}", shown(command)))?;
     if !status.success() {
-        bail!(
-            "could not {what} ({} ended with {}): {advice}",
-            shown(command),
-            ending(status)
-        );
+        bail!("could not {what} ({} ended with {}): {advice}", shown(command), ending(status));
     }
     Ok(())
 }
 
 /// What `command` prints on stdout, or nothing when it cannot run or fails.
 pub(crate) fn quietly(command: &mut Command) -> Option<String> {
-    let Output { status, stdout, .. } = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    status
-        .success()
-        .then(|| String::from_utf8_lossy(&stdout).into_owned())
+    let Output { status, stdout, .. } =
+        command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    status.success().then(|| String::from_utf8_lossy(&stdout).into_owned())
 }
 
 /// Runs `command` for at most `limit`; whether it succeeded.
@@ -155,9 +137,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 
 /// An exit status as this process's own.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
@@ -169,9 +149,7 @@ fn ending(status: ExitStatus) -> String {
 }
 
 fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or(command.get_program());
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let mut text = format!("`{}", program.to_string_lossy());
     for arg in command.get_args() {
         text.push(' ');
@@ -214,10 +192,7 @@ mod tests {
     #[test]
     fn a_command_that_hangs_is_given_up() {
         let start = Instant::now();
-        assert!(!within(
-            Command::new("sleep").arg("30"),
-            Duration::from_millis(100)
-        ));
+        assert!(!within(Command::new("sleep").arg("30"), Duration::from_millis(100)));
         assert!(start.elapsed() < Duration::from_secs(10));
     }
 }

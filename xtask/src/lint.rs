@@ -20,14 +20,9 @@ pub(crate) fn verb() -> Result<ExitCode> {
 /// Runs every check. The eBPF object must have been built.
 pub(crate) fn all(toolchain: &Toolchain) -> Result<()> {
     let tidy = "run `cargo fmt` in the directory named, then try again";
-    must(
-        cargo().args(["fmt", "--all", "--check"]),
-        "find user space formatted",
-        tidy,
-    )?;
+    must(cargo().args(["fmt", "--all", "--check"]), "find user space formatted", tidy)?;
     let mut fmt = cargo();
-    fmt.args(["fmt", "--check"])
-        .current_dir(root().join("tracer-ebpf"));
+    fmt.args(["fmt", "--check"]).current_dir(root().join("tracer-ebpf"));
     must(&mut fmt, "find tracer-ebpf formatted", tidy)?;
 
     let fix = "fix the warnings above";

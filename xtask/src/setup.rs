@@ -80,22 +80,15 @@ enum Route {
 
 /// The ways to try, best first. What is complete wins, then what needs the least.
 fn routes(facts: &Facts) -> Vec<Route> {
-    let usable = || {
-        facts
-            .nightlies
-            .iter()
-            .filter(|nightly| nightly.llvm == LLVM)
-    };
+    let usable = || facts.nightlies.iter().filter(|nightly| nightly.llvm == LLVM);
     if let Some(ready) = usable().find(|nightly| nightly.has_source) {
         return vec![Route::Use(Compiler::Nightly(ready.name.clone()))];
     }
     if facts.debian_installed {
         return vec![Route::Use(Compiler::Debian)];
     }
-    let mut routes: Vec<_> = usable()
-        .take(1)
-        .map(|nightly| Route::AddSource(nightly.name.clone()))
-        .collect();
+    let mut routes: Vec<_> =
+        usable().take(1).map(|nightly| Route::AddSource(nightly.name.clone())).collect();
     if facts.debian_offers {
         routes.push(Route::InstallDebian);
     }
@@ -115,10 +108,7 @@ pub(crate) fn verb(tests: bool) -> Result<ExitCode> {
         Compiler::Debian => "Debian's rustc",
         Compiler::Nightly(name) => name,
     };
-    eprintln!(
-        "xtask: ready: {compiler} with {}",
-        toolchain.linker.display()
-    );
+    eprintln!("xtask: ready: {compiler} with {}", toolchain.linker.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -187,18 +177,12 @@ fn follow(route: Route) -> Result<Compiler> {
 /// The nightlies rustup has. Asks nothing of the network.
 fn nightlies() -> Vec<Nightly> {
     let list = quietly(Command::new("rustup").args(["toolchain", "list", "-v"]));
-    list.unwrap_or_default()
-        .lines()
-        .filter_map(nightly)
-        .collect()
+    list.unwrap_or_default().lines().filter_map(nightly).collect()
 }
 
 /// Reads one line of `rustup toolchain list -v`: name, perhaps `(active, default)`, path.
 fn nightly(line: &str) -> Option<Nightly> {
-    let name = line
-        .split_whitespace()
-        .next()
-        .filter(|name| name.starts_with("nightly"))?;
+    let name = line.split_whitespace().next().filter(|name| name.starts_with("nightly"))?;
     let path = Path::new(line.get(line.find(" /")?..)?.trim());
     let version = quietly(Command::new(path.join("bin/rustc")).arg("-vV"))?;
     Some(Nightly {
@@ -210,9 +194,7 @@ fn nightly(line: &str) -> Option<Nightly> {
 
 /// The major version of LLVM in what `rustc -vV` prints.
 fn llvm_major(version: &str) -> Option<&str> {
-    let full = version
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let full = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     full.split('.').next()
 }
 
@@ -221,11 +203,7 @@ fn llvm_major(version: &str) -> Option<&str> {
 fn linker() -> Result<PathBuf> {
     let tools = target().join("tools");
     let own = tools.join("bin/bpf-linker");
-    if let Some(fits) = find("bpf-linker")
-        .into_iter()
-        .chain([own.clone()])
-        .find(|l| fits(l))
-    {
+    if let Some(fits) = find("bpf-linker").into_iter().chain([own.clone()]).find(|l| fits(l)) {
         return Ok(fits);
     }
     let prefix = llvm_prefix()?;
@@ -235,14 +213,7 @@ fn linker() -> Result<PathBuf> {
     );
     let mut install = cargo();
     install
-        .args([
-            "install",
-            "bpf-linker",
-            "--version",
-            LINKER_VERSION,
-            "--locked",
-            "--force",
-        ])
+        .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--force"])
         .args(["--no-default-features", "--features", "llvm-22", "--root"])
         .arg(&tools)
         .env("LLVM_PREFIX", prefix)
@@ -286,10 +257,9 @@ fn llvm_prefix() -> Result<PathBuf> {
 /// rustfmt and clippy, for the compiler that runs xtask and for the one that builds eBPF.
 pub(crate) fn lint_tools(toolchain: &Toolchain) -> Result<()> {
     let mut packages = Vec::new();
-    for (verb, component, package) in [
-        ("fmt", "rustfmt", "rustfmt-web"),
-        ("clippy", "clippy", "rust-web-clippy"),
-    ] {
+    for (verb, component, package) in
+        [("fmt", "rustfmt", "rustfmt-web"), ("clippy", "clippy", "rust-web-clippy")]
+    {
         if quietly(cargo().args([verb, "--version"])).is_some() {
             continue;
         }
@@ -298,10 +268,7 @@ pub(crate) fn lint_tools(toolchain: &Toolchain) -> Result<()> {
             continue;
         }
         eprintln!("xtask: adding {component} to the rustup toolchain in use");
-        if !within(
-            Command::new("rustup").args(["component", "add", component]),
-            RUSTUP_ADD,
-        ) {
+        if !within(Command::new("rustup").args(["component", "add", component]), RUSTUP_ADD) {
             bail!("rustup could not add {component}: run `rustup component add {component}`");
         }
     }
@@ -324,11 +291,7 @@ pub(crate) fn lint_tools(toolchain: &Toolchain) -> Result<()> {
         }
     }
     packages.dedup();
-    if packages.is_empty() {
-        Ok(())
-    } else {
-        apt_install(&packages, "linting")
-    }
+    if packages.is_empty() { Ok(()) } else { apt_install(&packages, "linting") }
 }
 
 /// What only the live tests use. Without it they skip, so a failure is a warning.
@@ -342,10 +305,7 @@ pub(crate) fn test_tools() {
         return;
     }
     let warning = if apt_offers(&missing) {
-        match apt_install(
-            &missing,
-            "only the live tests (nginx may start as a service)",
-        ) {
+        match apt_install(&missing, "only the live tests (nginx may start as a service)") {
             Ok(()) => return,
             Err(error) => format!("{error:#}"),
         }
@@ -398,20 +358,11 @@ fn candidates(policy: &str) -> usize {
 
 fn apt_install(packages: &[&str], purpose: &str) -> Result<()> {
     may_use_apt()?;
-    eprintln!(
-        "xtask: installing with apt-get, for {purpose}: {}",
-        packages.join(" ")
-    );
+    eprintln!("xtask: installing with apt-get, for {purpose}: {}", packages.join(" "));
     let mut install = apt();
     // --no-remove: where a package here conflicts with one of the user's, fail and let them choose.
-    install
-        .args(["install", "--yes", "--no-install-recommends", "--no-remove"])
-        .args(packages);
-    must(
-        &mut install,
-        "install packages",
-        "run it by hand and see what apt-get says",
-    )
+    install.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(packages);
+    must(&mut install, "install packages", "run it by hand and see what apt-get says")
 }
 
 /// apt-get as root. The variable goes through `env`, since sudo drops it.
@@ -434,16 +385,8 @@ mod tests {
 
     fn with_nightly(llvm: &str, has_source: bool) -> Facts {
         let name = "nightly-x86_64-unknown-linux-gnu".to_owned();
-        let nightlies = vec![Nightly {
-            name,
-            has_source,
-            llvm: llvm.to_owned(),
-        }];
-        Facts {
-            has_rustup: true,
-            nightlies,
-            ..Facts::default()
-        }
+        let nightlies = vec![Nightly { name, has_source, llvm: llvm.to_owned() }];
+        Facts { has_rustup: true, nightlies, ..Facts::default() }
     }
 
     fn name() -> String {
@@ -452,47 +395,24 @@ mod tests {
 
     #[test]
     fn what_is_complete_is_used_as_it_is() {
-        let facts = Facts {
-            debian_installed: true,
-            ..with_nightly("22", true)
-        };
+        let facts = Facts { debian_installed: true, ..with_nightly("22", true) };
         assert_eq!(routes(&facts), [Route::Use(Compiler::Nightly(name()))]);
-        let facts = Facts {
-            debian_installed: true,
-            ..with_nightly("22", false)
-        };
+        let facts = Facts { debian_installed: true, ..with_nightly("22", false) };
         assert_eq!(routes(&facts), [Route::Use(Compiler::Debian)]);
     }
 
     #[test]
     fn a_nightly_only_lacking_its_source_is_completed_else_debian() {
-        let facts = Facts {
-            debian_offers: true,
-            ..with_nightly("22", false)
-        };
-        let expected = [
-            Route::AddSource(name()),
-            Route::InstallDebian,
-            Route::InstallNightly,
-        ];
+        let facts = Facts { debian_offers: true, ..with_nightly("22", false) };
+        let expected = [Route::AddSource(name()), Route::InstallDebian, Route::InstallNightly];
         assert_eq!(routes(&facts), expected);
     }
 
     #[test]
     fn without_nightly_debian_comes_before_rustup() {
-        let facts = Facts {
-            has_rustup: true,
-            debian_offers: true,
-            ..Facts::default()
-        };
-        assert_eq!(
-            routes(&facts),
-            [Route::InstallDebian, Route::InstallNightly]
-        );
-        let facts = Facts {
-            has_rustup: true,
-            ..Facts::default()
-        };
+        let facts = Facts { has_rustup: true, debian_offers: true, ..Facts::default() };
+        assert_eq!(routes(&facts), [Route::InstallDebian, Route::InstallNightly]);
+        let facts = Facts { has_rustup: true, ..Facts::default() };
         assert_eq!(routes(&facts), [Route::InstallNightly]);
         assert_eq!(routes(&Facts::default()), []);
     }
@@ -505,10 +425,7 @@ mod tests {
 
     #[test]
     fn llvm_is_read_from_the_compiler() {
-        assert_eq!(
-            llvm_major("rustc 1.97.0\nLLVM version: 22.1.4\n"),
-            Some("22")
-        );
+        assert_eq!(llvm_major("rustc 1.97.0\nLLVM version: 22.1.4\n"), Some("22"));
         assert_eq!(llvm_major("rustc 1.97.0\n"), None);
     }
 

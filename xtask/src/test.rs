@@ -29,22 +29,11 @@ pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
     if args.is_empty() {
         let mut doc = cargo();
         doc.args(["test", "--quiet", "--workspace", "--doc"]);
-        must(
-            &mut doc,
-            "pass the documentation tests",
-            "fix the ones named above",
-        )?;
+        must(&mut doc, "pass the documentation tests", "fix the ones named above")?;
     }
     let mut nextest = tests(&["nextest", "run", "--workspace", "--no-fail-fast"])?;
     nextest.args(["--success-output", "immediate"]);
-    nextest.args([
-        "--color",
-        if stderr().is_terminal() {
-            "always"
-        } else {
-            "never"
-        },
-    ]);
+    nextest.args(["--color", if stderr().is_terminal() { "always" } else { "never" }]);
     nextest.args(args);
     filtered(nextest)
 }
@@ -64,11 +53,7 @@ fn tests(args: &[&str]) -> Result<Command> {
 
 fn can_become_root() -> bool {
     // With a person there sudo may ask once, now: tests have no terminal to ask on.
-    let arg = if stdin().is_terminal() {
-        "--validate"
-    } else {
-        "--non-interactive"
-    };
+    let arg = if stdin().is_terminal() { "--validate" } else { "--non-interactive" };
     let mut sudo = Command::new("sudo");
     sudo.arg(arg);
     if arg == "--non-interactive" {
@@ -83,30 +68,21 @@ fn runner_variable() -> Result<String> {
         .context("could not ask `rustc -vV` for the host's name: check the Rust installation")?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     let host = host.context("`rustc -vV` names no host: check the Rust installation")?;
-    Ok(format!(
-        "CARGO_TARGET_{}_RUNNER",
-        host.to_uppercase().replace(['-', '.'], "_")
-    ))
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace(['-', '.'], "_")))
 }
 
 /// Starts one test binary; only the `tests` package is given root.
 pub(crate) fn runner(args: &[OsString]) -> Result<ExitCode> {
-    let (program, rest) = args
-        .split_first()
-        .context("the test runner named no test binary")?;
+    let (program, rest) = args.split_first().context("the test runner named no test binary")?;
     let live = env::var_os("CARGO_PKG_NAME").as_deref() == Some(OsStr::new("tests"));
     let mut command = if live {
         let mut sudo = Command::new("sudo");
-        sudo.args(["--non-interactive", "--preserve-env", "--"])
-            .arg(program);
+        sudo.args(["--non-interactive", "--preserve-env", "--"]).arg(program);
         sudo
     } else {
         Command::new(program)
     };
-    let status = command
-        .args(rest)
-        .status()
-        .context("could not start the test binary")?;
+    let status = command.args(rest).status().context("could not start the test binary")?;
     Ok(exit_code(status))
 }
 

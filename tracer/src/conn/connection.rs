@@ -279,7 +279,8 @@ impl Connection {
         match &mut self.owner {
             Some(known) if known.source > owner.source => {}
             Some(known) => {
-                let fd = owner.fd.or(if known.task.pid == owner.task.pid { known.fd } else { None });
+                let fd =
+                    owner.fd.or(if known.task.pid == owner.task.pid { known.fd } else { None });
                 *known = Owner { fd, ..owner };
             }
             none => *none = Some(owner),

@@ -65,7 +65,11 @@ pub(crate) fn ending(conn: &Connection, old: TcpState, error: u16, flags: Socket
         // tcp_reset; which tcp_rcv_state_process also calls when data comes after close, and then
         // it is we who answer with a RST.
         ECONNRESET | EPIPE => {
-            return if conn.rst_sent && !conn.rst_received { How::RstSent } else { How::RstReceived };
+            return if conn.rst_sent && !conn.rst_received {
+                How::RstSent
+            } else {
+                How::RstReceived
+            };
         }
         _ => {}
     }

@@ -5,7 +5,7 @@ use tracer_common::TcpState;
 
 use crate::conn::connection::{Ends, Known, Owner, OwnerSource, Role};
 use crate::conn::ending::How;
-use crate::conn::table::{Change, Table, TIME_WAIT_NS};
+use crate::conn::table::{Change, TIME_WAIT_NS, Table};
 use crate::event::{Actor, Event, Existing, Holder, Shape};
 use crate::time::MonoNs;
 
@@ -266,12 +266,8 @@ impl Table {
             if known_better {
                 continue;
             }
-            let task = Actor {
-                pid: holder.pid,
-                tid: holder.pid,
-                comm: holder.comm,
-                thread: holder.comm,
-            };
+            let task =
+                Actor { pid: holder.pid, tid: holder.pid, comm: holder.comm, thread: holder.comm };
             match &mut conn.owner {
                 Some(owner) if owner.task.pid == holder.pid => {
                     owner.fd = owner.fd.or(Some(holder.fd));
@@ -316,9 +312,7 @@ fn age_at_least(row: &Existing, jiffy_ns: u64) -> u64 {
     let ns = |jiffies: u32| u64::from(jiffies) * jiffy_ns;
     match row.state {
         // Every segment since is younger than the state.
-        TcpState::Established => {
-            ns(row.since_received.max(row.since_sent).max(row.since_ack))
-        }
+        TcpState::Established => ns(row.since_received.max(row.since_sent).max(row.since_ack)),
         // The peer's FIN carried an ACK, so the last ACK is not older than the state.
         TcpState::CloseWait => ns(row.since_ack),
         // Initial timeout 1 s, doubled each time (TCP_TIMEOUT_INIT).

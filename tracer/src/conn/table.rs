@@ -390,7 +390,8 @@ impl Table {
         let (tuple, netns, at) = (conn.tuple, conn.netns, conn.last);
         let Some(&other) = self.by_tuple.get(&self.tuple_key(&tuple, netns)) else { return };
         let Some(mini) = self.conns.get(other as usize) else { return };
-        if other != index && mini.shape == Shape::Mini && mini.tuple == tuple && mini.netns == netns {
+        if other != index && mini.shape == Shape::Mini && mini.tuple == tuple && mini.netns == netns
+        {
             self.end_mini(other, at, How::Unknown, changes);
         }
     }
@@ -414,11 +415,8 @@ impl Table {
             };
         }
         let at = event.at;
-        let transition = |new| Change {
-            at,
-            conn: ConnRef(index),
-            kind: Kind::Transition { old, new, in_old },
-        };
+        let transition =
+            |new| Change { at, conn: ConnRef(index), kind: Kind::Transition { old, new, in_old } };
         if old == TcpState::Listen {
             self.remove_listener(index);
             changes.push(transition(TcpState::Close));
@@ -653,10 +651,12 @@ impl Table {
             return;
         }
         let Some(index) =
-            self.by_id.get(&event.id).or_else(|| self.minis.get(&event.id)).copied().or_else(|| {
-                // After ->CLOSE (tcp_disconnect sets the state before it sends) it is known no more.
-                if state == TcpState::Close { None } else { self.find_or_take_in(event, state) }
-            })
+            self.by_id.get(&event.id).or_else(|| self.minis.get(&event.id)).copied().or_else(
+                || {
+                    // After ->CLOSE (tcp_disconnect sets the state before it sends) it is known no more.
+                    if state == TcpState::Close { None } else { self.find_or_take_in(event, state) }
+                },
+            )
         else {
             return;
         };
@@ -739,7 +739,9 @@ impl Table {
 
     pub(crate) fn inherit_owner(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index as usize) else { return };
-        let Some(owner) = self.listener_of(conn).and_then(|listener| listener.owner) else { return };
+        let Some(owner) = self.listener_of(conn).and_then(|listener| listener.owner) else {
+            return;
+        };
         if let Some(conn) = self.conns.get_mut(index as usize) {
             conn.learn_owner(Owner { fd: None, source: OwnerSource::Listener, ..owner });
         }
