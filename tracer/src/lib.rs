@@ -6,5 +6,7 @@
 pub mod conn;
 pub mod decode;
 pub mod event;
+pub mod input;
 pub mod kernel;
+pub mod record;
 pub mod time;

@@ -1,0 +1,75 @@
+//! What comes in, from the kernel or from a recording: the same inputs in the same order give the
+//! same output, live or replayed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::conn::Poll;
+use crate::event::Loss;
+use crate::time::{Anchor, MonoNs};
+
+/// Where and how the inputs were made. Goes into the header of a recording.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Origin {
+    /// Version of tcptrail.
+    pub version: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// `uname -m`.
+    pub machine: String,
+    /// Tracepoints and iterators in use.
+    pub hooks: Vec<String>,
+    /// Filters, as given on the command line.
+    pub filters: Vec<String>,
+    /// Unix time in nanoseconds at monotonic time 0.
+    pub wall_at_zero: i64,
+    /// Monotonic time when the programs were attached.
+    pub start_ns: u64,
+    /// Length of the kernel's jiffy.
+    pub jiffy_ns: u64,
+    /// Names of `enum sk_rst_reason` by number, empty where the kernel has none.
+    pub reset_reasons: Vec<String>,
+}
+
+impl Origin {
+    /// What turns monotonic into wall time.
+    #[must_use]
+    pub fn anchor(&self) -> Anchor {
+        Anchor { wall_at_zero: self.wall_at_zero }
+    }
+
+    /// When the programs were attached.
+    #[must_use]
+    pub fn start(&self) -> MonoNs {
+        MonoNs(self.start_ns)
+    }
+
+    /// The kernel's reason for a RST, where it gives one.
+    #[must_use]
+    pub fn reset_reason(&self, reason: u32) -> Option<&str> {
+        // 0 is SK_RST_REASON_NOT_SPECIFIED.
+        let index = usize::try_from(reason).ok().filter(|&index| index != 0)?;
+        self.reset_reasons.get(index).map(String::as_str).filter(|name| !name.is_empty())
+    }
+}
+
+/// One input.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input<'a> {
+    /// A record of the ring or a row of `iter/tcp`: wire bytes of `Record` or `SocketRow`.
+    Record(&'a [u8]),
+    /// A walk of `iter/tcp` begins; its rows follow as records.
+    PollBegin,
+    /// That walk and the events that were waiting when it ended are in.
+    PollEnd {
+        /// The walk.
+        poll: Poll,
+        /// Time of this input.
+        now: MonoNs,
+    },
+    /// A whole walk of `iter/task_file`: wire bytes of `HolderRow`, one after the other.
+    Holders(&'a [u8]),
+    /// Events were lost.
+    Lost(Loss),
+    /// Nothing but time: views that redraw, do.
+    Tick(MonoNs),
+}
