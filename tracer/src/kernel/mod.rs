@@ -1,2 +1,3 @@
 //! Everything that talks to the kernel's eBPF.
 pub mod btf;
+pub mod layout;
