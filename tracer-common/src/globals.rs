@@ -9,6 +9,7 @@ use core::mem::{offset_of, size_of};
 /// named `daddr` and of pointers that stand first, which are marked. Offsets count from the
 /// start of the struct named in each group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct Layout {
     // struct sock (its first member is struct sock_common, so these serve both)
@@ -131,6 +132,7 @@ pub const FILTER_SLOTS: usize = 8;
 
 /// An address prefix, IPv4 as v4-mapped IPv6; two halves in the byte order of the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct Prefix {
     /// The network, bits beyond the prefix zero.
@@ -141,6 +143,7 @@ pub struct Prefix {
 
 /// A range of ports, both ends in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct PortRange {
     /// First port.
@@ -153,6 +156,7 @@ pub struct PortRange {
 ///
 /// The values within a kind are alternatives; the kinds must all hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct Filter {
     /// Not 0 when any of the following is set.
@@ -190,6 +194,7 @@ impl Filter {
 
 /// Everything else the loader tells the programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct Settings {
     /// Wake the reader when this many bytes wait in the ring.

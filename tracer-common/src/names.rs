@@ -17,12 +17,14 @@ pub const RECEIVE_RESET: &str = "tcp_receive_reset";
 pub const ERROR_REPORT: &str = "inet_sk_error_report";
 /// iter/tcp: every TCP socket, request socket and mini-socket of one network namespace.
 pub const ITER_TCP: &str = "iter_tcp";
+/// iter/tcp: the request sockets and mini-sockets of one network namespace.
+pub const ITER_MINIS: &str = "iter_minis";
 /// iter/task_file: every open socket descriptor of every process.
 pub const ITER_FILES: &str = "iter_files";
 
 /// The one ring buffer all tracepoint programs write to.
 pub const RING: &str = "RING";
-/// Per-CPU array of lost records, indexed by [`crate::wire::RecordKind`].
+/// Per-CPU array of one [`crate::wire::Drops`]: lost records by [`crate::wire::RecordKind`].
 pub const DROPS: &str = "DROPS";
 /// Global of type [`crate::globals::Layout`].
 pub const LAYOUT: &str = "LAYOUT";

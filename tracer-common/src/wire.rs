@@ -33,6 +33,9 @@ impl RecordKind {
     pub const COUNT: usize = 8;
 }
 
+/// Records lost, indexed by [`RecordKind`].
+pub type Drops = [u64; RecordKind::COUNT];
+
 impl TryFrom<u8> for RecordKind {
     type Error = u8;
 

@@ -315,10 +315,10 @@ fn wake_flag() -> u64 {
 
 #[inline(always)]
 fn drop_counted(kind: RecordKind) {
-    if let Some(count) = DROPS.get_ptr_mut(kind as u32) {
-        // SAFETY: this CPU's own slot. A softirq nested between load and store of another
-        // program can lose one count, never make one up.
-        unsafe { *count += 1 };
+    if let Some(counts) = DROPS.get_ptr_mut(0) {
+        // SAFETY: this CPU's own slot, indexed by a kind. A softirq nested between load and store
+        // can lose one count, never make one up.
+        unsafe { (*counts)[kind as usize] += 1 };
     }
 }
 

@@ -26,6 +26,18 @@ struct TcpContext {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 extern "C" fn iter_tcp(ctx: *mut c_void) -> i32 {
+    walk(ctx, true)
+}
+
+/// As `iter_tcp`, without full sockets: what no tracepoint tells of.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn iter_minis(ctx: *mut c_void) -> i32 {
+    walk(ctx, false)
+}
+
+#[inline(always)]
+fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
     let ctx = ctx.cast::<TcpContext>();
     // SAFETY: the kernel passes a `struct bpf_iter__tcp`; volatile, so that each field is one load
     // the verifier recognises.
@@ -40,11 +52,15 @@ extern "C" fn iter_tcp(ctx: *mut c_void) -> i32 {
     if common.is_null() {
         return 0;
     }
+    let state: u8 = load!(common, state);
+    let is_mini = state == TcpState::TimeWait.number() || state == TcpState::NewSynRecv.number();
+    if !full_sockets && !is_mini {
+        return 0;
+    }
     let Some(ends) = Endpoints::read(common) else {
         return 0;
     };
     let (id, id_flag) = identity(common);
-    let state: u8 = load!(common, state);
 
     let mut row: SocketRow = blank();
     // SAFETY: helper without arguments.

@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use tracer_common::globals::{Filter, Layout, Settings};
-use tracer_common::wire::RecordKind;
+use tracer_common::wire::Drops;
 
 /// All records. The loader sets the real size before the kernel sees it.
 #[map]
@@ -11,7 +11,7 @@ pub static RING: RingBuf = RingBuf::with_byte_size(1 << 24, 0);
 
 /// Records that found the ring full, by kind.
 #[map]
-pub static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(RecordKind::COUNT as u32, 0);
+pub static DROPS: PerCpuArray<Drops> = PerCpuArray::with_max_entries(1, 0);
 
 /// Set by the loader before load.
 #[unsafe(no_mangle)]

@@ -3,10 +3,15 @@
 //! The way of an event: `kernel` (or `record`) -> `decode` -> `conn` -> `view` -> `sink`.
 //! ARCHITECTURE.md tells the rest.
 
+pub mod cli;
+pub mod config;
 pub mod conn;
 pub mod decode;
 pub mod event;
+pub mod filter;
 pub mod input;
 pub mod kernel;
 pub mod record;
+pub mod sink;
 pub mod time;
+pub mod view;

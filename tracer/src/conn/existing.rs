@@ -37,6 +37,8 @@ impl Table {
     /// Before the rows of a walk.
     pub fn begin_poll(&mut self) {
         self.poll = self.poll.wrapping_add(1);
+        self.polling = true;
+        self.gone_since.clear();
     }
 
     /// Whether looking at the mini-sockets now would tell anything: one waits for its FIN, or one's
@@ -66,6 +68,14 @@ impl Table {
             return;
         }
         let index = if let Some(&index) = self.by_id.get(&event.id) {
+            if let Some(conn) = self.conns.get_mut(index as usize)
+                && conn.last > event.at
+            {
+                // Older than what is known.
+                conn.seen = self.poll;
+                conn.missed = 0;
+                return;
+            }
             let Some(conn) = self.conns.get(index as usize) else { return };
             if conn.state != row.state {
                 if event.at.since(conn.last) < SAME_MOMENT_NS {
@@ -78,6 +88,8 @@ impl Table {
                 self.repair(index, event, row, changes);
             }
             index
+        } else if self.gone_since.contains(&event.id) {
+            return;
         } else {
             let role = if row.state == TcpState::Listen {
                 Role::Listener
@@ -147,6 +159,7 @@ impl Table {
     fn existing_request(&mut self, event: &Event, row: &Existing) {
         let index = match self.by_id.get(&event.id) {
             Some(&index) => index,
+            None if self.gone_since.contains(&event.id) => return,
             None => {
                 let Some(index) = self.request(event, row.unanswered) else { return };
                 let left = u64::from(row.timer) * self.jiffy_ns;
@@ -219,6 +232,8 @@ impl Table {
     ///
     /// Once is chance (a socket may change buckets under the walk), twice is gone.
     pub fn end_poll(&mut self, poll: &Poll, now: MonoNs, changes: &mut Vec<Change>) {
+        self.polling = false;
+        self.gone_since.clear();
         let mut gone = Vec::new();
         let number = self.poll;
         let jiffy = self.jiffy_ns;
@@ -251,15 +266,15 @@ impl Table {
             };
             self.vanish(index, at, how, changes);
         }
+        self.assign_roles();
     }
 
     /// Takes in the holders of all sockets: who owns what nobody was seen to open.
-    pub fn holders(&mut self, holders: &[Holder]) {
-        let mut listeners = false;
-        for holder in holders {
+    pub fn set_holders(&mut self, mut holders: Vec<Holder>) {
+        holders.sort_unstable_by_key(|holder| (holder.id, holder.pid, holder.fd));
+        for holder in &holders {
             let Some(&index) = self.by_id.get(&holder.id) else { continue };
             let Some(conn) = self.conns.get_mut(index as usize) else { continue };
-            listeners |= conn.role == Role::Listener;
             let known_better = conn.owner.is_some_and(|owner| {
                 owner.source > OwnerSource::Listener && owner.task.pid != holder.pid
             });
@@ -282,13 +297,11 @@ impl Table {
                 }
             }
         }
-        if listeners {
-            self.assign_roles();
-        }
+        self.holders = holders;
     }
 
     /// Connections that were there before: at a listener's port we are the server.
-    pub fn assign_roles(&mut self) {
+    fn assign_roles(&mut self) {
         let unknown: Vec<u32> = self
             .conns
             .iter()

@@ -1,6 +1,6 @@
 //! The table: events in, changes out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
@@ -11,7 +11,7 @@ use crate::conn::connection::{
     Connection, Ends, Known, Owner, OwnerSource, Retransmits, Role, Spent, TIMED, timed_index,
 };
 use crate::conn::ending::{How, ending};
-use crate::event::{Actor, Direction, Event, Segment, Shape, SockId, Tuple, What};
+use crate::event::{Actor, Direction, Event, Holder, Segment, Shape, SockId, Tuple, What};
 use crate::time::MonoNs;
 
 /// How long a mini-socket stays in TIME_WAIT (`TCP_TIMEWAIT_LEN`).
@@ -78,6 +78,12 @@ pub struct Table {
     pub(crate) minis: HashMap<SockId, u32, FixedState>,
     by_tuple: HashMap<u64, u32, FixedState>,
     listeners: HashMap<(u32, u16), Vec<u32>, FixedState>,
+    /// Of the last walk over descriptors, sorted by socket.
+    pub(crate) holders: Vec<Holder>,
+    /// While a walk over sockets is under way: those that went since it began, whose rows are
+    /// older than their end.
+    pub(crate) gone_since: HashSet<SockId, FixedState>,
+    pub(crate) polling: bool,
     /// Removed from the indices, kept until the views have seen the changes.
     dead: Vec<u32>,
     hasher: FixedState,
@@ -106,6 +112,9 @@ impl Table {
             minis: HashMap::default(),
             by_tuple: HashMap::default(),
             listeners: HashMap::default(),
+            holders: Vec::new(),
+            gone_since: HashSet::default(),
+            polling: false,
             dead: Vec::new(),
             hasher: FixedState::default(),
             start,
@@ -174,6 +183,14 @@ impl Table {
         // Loopback addresses are one namespace's own; others may be met across a veth.
         let same = peer.tuple == wanted && (peer.netns == conn.netns || !wanted.is_loopback());
         (same && peer.id != conn.id).then_some(index)
+    }
+
+    /// Processes that had a descriptor of this socket when last looked at.
+    #[must_use]
+    pub fn holders_of(&self, id: SockId) -> &[Holder] {
+        let from = self.holders.partition_point(|holder| holder.id < id);
+        let count = self.holders[from..].partition_point(|holder| holder.id == id);
+        &self.holders[from..from + count]
     }
 
     /// After the views have seen the changes: forgets what is gone.
@@ -459,6 +476,9 @@ impl Table {
             };
             self.waiting_for_fin += 1;
         }
+        if self.polling {
+            self.gone_since.insert(id);
+        }
         self.by_id.remove(&id);
         if let Some(stale) = self.minis.insert(id, index) {
             self.end_mini(stale, at, How::Unknown, changes);
@@ -565,6 +585,9 @@ impl Table {
         let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
         if map.get(&id) == Some(&index) {
             map.remove(&id);
+        }
+        if self.polling {
+            self.gone_since.insert(id);
         }
         self.unindex_tuple(index);
         self.dead.push(index);

@@ -256,7 +256,7 @@ pub struct Btf {
     strings: Range<usize>,
     /// Offset in the type section of each type; type 1 comes first.
     offsets: Vec<u32>,
-    /// Hashes of the names of structs, unions, typedefs and functions with their ids, sorted.
+    /// Hashes of the names of structs, unions, typedefs, functions and enums with their ids, sorted.
     names: Vec<(u32, u32)>,
 }
 
@@ -342,7 +342,7 @@ impl Btf {
             offsets.push(at as u32);
             if matches!(
                 kind,
-                Kind::Struct | Kind::Union | Kind::Typedef | Kind::Func
+                Kind::Struct | Kind::Union | Kind::Typedef | Kind::Func | Kind::Enum
             ) {
                 let name = self.name(name_off);
                 if !name.is_empty() {
@@ -425,6 +425,20 @@ impl Btf {
         }
         let (_, proto) = self.strip(pointer.size_or_type)?;
         (proto.kind() == Kind::FuncProto).then(|| proto.len() as usize)
+    }
+
+    /// The enumerators of an enum of 32 bits, in their order; empty when there is none of that
+    /// name.
+    pub fn enumerators(&self, name: &str) -> Vec<(String, u32)> {
+        let found = self.find(name, |kind| kind == Kind::Enum).and_then(|id| self.type_by_id(id));
+        let Some(ty) = found else { return Vec::new() };
+        ty.extra
+            .chunks_exact(8)
+            .filter_map(|entry| {
+                let name = String::from_utf8_lossy(self.name(u32_at(entry, 0)?)).into_owned();
+                Some((name, u32_at(entry, 4)?))
+            })
+            .collect()
     }
 
     /// Where the field at the end of a dotted path stands, from the start of struct `root`. The

@@ -47,6 +47,13 @@ pub struct Resolved {
     pub missing: Vec<Missing>,
     /// `tcp_send_reset` has a reason argument.
     pub send_reset_has_reason: bool,
+    /// `bpf_get_socket_cookie` may be called in tracing programs (5.12 and later).
+    pub cookie_helper: bool,
+    /// `bpf_sock_from_file` exists (5.11 and later).
+    pub sock_from_file: bool,
+    /// Names of `enum sk_rst_reason` by number, in lower case without their prefix; empty before
+    /// 6.10.
+    pub reset_reasons: Vec<String>,
     /// Those of the tracepoints of [`tracer_common::names`] the kernel has.
     pub tracepoints: Vec<&'static str>,
 }
@@ -117,14 +124,7 @@ use Want::{Bytes, Pointer, PointerArray};
 
 const NO_IPV6: Need = Optional("IPv6 connections are not seen");
 const NO_CGROUP: Need = Optional("cgroups and containers are not known");
-const NO_HOLDERS: Need = Optional("the processes that hold a socket are not known");
 const NO_INODE: Need = Optional("socket inodes are not shown");
-const NO_LAST_USED: Need =
-    Optional("ages of connections older than the tracer are less well known");
-const NO_RECV_QUEUE: Need = Optional("receive queues are not shown");
-const NO_SEND_QUEUE: Need = Optional("send queues are not shown");
-const NO_BACKLOG: Need = Optional("accept queues of listeners are not shown");
-const NO_BYTES_SENT: Need = Optional("bytes sent are not shown");
 
 macro_rules! row {
     ($slot:ident, $root:literal, [$($path:literal),+], $want:expr, $need:expr) => {
@@ -154,49 +154,49 @@ const ROWS: &[Row] = &[
 
     // struct sock. sk_protocol is u16 since 5.6, before that 8 bits of a word.
     row!(protocol, "sock", ["sk_protocol"], Bytes(2), Required),
-    row!(err, "sock", ["sk_err"], Bytes(4), Optional("the error a connection ended with is not known")),
-    row!(shutdown, "sock", ["sk_shutdown"], Bytes(1), Optional("half-closed sockets are not told apart")),
-    row!(socket, "sock", ["sk_socket"], Pointer, Optional("connections nobody accepted are not told apart")),
+    row!(err, "sock", ["sk_err"], Bytes(4), Required),
+    row!(shutdown, "sock", ["sk_shutdown"], Bytes(1), Required),
+    row!(socket, "sock", ["sk_socket"], Pointer, Required),
     // struct sock_cgroup_data. The pointer came with 5.15 (and with late updates of 5.10); before
     // that a union of a number and packed fields stood there, with no member of this name.
     row!(cgroup, "sock", ["sk_cgrp_data.cgroup"], Pointer, NO_CGROUP),
     // kuid_t.
     row!(uid, "sock", ["sk_uid"], Bytes(4), Optional("the users of sockets are not shown")),
-    row!(ack_backlog, "sock", ["sk_ack_backlog"], Bytes(4), NO_BACKLOG),
-    row!(max_ack_backlog, "sock", ["sk_max_ack_backlog"], Bytes(4), NO_BACKLOG),
+    row!(ack_backlog, "sock", ["sk_ack_backlog"], Bytes(4), Required),
+    row!(max_ack_backlog, "sock", ["sk_max_ack_backlog"], Bytes(4), Required),
 
     // struct tcp_sock { inet_connection_sock inet_conn { inet_sock icsk_inet { sock sk } } }.
     row!(sport, "tcp_sock", ["inet_conn.icsk_inet.inet_sport"], Bytes(2),
-        Optional("the local port of a closing connection may not be known")),
-    row!(srtt_us, "tcp_sock", ["srtt_us"], Bytes(4), Optional("round-trip times are not shown")),
-    row!(total_retrans, "tcp_sock", ["total_retrans"], Bytes(4), Optional("retransmits are not counted")),
-    row!(bytes_sent, "tcp_sock", ["bytes_sent"], Bytes(8), NO_BYTES_SENT),
-    row!(bytes_retrans, "tcp_sock", ["bytes_retrans"], Bytes(8), NO_BYTES_SENT),
-    row!(bytes_received, "tcp_sock", ["bytes_received"], Bytes(8), Optional("bytes received are not shown")),
-    row!(rcv_nxt, "tcp_sock", ["rcv_nxt"], Bytes(4), NO_RECV_QUEUE),
-    row!(copied_seq, "tcp_sock", ["copied_seq"], Bytes(4), NO_RECV_QUEUE),
-    row!(write_seq, "tcp_sock", ["write_seq"], Bytes(4), NO_SEND_QUEUE),
-    row!(snd_una, "tcp_sock", ["snd_una"], Bytes(4), NO_SEND_QUEUE),
+        Required),
+    row!(srtt_us, "tcp_sock", ["srtt_us"], Bytes(4), Required),
+    row!(total_retrans, "tcp_sock", ["total_retrans"], Bytes(4), Required),
+    row!(bytes_sent, "tcp_sock", ["bytes_sent"], Bytes(8), Required),
+    row!(bytes_retrans, "tcp_sock", ["bytes_retrans"], Bytes(8), Required),
+    row!(bytes_received, "tcp_sock", ["bytes_received"], Bytes(8), Required),
+    row!(rcv_nxt, "tcp_sock", ["rcv_nxt"], Bytes(4), Required),
+    row!(copied_seq, "tcp_sock", ["copied_seq"], Bytes(4), Required),
+    row!(write_seq, "tcp_sock", ["write_seq"], Bytes(4), Required),
+    row!(snd_una, "tcp_sock", ["snd_una"], Bytes(4), Required),
     // An anonymous struct type, not a pointer, inside struct inet_connection_sock.
-    row!(lrcvtime, "tcp_sock", ["inet_conn.icsk_ack.lrcvtime"], Bytes(4), NO_LAST_USED),
-    row!(lsndtime, "tcp_sock", ["lsndtime"], Bytes(4), NO_LAST_USED),
-    row!(rcv_tstamp, "tcp_sock", ["rcv_tstamp"], Bytes(4), NO_LAST_USED),
+    row!(lrcvtime, "tcp_sock", ["inet_conn.icsk_ack.lrcvtime"], Bytes(4), Required),
+    row!(lsndtime, "tcp_sock", ["lsndtime"], Bytes(4), Required),
+    row!(rcv_tstamp, "tcp_sock", ["rcv_tstamp"], Bytes(4), Required),
     row!(icsk_retransmits, "tcp_sock", ["inet_conn.icsk_retransmits"], Bytes(1),
-        Optional("how often a segment went unanswered is not known")),
+        Required),
     row!(icsk_probes_out, "tcp_sock", ["inet_conn.icsk_probes_out"], Bytes(1),
-        Optional("how many probes went unanswered is not known")),
+        Required),
 
     // struct tcp_request_sock { inet_request_sock req { request_sock req } }.
     row!(num_retrans, "tcp_request_sock", ["req.req.num_retrans"], Bytes(1),
         Optional("SYN-ACK retransmits are not counted")),
     row!(rsk_expires, "tcp_request_sock", ["req.req.rsk_timer.expires"], Bytes(8),
-        Optional("the age of half-open connections is not known")),
+        Required),
 
     // struct tcp_timewait_sock { inet_timewait_sock tw_sk }.
     row!(tw_substate, "tcp_timewait_sock", ["tw_sk.tw_substate"], Bytes(1),
-        Optional("orphaned FIN_WAIT2 is not told from TIME_WAIT")),
+        Required),
     row!(tw_expires, "tcp_timewait_sock", ["tw_sk.tw_timer.expires"], Bytes(8),
-        Optional("when TIME_WAIT began is not known")),
+        Required),
 
     // struct net { ns_common ns }.
     row!(net_inum, "net", ["ns.inum"], Bytes(4), Required),
@@ -207,16 +207,16 @@ const ROWS: &[Row] = &[
         Optional("a cgroup filter does not reach below the cgroup")),
     // A plain u64 since 5.5, before that a union of number and generation.
     row!(kn_id, "kernfs_node", ["id"], Bytes(8), NO_CGROUP),
-    row!(socket_sk, "socket", ["sk"], Pointer, NO_HOLDERS),
+    row!(socket_sk, "socket", ["sk"], Pointer, Required),
     row!(socket_file, "socket", ["file"], Pointer, NO_INODE),
     row!(file_inode, "file", ["f_inode"], Pointer, NO_INODE),
     // unsigned long, u64 by 7.2.
     row!(inode_ino, "inode", ["i_ino"], Bytes(8), NO_INODE),
-    row!(task_tgid, "task_struct", ["tgid"], Bytes(4), NO_HOLDERS),
-    row!(task_comm, "task_struct", ["comm"], Bytes(16), Optional("the names of processes are not known")),
+    row!(task_tgid, "task_struct", ["tgid"], Bytes(4), Required),
+    row!(task_comm, "task_struct", ["comm"], Bytes(16), Required),
     // Renamed in 5.5.
     row!(task_start, "task_struct", ["start_boottime", "real_start_time"], Bytes(8),
-        Optional("a process is not told from a later one of the same number")),
+        Required),
     row!(task_leader, "task_struct", ["group_leader"], Pointer,
         Optional("the names of processes are not known")),
     // Room for each protocol's own; TCP's struct tcp_skb_cb begins with seq and end_seq.
@@ -279,11 +279,32 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, LayoutError> {
         layout,
         missing,
         send_reset_has_reason: send_reset_args >= Some(4),
+        // The prototypes' own helpers: what is in BTF is in the kernel.
+        cookie_helper: btf.has_func("bpf_get_socket_ptr_cookie"),
+        sock_from_file: btf.has_func("bpf_sock_from_file"),
+        reset_reasons: reset_reasons(btf),
         tracepoints: TRACEPOINTS
             .into_iter()
             .filter(|name| btf.has_typedef(&format!("{TRACE_PREFIX}{name}")))
             .collect(),
     })
+}
+
+fn reset_reasons(btf: &Btf) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, number) in btf.enumerators("sk_rst_reason") {
+        let Ok(number) = usize::try_from(number) else { continue };
+        // Kernels have a few dozen; a damaged BTF may have any number.
+        if number >= 256 {
+            continue;
+        }
+        if names.len() <= number {
+            names.resize(number + 1, String::new());
+        }
+        let short = name.strip_prefix("SK_RST_REASON_").unwrap_or(&name);
+        names[number] = short.to_ascii_lowercase();
+    }
+    names
 }
 
 /// The offset of a field under the first of its names the kernel has.

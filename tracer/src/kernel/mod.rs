@@ -1,3 +1,12 @@
-//! Everything that talks to the kernel's eBPF.
+//! Everything that talks to the kernel's eBPF; the only module that knows aya.
+//!
+//! `btf` and `layout` find the offsets, `preflight` says what is missing before anything is tried,
+//! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators.
+
 pub mod btf;
 pub mod layout;
+pub mod loader;
+pub mod netns;
+pub mod poller;
+pub mod preflight;
+pub mod ring;

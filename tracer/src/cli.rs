@@ -1,0 +1,165 @@
+//! The command line as clap sees it: structs only. `config` checks and resolves it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The whole life of TCP connections, from the kernel: every state, who holds it, how it ended.
+#[derive(Parser, Debug)]
+#[command(
+    name = "tcptrail",
+    version,
+    about,
+    after_help = "Without a command: tail. Needs root, or CAP_BPF and CAP_PERFMON (and CAP_SYS_ADMIN for \
+                  network namespaces other than its own).\n\
+                  Exit codes: 0 fine, 1 failed, 2 wrong usage.",
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do; `tail` when left out.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Filters and output.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug, Clone)]
+pub enum Command {
+    /// Every state transition, retransmit and reset as it happens (the default)
+    Tail,
+    /// One line per finished connection: time in each state, who closed, how it ended
+    Life(LifeArgs),
+    /// Every socket there is now: state and for how long, owner, queues
+    List(ListArgs),
+    /// Write everything received to FILE, to look at later with `replay`
+    Record {
+        /// Where to; an existing file is overwritten
+        file: PathBuf,
+    },
+    /// Show a recording as it was live; needs no privileges and no eBPF
+    Replay(ReplayArgs),
+    /// Try everything tcptrail needs from this kernel and say what works
+    Doctor,
+}
+
+/// Options of `life`.
+#[derive(Args, Debug, Clone, Default)]
+pub struct LifeArgs {
+    /// Print a connection when its TIME_WAIT is over, not when the closing handshake is complete
+    #[arg(long)]
+    pub with_time_wait: bool,
+}
+
+/// Options of `list`.
+#[derive(Args, Debug, Clone, Default)]
+pub struct ListArgs {
+    /// Show it again every INTERVAL, until stopped
+    #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s",
+          require_equals = true, value_parser = humantime::parse_duration)]
+    pub watch: Option<Duration>,
+}
+
+/// Options of `replay`.
+#[derive(Args, Debug, Clone)]
+pub struct ReplayArgs {
+    /// A file made by `tcptrail record` or `--record`
+    pub file: PathBuf,
+    /// What to show of it
+    #[arg(value_enum, default_value_t = ReplayView::Tail)]
+    pub view: ReplayView,
+    /// With `life`: print a connection when its TIME_WAIT is over
+    #[arg(long)]
+    pub with_time_wait: bool,
+}
+
+/// Views that work on recordings.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayView {
+    /// As `tcptrail tail`
+    Tail,
+    /// As `tcptrail life`
+    Life,
+    /// As `tcptrail list`, at the recording's end
+    List,
+}
+
+/// Options of all commands.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Common {
+    /// Only sockets of these processes
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', global = true, help_heading = "Filters")]
+    pub pid: Vec<u32>,
+    /// Only sockets of processes of this name
+    #[arg(long, value_name = "NAME", global = true, help_heading = "Filters")]
+    pub comm: Vec<String>,
+    /// Only these ports, on either side: 80, 8000-8099, or several: 80,443
+    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true, help_heading = "Filters")]
+    pub port: Vec<String>,
+    /// Only these local ports
+    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true, help_heading = "Filters")]
+    pub lport: Vec<String>,
+    /// Only these remote ports
+    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true, help_heading = "Filters")]
+    pub rport: Vec<String>,
+    /// Only these addresses or networks, on either side: 10.0.0.0/8, 2001:db8::1
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', global = true, help_heading = "Filters")]
+    pub addr: Vec<String>,
+    /// Only IPv4, v4-mapped IPv6 included
+    #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6", global = true, help_heading = "Filters")]
+    pub ipv4: bool,
+    /// Only IPv6
+    #[arg(short = '6', long = "ipv6", global = true, help_heading = "Filters")]
+    pub ipv6: bool,
+    /// Only these states, left or entered: CLOSE_WAIT, established, time-wait, ...
+    #[arg(long, value_name = "STATE", value_delimiter = ',', global = true, help_heading = "Filters")]
+    pub state: Vec<String>,
+    /// Only our side of the handshake
+    #[arg(long, value_enum, value_name = "ROLE", global = true, help_heading = "Filters")]
+    pub role: Option<RoleArg>,
+    /// Only this network namespace: its name, a path, an inode number, or pid:PID
+    #[arg(long, value_name = "NS", global = true, help_heading = "Filters")]
+    pub netns: Option<String>,
+    /// Only sockets made in this cgroup or below it: a path below /sys/fs/cgroup
+    #[arg(long, value_name = "PATH", global = true, help_heading = "Filters")]
+    pub cgroup: Option<PathBuf>,
+    /// Only what took at least this long: tail the state left, life the connection, list the state
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, global = true, help_heading = "Filters")]
+    pub min_duration: Option<Duration>,
+
+    /// One JSON object per line on stdout
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+    /// Stop after this time: 30s, 5m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, global = true, help_heading = "Output")]
+    pub duration: Option<Duration>,
+    /// Also write everything received to FILE, as `tcptrail record` does
+    #[arg(long = "record", value_name = "FILE", global = true, help_heading = "Output")]
+    pub record_to: Option<PathBuf>,
+    /// No colours; NO_COLOR in the environment does the same
+    #[arg(long, global = true, help_heading = "Output")]
+    pub no_color: bool,
+    /// Say more on stderr; twice: the eBPF programs' debug messages too
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Output")]
+    pub verbose: u8,
+
+    /// Size of the kernel's ring buffer: 64KiB, 16MiB, ...
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", global = true, help_heading = "Limits")]
+    pub ring_size: String,
+    /// Most connections kept in memory
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, global = true, help_heading = "Limits")]
+    pub max_connections: usize,
+}
+
+/// `--role`.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleArg {
+    /// We sent the SYN
+    Client,
+    /// We received the SYN
+    Server,
+    /// It listens
+    Listener,
+}

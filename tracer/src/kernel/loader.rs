@@ -1,0 +1,232 @@
+//! Loads the programs with their globals set, attaches them, and says what works and what does not.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::programs::{BtfTracePoint, ProgramError};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
+use tracer_common::globals::{Filter, Settings};
+use tracer_common::names;
+use tracer_common::wire::{Drops, Record};
+use zerocopy::IntoBytes;
+
+use super::layout::Resolved;
+
+/// The programs, compiled for the kernel's virtual machine.
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRAIL_EBPF_OBJECT"));
+
+/// Level of aya-log messages, read by the programs (`aya_log::LEVEL`); 0 compiles them away.
+const LOG_OFF: u8 = 0;
+const LOG_DEBUG: u8 = 4;
+
+/// Why the programs are not running. Each text is a sentence with what can be done.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The object or a map.
+    #[error("the kernel refused the eBPF maps or program code: {0}")]
+    Object(#[from] EbpfError),
+    /// The kernel's BTF as aya reads it.
+    #[error("the kernel's BTF cannot be read: {0}")]
+    Btf(#[from] aya::BtfError),
+    /// A program nothing works without.
+    #[error(
+        "the kernel refused the program {program}: {reason}; `tcptrail doctor` tries every hook and says more"
+    )]
+    Refused {
+        /// Which.
+        program: &'static str,
+        /// The kernel's words.
+        reason: String,
+    },
+    /// The object lacks what this binary expects of it.
+    #[error("the eBPF object has no {0}: build tcptrail again with `cargo xtask build`")]
+    Incomplete(&'static str),
+}
+
+/// What to load.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the programs let through.
+    pub filter: Filter,
+    /// Size of the ring buffer: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Whether the programs' debug messages are wanted.
+    pub debug: bool,
+}
+
+/// A tracepoint and whether it serves.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// Name of tracepoint and program.
+    pub name: &'static str,
+    /// Nothing works without it.
+    pub required: bool,
+    /// What is missing without it.
+    pub cost: &'static str,
+    /// Works, or the kernel's words.
+    pub outcome: Result<(), String>,
+}
+
+/// The tracepoints, in the order they are attached: state changes first, so that nothing later
+/// refers to a socket whose birth was not seen.
+const HOOKS: [(&str, bool, &str); 6] = [
+    (names::SET_STATE, true, "nothing can be traced"),
+    (names::RETRANSMIT, false, "retransmits are counted, but not shown when they happen"),
+    (names::RETRANSMIT_SYNACK, false, "SYN-ACK retransmits are not shown when they happen"),
+    (names::SEND_RESET, false, "that we sent a RST is inferred, its reason is not known"),
+    (names::RECEIVE_RESET, false, "that a RST was received is inferred from the socket's error"),
+    (names::ERROR_REPORT, false, "errors that do not close a connection are not seen"),
+];
+
+/// The running programs. Dropping it detaches them.
+pub struct Programs {
+    ebpf: Ebpf,
+    /// Every tracepoint that was tried.
+    pub hooks: Vec<Hook>,
+    drops: PerCpuArray<MapData, Drops>,
+}
+
+/// Loads and attaches everything; the ring is handed out for reading.
+///
+/// # Errors
+/// When nothing can be traced. A hook that is merely useful and refused is in `hooks`.
+pub fn load(
+    resolved: &Resolved,
+    options: &Options,
+) -> Result<(Programs, RingBuf<MapData>), LoadError> {
+    raise_memlock();
+    let btf = Btf::from_sys_fs()?;
+    let mut ebpf = load_object(resolved, options, &btf)?;
+    let mut hooks = Vec::new();
+    for (name, required, cost) in HOOKS {
+        let outcome = if resolved.has_tracepoint(name) {
+            attach(&mut ebpf, name, &btf)
+        } else {
+            Err("this kernel has no such tracepoint".to_owned())
+        };
+        if let (true, Err(reason)) = (required, &outcome) {
+            return Err(LoadError::Refused { program: name, reason: reason.clone() });
+        }
+        hooks.push(Hook { name, required, cost, outcome });
+    }
+    let ring = take_map(&mut ebpf, names::RING)?;
+    let drops = take_map(&mut ebpf, names::DROPS)?;
+    let ring = RingBuf::try_from(ring).map_err(EbpfError::from)?;
+    let drops = PerCpuArray::try_from(drops).map_err(EbpfError::from)?;
+    Ok((Programs { ebpf, hooks, drops }, ring))
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {
+    ebpf.take_map(name).ok_or(LoadError::Incomplete(name))
+}
+
+/// Parses the object, sets the globals and makes the maps; loads no program.
+pub(super) fn load_object(
+    resolved: &Resolved,
+    options: &Options,
+    btf: &Btf,
+) -> Result<Ebpf, LoadError> {
+    let settings = Settings {
+        // A wake-up is worth a few thousand records; below, the reader's timer comes first.
+        wake_bytes: (options.ring_bytes / 8).min(512 * size_of::<Record>() as u32),
+        cookie_helper: u32::from(resolved.cookie_helper),
+        reset_reason: u32::from(resolved.send_reset_has_reason),
+        sock_from_file: u32::from(resolved.sock_from_file),
+    };
+    let level = if options.debug { LOG_DEBUG } else { LOG_OFF };
+    let ebpf = EbpfLoader::new()
+        .btf(Some(btf))
+        .override_global(names::LAYOUT, resolved.layout.as_bytes(), true)
+        .override_global(names::FILTER, options.filter.as_bytes(), true)
+        .override_global(names::SETTINGS, settings.as_bytes(), true)
+        .override_global(aya_log::LEVEL, &level, false)
+        .map_max_entries(names::RING, options.ring_bytes)
+        .load(OBJECT)?;
+    Ok(ebpf)
+}
+
+fn attach(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), String> {
+    let program: &mut BtfTracePoint = ebpf
+        .program_mut(name)
+        .ok_or("not in the eBPF object")?
+        .try_into()
+        .map_err(|error: ProgramError| in_words(&error))?;
+    program.load(name, btf).map_err(|error| in_words(&error))?;
+    program.attach().map_err(|error| in_words(&error))?;
+    Ok(())
+}
+
+/// A program error in one line: the kernel's errno, and the verifier's last words.
+pub(super) fn in_words(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            // The very last line is statistics.
+            let verdict = log
+                .lines()
+                .rev()
+                .map(str::trim)
+                .find(|line| !line.is_empty() && !line.starts_with("processed "));
+            match verdict {
+                Some(verdict) => format!("{io_error} (verifier: {verdict})"),
+                None => io_error.to_string(),
+            }
+        }
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(error) = source {
+                text = format!("{text}: {error}");
+                source = error.source();
+            }
+            text
+        }
+    }
+}
+
+impl Programs {
+    /// Records lost so far because the ring was full, all CPUs and kinds together.
+    ///
+    /// # Errors
+    /// When the kernel does not let us read the map.
+    pub fn dropped(&self) -> io::Result<u64> {
+        let per_cpu = self.drops.get(&0, 0).map_err(io::Error::other)?;
+        Ok(per_cpu.iter().flatten().fold(0, |sum, count| sum.saturating_add(*count)))
+    }
+
+    /// Runs skipped so far because the program was already running on that CPU; from `fdinfo`,
+    /// where kernels since 5.12 say it.
+    #[must_use]
+    pub fn recursion_misses(&self) -> u64 {
+        self.hooks.iter().map(|hook| self.misses_of(hook.name)).sum()
+    }
+
+    fn misses_of(&self, name: &str) -> u64 {
+        let Some(program) = self.ebpf.program(name) else { return 0 };
+        let Ok(fd) = program.fd() else { return 0 };
+        let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+        let info = fs::read_to_string(path).unwrap_or_default();
+        info.lines()
+            .find_map(|line| line.strip_prefix("recursion_misses:"))
+            .and_then(|count| count.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// The object, for aya-log.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}
+
+/// Kernels before 5.11 charge maps to the locked-memory limit. Refused is not fatal: later kernels
+/// need nothing, and on earlier ones the map's own error says it.
+fn raise_memlock() {
+    let limit = getrlimit(Resource::Memlock);
+    if limit.current.is_some() {
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+    }
+}

@@ -1,0 +1,55 @@
+//! The network namespaces of this machine: those of processes, and those with a name.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where `ip netns` and container runtimes keep named namespaces.
+const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+
+/// Inode and a path to open, one for each namespace that can be found, our own among them.
+#[must_use]
+pub fn all() -> BTreeMap<u32, PathBuf> {
+    let mut found = BTreeMap::new();
+    let mut add = |path: PathBuf| {
+        if let Ok(inode) = inode(&path) {
+            found.entry(inode).or_insert(path);
+        }
+    };
+    add(PathBuf::from("/proc/self/ns/net"));
+    for directory in NAMED {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            add(entry.path());
+        }
+    }
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            add(entry.path().join("ns/net"));
+        }
+    }
+    found
+}
+
+/// Inode number of the namespace behind a path.
+///
+/// # Errors
+/// When there is nothing, or it is no namespace's number.
+pub fn inode(path: &Path) -> io::Result<u32> {
+    u32::try_from(fs::metadata(path)?.ino()).map_err(io::Error::other)
+}
+
+/// Enters a namespace with the calling thread.
+///
+/// # Errors
+/// When it is gone, or without CAP_SYS_ADMIN.
+pub fn enter(path: &Path) -> io::Result<()> {
+    use std::os::fd::AsFd;
+    let file = File::open(path)?;
+    rustix::thread::move_into_link_name_space(
+        file.as_fd(),
+        Some(rustix::thread::LinkNameSpaceType::Network),
+    )?;
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Walks the iterators on a thread of its own: entering a namespace changes the thread, and a long
+//! walk must not keep the ring from being read.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use aya::programs::{Iter, ProgramError};
+use aya::{Btf, Ebpf};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracer_common::globals::Filter;
+use tracer_common::names;
+
+use super::layout::Resolved;
+use super::loader::{LoadError, Options, in_words, load_object};
+use super::netns;
+use crate::conn::{Poll, PollKind};
+use crate::time::MonoNs;
+
+/// What the poller is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Walk `iter/tcp` in every network namespace.
+    Sockets(PollKind),
+    /// Walk `iter/task_file`.
+    Holders,
+}
+
+/// What it answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// Rows of `iter/tcp`, wire bytes of `SocketRow`, in the order they were made.
+    Sockets {
+        /// The walk.
+        poll: Poll,
+        /// Its rows.
+        rows: Vec<u8>,
+        /// Nanoseconds it took.
+        took_ns: u64,
+    },
+    /// Rows of `iter/task_file`, wire bytes of `HolderRow`.
+    Holders {
+        /// The rows.
+        rows: Vec<u8>,
+        /// Nanoseconds it took.
+        took_ns: u64,
+    },
+    /// It could not be done.
+    Failed(Request, io::Error),
+}
+
+/// The thread's handle. Dropping it ends the thread after its present walk.
+pub struct Poller {
+    requests: mpsc::Sender<Request>,
+    answers: UnboundedReceiver<Answer>,
+    /// Whether `iter/tcp` and `iter/task_file` work, or the kernel's words.
+    pub sockets: Result<(), String>,
+    /// As `sockets`, for `iter/task_file`.
+    pub holders: Result<(), String>,
+}
+
+impl Poller {
+    /// Loads the iterators and starts the thread.
+    ///
+    /// # Errors
+    /// When the object cannot be loaded at all; a refused iterator is in `sockets` or `holders`.
+    pub fn start(resolved: &Resolved) -> Result<Poller, LoadError> {
+        let btf = Btf::from_sys_fs()?;
+        // Maps of its own, which the iterators do not use: a page for the ring will do.
+        let ring_bytes = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let options = Options { filter: Filter::default(), ring_bytes, debug: false };
+        let mut ebpf = load_object(resolved, &options, &btf)?;
+        let sockets = load(&mut ebpf, names::ITER_TCP, "tcp", &btf)
+            .and_then(|()| load(&mut ebpf, names::ITER_MINIS, "tcp", &btf));
+        let holders = if resolved.sock_from_file {
+            load(&mut ebpf, names::ITER_FILES, "task_file", &btf)
+        } else {
+            Err("this kernel has no bpf_sock_from_file (5.11 and later do)".to_owned())
+        };
+        let (requests, incoming) = mpsc::channel();
+        let (outgoing, answers) = unbounded_channel();
+        thread::Builder::new()
+            .name("tcptrail-poll".to_owned())
+            .spawn(move || run(&mut ebpf, &incoming, &outgoing))
+            .map_err(|error| LoadError::Refused {
+                program: names::ITER_TCP,
+                reason: format!("its thread cannot be started: {error}"),
+            })?;
+        Ok(Poller { requests, answers, sockets, holders })
+    }
+
+    /// Asks for a walk; answers come in the order of requests.
+    pub fn request(&self, request: Request) {
+        // The thread ends only when this handle is dropped.
+        let _ = self.requests.send(request);
+    }
+
+    /// The next answer.
+    pub async fn answer(&mut self) -> Option<Answer> {
+        self.answers.recv().await
+    }
+}
+
+fn load(ebpf: &mut Ebpf, name: &str, target: &str, btf: &Btf) -> Result<(), String> {
+    let program: &mut Iter = ebpf
+        .program_mut(name)
+        .ok_or("not in the eBPF object")?
+        .try_into()
+        .map_err(|error: ProgramError| in_words(&error))?;
+    program.load(target, btf).map_err(|error| in_words(&error))
+}
+
+fn run(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &UnboundedSender<Answer>) {
+    while let Ok(request) = requests.recv() {
+        let began = Instant::now();
+        let answer = match request {
+            Request::Sockets(kind) => walk_sockets(ebpf, kind).map(|(poll, rows)| {
+                Answer::Sockets { poll, rows, took_ns: nanoseconds(began) }
+            }),
+            Request::Holders => walk(ebpf, names::ITER_FILES)
+                .map(|rows| Answer::Holders { rows, took_ns: nanoseconds(began) }),
+        };
+        if answers.send(answer.unwrap_or_else(|error| Answer::Failed(request, error))).is_err() {
+            return;
+        }
+    }
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn walk_sockets(ebpf: &mut Ebpf, kind: PollKind) -> io::Result<(Poll, Vec<u8>)> {
+    let name = match kind {
+        PollKind::All => names::ITER_TCP,
+        PollKind::Minis => names::ITER_MINIS,
+    };
+    let began = MonoNs::now();
+    let mut rows = Vec::new();
+    let mut walked = Vec::new();
+    for (inode, path) in netns::all() {
+        // A namespace may go while we look, and without CAP_SYS_ADMIN only our own is open to us:
+        // what was not walked is not in the list, and nothing is concluded about it.
+        if netns::enter(&path).is_err() && netns::inode("/proc/thread-self/ns/net".as_ref()).ok() != Some(inode)
+        {
+            continue;
+        }
+        open(ebpf, name)?.read_to_end(&mut rows)?;
+        walked.push(inode);
+    }
+    Ok((Poll { began, netns: walked, kind }, rows))
+}
+
+fn walk(ebpf: &mut Ebpf, name: &str) -> io::Result<Vec<u8>> {
+    let mut rows = Vec::new();
+    open(ebpf, name)?.read_to_end(&mut rows)?;
+    Ok(rows)
+}
+
+/// A walk takes the namespace of the thread that opens it (`bpf_iter_init_seq_net`).
+fn open(ebpf: &mut Ebpf, name: &str) -> io::Result<File> {
+    let program: &mut Iter = ebpf
+        .program_mut(name)
+        .ok_or_else(|| io::Error::other("not in the eBPF object"))?
+        .try_into()
+        .map_err(io::Error::other)?;
+    let link = program.attach().map_err(io::Error::other)?;
+    let link = program.take_link(link).map_err(io::Error::other)?;
+    link.into_file().map_err(io::Error::other)
+}

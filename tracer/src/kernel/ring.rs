@@ -1,0 +1,48 @@
+//! The ring buffer's reading end.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::maps::{MapData, RingBuf};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Reads records; woken by fill level only, so poll it on a timer too.
+pub struct Ring {
+    ring: RingBuf<MapData>,
+    ready: AsyncFd<OwnedFd>,
+}
+
+impl Ring {
+    /// Watches the ring. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// When the descriptor cannot be watched.
+    pub fn new(ring: RingBuf<MapData>) -> io::Result<Ring> {
+        let watched = ring.as_fd().try_clone_to_owned()?;
+        let ready = AsyncFd::register_with_interest(watched, Interest::READABLE)?;
+        Ok(Ring { ring, ready })
+    }
+
+    /// Waits until a program has woken us.
+    ///
+    /// # Errors
+    /// When the runtime's driver fails.
+    pub async fn woken(&self) -> io::Result<()> {
+        // The kernel reports a ring with anything in it as readable; edge-triggered, this returns
+        // once per wake-up.
+        self.ready.readable().await?.clear_ready();
+        Ok(())
+    }
+
+    /// The next record, handed to `take`; false when there is none.
+    pub fn next(&mut self, mut take: impl FnMut(&[u8])) -> bool {
+        match self.ring.next() {
+            Some(record) => {
+                take(&record);
+                true
+            }
+            None => false,
+        }
+    }
+}

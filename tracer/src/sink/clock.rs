@@ -1,0 +1,100 @@
+//! Wall time as text, with the part that changes once a second kept.
+
+use jiff::tz::TimeZone;
+
+use crate::time::{Anchor, MonoNs};
+
+const SECOND: i64 = 1_000_000_000;
+
+/// Renders moments as RFC 3339 in UTC (JSON) and as local time of day (text).
+#[derive(Debug)]
+pub struct Clock {
+    anchor: Anchor,
+    zone: TimeZone,
+    utc_second: i64,
+    utc: Vec<u8>,
+    local_second: i64,
+    local: Vec<u8>,
+}
+
+impl Clock {
+    /// With the anchor of a run and the time zone of the reader.
+    #[must_use]
+    pub fn new(anchor: Anchor, zone: TimeZone) -> Self {
+        Clock {
+            anchor,
+            zone,
+            utc_second: i64::MIN,
+            utc: Vec::new(),
+            local_second: i64::MIN,
+            local: Vec::new(),
+        }
+    }
+
+    /// `2026-11-20T11:05:47.123456789Z`.
+    pub fn rfc3339(&mut self, at: MonoNs, out: &mut Vec<u8>) {
+        let wall = self.anchor.wall_ns(at);
+        let second = wall.div_euclid(SECOND);
+        if second != self.utc_second {
+            self.utc_second = second;
+            self.utc = stamp(second, &TimeZone::UTC, "%Y-%m-%dT%H:%M:%S");
+        }
+        out.extend_from_slice(&self.utc);
+        out.push(b'.');
+        digits(wall.rem_euclid(SECOND).unsigned_abs(), 9, out);
+        out.push(b'Z');
+    }
+
+    /// `11:05:47.123`, twelve characters.
+    pub fn time_of_day(&mut self, at: MonoNs, out: &mut Vec<u8>) {
+        let wall = self.anchor.wall_ns(at);
+        let second = wall.div_euclid(SECOND);
+        if second != self.local_second {
+            self.local_second = second;
+            self.local = stamp(second, &self.zone, "%H:%M:%S");
+        }
+        out.extend_from_slice(&self.local);
+        out.push(b'.');
+        digits(wall.rem_euclid(SECOND).unsigned_abs() / 1_000_000, 3, out);
+    }
+}
+
+fn stamp(second: i64, zone: &TimeZone, format: &str) -> Vec<u8> {
+    match jiff::Timestamp::from_second(second) {
+        Ok(time) => time.to_zoned(zone.clone()).strftime(format).to_string().into_bytes(),
+        // A recording with a clock beyond the year 9999.
+        Err(_) => second.to_string().into_bytes(),
+    }
+}
+
+/// Exactly `count` digits.
+fn digits(mut number: u64, count: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + count, b'0');
+    for place in out[start..].iter_mut().rev() {
+        *place = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rendered_to_their_last_digit() {
+        let anchor = Anchor { wall_at_zero: 1_795_172_747_000_000_000 };
+        let mut clock = Clock::new(anchor, TimeZone::fixed(jiff::tz::offset(1)));
+        let mut check = |ns: u64, utc: &str, local: &str| {
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            clock.rfc3339(MonoNs(ns), &mut one);
+            clock.time_of_day(MonoNs(ns), &mut other);
+            assert_eq!(String::from_utf8_lossy(&one), utc);
+            assert_eq!(String::from_utf8_lossy(&other), local);
+        };
+        check(0, "2026-11-20T11:05:47.000000000Z", "12:05:47.000");
+        check(1_999_999_999, "2026-11-20T11:05:48.999999999Z", "12:05:48.999");
+        check(5, "2026-11-20T11:05:47.000000005Z", "12:05:47.000");
+        check(13_000_000_000, "2026-11-20T11:06:00.000000000Z", "12:06:00.000");
+    }
+}

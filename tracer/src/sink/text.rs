@@ -1,0 +1,272 @@
+//! Text for people: cells, colours, addresses; names of strangers made harmless.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tracer_common::TcpState;
+
+use crate::event::Comm;
+
+/// What stdout is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terminal {
+    /// Columns; `None` when it is no terminal, and lines are as long as they are.
+    pub width: Option<usize>,
+    /// Colours are wanted and understood.
+    pub color: bool,
+}
+
+impl Terminal {
+    /// Of stdout. `color` is what the command line and NO_COLOR allow.
+    #[must_use]
+    pub fn of_stdout(color: bool) -> Self {
+        let stdout = std::io::stdout();
+        let tty = rustix::termios::isatty(&stdout);
+        let width = rustix::termios::tcgetwinsize(&stdout)
+            .ok()
+            .map(|size| usize::from(size.ws_col))
+            // Some terminals do not know.
+            .filter(|&columns| columns != 0);
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Terminal {
+            width: if tty { Some(width.unwrap_or(80)) } else { None },
+            color: tty && color && !dumb,
+        }
+    }
+}
+
+/// A colour for what needs a look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Paint {
+    /// As it is.
+    Plain,
+    /// Of no interest now.
+    Dim,
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Warn,
+    /// Wrong.
+    Bad,
+}
+
+impl Paint {
+    const fn code(self) -> &'static [u8] {
+        match self {
+            Paint::Plain => b"",
+            Paint::Dim => b"\x1b[2m",
+            Paint::Good => b"\x1b[32m",
+            Paint::Warn => b"\x1b[33m",
+            Paint::Bad => b"\x1b[31m",
+        }
+    }
+
+    /// What a state looks like.
+    #[must_use]
+    pub const fn of_state(state: TcpState) -> Paint {
+        match state {
+            TcpState::Established => Paint::Good,
+            TcpState::CloseWait | TcpState::LastAck | TcpState::Closing => Paint::Warn,
+            TcpState::TimeWait => Paint::Dim,
+            _ => Paint::Plain,
+        }
+    }
+}
+
+/// One row under way: cells with widths, in as many terminal lines as it takes.
+#[derive(Debug)]
+pub struct Row<'a> {
+    out: &'a mut Vec<u8>,
+    terminal: Terminal,
+    column: usize,
+    /// Spaces the last cell is short of its width: written only when something follows.
+    padding: usize,
+    indent: usize,
+}
+
+impl<'a> Row<'a> {
+    /// Starts a row; lines after the first begin at column `indent`.
+    pub fn new(out: &'a mut Vec<u8>, terminal: Terminal, indent: usize) -> Self {
+        Row { out, terminal, column: 0, padding: 0, indent }
+    }
+
+    /// A cell of at least `width` columns. `text` must be printable; non-ASCII counts by character.
+    pub fn cell(&mut self, width: usize, paint: Paint, text: &[u8]) -> &mut Self {
+        self.place(width, paint, text, false)
+    }
+
+    /// A cell of at least `width` columns, its text at the right.
+    pub fn right(&mut self, width: usize, paint: Paint, text: &[u8]) -> &mut Self {
+        self.place(width, paint, text, true)
+    }
+
+    fn place(&mut self, width: usize, paint: Paint, text: &[u8], right: bool) -> &mut Self {
+        let length = columns(text);
+        let gap = usize::from(self.column != 0);
+        let lead = if right { width.saturating_sub(length) } else { 0 };
+        let needed = self.column + self.padding + gap + lead + length;
+        if self.column != 0 && self.terminal.width.is_some_and(|most| needed > most) {
+            self.out.push(b'\n');
+            self.out.resize(self.out.len() + self.indent, b' ');
+            self.column = self.indent;
+        } else {
+            let spaces = self.padding + gap + lead;
+            self.out.resize(self.out.len() + spaces, b' ');
+            self.column += spaces;
+        }
+        let code = if self.terminal.color { paint.code() } else { b"" };
+        self.out.extend_from_slice(code);
+        self.out.extend_from_slice(text);
+        if !code.is_empty() {
+            self.out.extend_from_slice(b"\x1b[0m");
+        }
+        self.column += length;
+        self.padding = if right { 0 } else { width.saturating_sub(length) };
+        self
+    }
+
+    /// Ends the row.
+    pub fn end(&mut self) {
+        self.out.push(b'\n');
+    }
+}
+
+fn columns(text: &[u8]) -> usize {
+    if text.is_ascii() { text.len() } else { String::from_utf8_lossy(text).chars().count() }
+}
+
+/// `addr:port` or `[v6]:port`; a port of 0 is `*`, as `ss` has it.
+pub fn endpoint(addr: SocketAddr, out: &mut Vec<u8>) {
+    match addr.ip() {
+        IpAddr::V4(v4) => {
+            for (index, octet) in v4.octets().into_iter().enumerate() {
+                if index != 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(v6) => {
+            use std::io::Write;
+            // A write to a Vec cannot fail.
+            let _ = write!(out, "[{v6}]");
+        }
+    }
+    out.push(b':');
+    if addr.port() == 0 {
+        out.push(b'*');
+    } else {
+        out.extend_from_slice(itoa::Buffer::new().format(addr.port()).as_bytes());
+    }
+}
+
+/// A stranger's name with everything a terminal might obey escaped.
+pub fn name(bytes: &[u8], out: &mut Vec<u8>) {
+    if bytes.iter().all(|&byte| (0x20..0x7f).contains(&byte) && byte != b'\\') {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    for character in String::from_utf8_lossy(bytes).chars() {
+        if character.is_control() || is_invisible(character) {
+            out.extend(character.escape_default().map(|c| u8::try_from(c).unwrap_or(b'?')));
+        } else if character == '\\' {
+            out.extend_from_slice(b"\\\\");
+        } else {
+            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+}
+
+/// Characters that change how others are shown, or show nothing.
+fn is_invisible(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `comm[pid]`.
+pub fn process(comm: &Comm, pid: u32, out: &mut Vec<u8>) {
+    name(comm.bytes(), out);
+    out.push(b'[');
+    out.extend_from_slice(itoa::Buffer::new().format(pid).as_bytes());
+    out.push(b']');
+}
+
+/// Bytes as people say them, at most five characters: `0`, `999`, `1.2K`, `34M`.
+pub fn bytes(count: u64, out: &mut Vec<u8>) {
+    const UNITS: [&[u8]; 7] = [b"", b"K", b"M", b"G", b"T", b"P", b"E"];
+    let mut unit = 0;
+    let mut whole = count;
+    let mut tenths = 0;
+    while whole >= 1000 && unit + 1 < UNITS.len() {
+        tenths = whole % 1024 * 10 / 1024;
+        whole /= 1024;
+        unit += 1;
+    }
+    out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    if unit != 0 && whole < 10 {
+        out.push(b'.');
+        out.extend_from_slice(itoa::Buffer::new().format(tenths).as_bytes());
+    }
+    out.extend_from_slice(UNITS[unit]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn names_cannot_steer_the_terminal() {
+        let check = |bytes: &[u8], expect: &str| assert_eq!(text(|out| name(bytes, out)), expect);
+        check(b"java", "java");
+        check(b"\x1b[2J\x07", "\\u{1b}[2J\\u{7}");
+        check(b"a\nb\tc", "a\\nb\\tc");
+        check("na\u{202e}me".as_bytes(), "na\\u{202e}me");
+        check("caf\u{e9}".as_bytes(), "caf\u{e9}");
+        check(b"\xff\xfe", "\u{fffd}\u{fffd}");
+        check("\u{9b}31m".as_bytes(), "\\u{9b}31m");
+        check(b"a\\n", "a\\\\n");
+    }
+
+    #[test]
+    fn byte_counts_are_short() {
+        let check = |count, expect: &str| assert_eq!(text(|out| bytes(count, out)), expect);
+        check(0, "0");
+        check(999, "999");
+        check(1000, "0.9K");
+        check(1024, "1.0K");
+        check(123_456, "120K");
+        check(u64::MAX, "15E");
+    }
+
+    #[test]
+    fn rows_break_between_cells_and_never_inside() {
+        let narrow = Terminal { width: Some(20), color: false };
+        let row = text(|out| {
+            Row::new(out, narrow, 4)
+                .cell(8, Paint::Bad, b"one")
+                .right(6, Paint::Plain, b"two")
+                .cell(0, Paint::Plain, b"three and more than fits")
+                .end();
+        });
+        assert_eq!(row, "one         two\n    three and more than fits\n");
+        let pipe = Terminal { width: None, color: true };
+        let row = text(|out| Row::new(out, pipe, 4).cell(8, Paint::Bad, b"one").end());
+        assert_eq!(row, "\x1b[31mone\x1b[0m\n");
+    }
+
+    #[test]
+    fn addresses_are_whole() {
+        let check = |addr: &str, expect: &str| {
+            assert_eq!(text(|out| endpoint(addr.parse().expect("an address"), out)), expect);
+        };
+        check("192.0.2.1:80", "192.0.2.1:80");
+        check("[2001:db8:1111:2222:3333:4444:5555:6666]:65535", "[2001:db8:1111:2222:3333:4444:5555:6666]:65535");
+        check("0.0.0.0:0", "0.0.0.0:*");
+    }
+}

@@ -1,0 +1,165 @@
+//! `list`: what there is now: `ss` with ages and owners.
+
+use std::io::Write;
+
+use tracer_common::TcpState;
+
+use crate::conn::{Connection, Role, Table};
+use crate::event::Shape;
+use crate::filter::Filter;
+use crate::sink::json::Object;
+use crate::sink::text::{self, Paint, Row};
+use crate::time::MonoNs;
+use crate::view::{Pen, process, socket, spent, times};
+
+const INDENT: usize = 13;
+
+/// The whole table, filtered: listeners first, then by state and age.
+pub fn table(pen: &mut Pen, table: &Table, filter: &Filter, now: MonoNs, out: &mut Vec<u8>) {
+    let mut rows: Vec<&Connection> = table
+        .iter()
+        .filter(|conn| conn.state != TcpState::Close)
+        .filter(|conn| filter.wants(conn) == Some(true))
+        .filter(|conn| filter.wants_states(conn.state, conn.state))
+        .filter(|conn| filter.min_ns == 0 || conn.in_state(now).ns().unwrap_or(0) >= filter.min_ns)
+        .collect();
+    rows.sort_by_key(|conn| {
+        let age = conn.in_state(now).ns().unwrap_or(0);
+        (conn.role != Role::Listener, conn.state.name(), std::cmp::Reverse(age), conn.id)
+    });
+    if pen.json {
+        for conn in rows {
+            json(pen, table, conn, now, out);
+        }
+        return;
+    }
+    let wide = pen.terminal.width.is_none_or(|width| width >= 110);
+    let addr = if wide { 21 } else { 15 };
+    Row::new(out, pen.terminal, INDENT)
+        .cell(11, Paint::Dim, b"STATE")
+        .right(8, Paint::Dim, b"FOR")
+        .right(6, Paint::Dim, b"RECV-Q")
+        .right(6, Paint::Dim, b"SEND-Q")
+        .cell(addr, Paint::Dim, b"LOCAL")
+        .cell(addr, Paint::Dim, b"REMOTE")
+        .cell(0, Paint::Dim, b"HELD BY")
+        .end();
+    for conn in rows {
+        line(pen, table, conn, now, addr, out);
+    }
+}
+
+fn line(
+    pen: &mut Pen,
+    table: &Table,
+    conn: &Connection,
+    now: MonoNs,
+    addr: usize,
+    out: &mut Vec<u8>,
+) {
+    let cell = &mut pen.cell;
+    let mut row = Row::new(out, pen.terminal, INDENT);
+    row.cell(11, Paint::of_state(conn.state), conn.state.name().as_bytes());
+    cell.clear();
+    spent(conn.in_state(now), cell);
+    row.right(8, Paint::Plain, cell);
+    for queue in [conn.recv_queue, conn.send_queue] {
+        cell.clear();
+        let _ = write!(cell, "{queue}");
+        row.right(6, Paint::Plain, cell);
+    }
+    for end in [conn.tuple.local(), conn.tuple.remote()] {
+        cell.clear();
+        text::endpoint(end, cell);
+        row.cell(addr, Paint::Plain, cell);
+    }
+    cell.clear();
+    holders(table, conn, cell);
+    row.cell(0, Paint::Plain, cell);
+    row.end();
+}
+
+/// Whose it is now: every process with a descriptor, or why there is none.
+fn holders(table: &Table, conn: &Connection, cell: &mut Vec<u8>) {
+    let holders = table.holders_of(conn.id);
+    for (index, holder) in holders.iter().enumerate() {
+        if index != 0 {
+            cell.push(b' ');
+        }
+        text::process(&holder.comm, holder.pid, cell);
+        let _ = write!(cell, " fd {}", holder.fd);
+        if index + 1 < holders.len() {
+            cell.push(b',');
+        }
+    }
+    if !holders.is_empty() {
+        return;
+    }
+    match whose(conn) {
+        Whose::Kernel => {
+            cell.extend_from_slice(b"kernel");
+            if conn.owner.is_some() {
+                cell.extend_from_slice(b" (closed by ");
+                process(conn, cell);
+                cell.push(b')');
+            }
+        }
+        Whose::Queue => {
+            cell.extend_from_slice(b"not accepted yet");
+            if conn.owner.is_some() {
+                cell.extend_from_slice(b" by ");
+                process(conn, cell);
+            }
+        }
+        Whose::Handshake => cell.extend_from_slice(b"kernel (handshake)"),
+        Whose::Process => process(conn, cell),
+    }
+}
+
+enum Whose {
+    Process,
+    Kernel,
+    Queue,
+    Handshake,
+}
+
+fn whose(conn: &Connection) -> Whose {
+    if conn.shape == Shape::Request {
+        Whose::Handshake
+    } else if conn.shape == Shape::Mini || conn.orphan {
+        Whose::Kernel
+    } else if !conn.accepted && conn.role != Role::Listener {
+        Whose::Queue
+    } else {
+        Whose::Process
+    }
+}
+
+fn json(pen: &mut Pen, table: &Table, conn: &Connection, now: MonoNs, out: &mut Vec<u8>) {
+    let in_state = conn.in_state(now);
+    let mut object = Object::event(out, "socket");
+    times(&mut object, &mut pen.clock, now);
+    socket(&mut object, table, conn);
+    object
+        .plain("state", conn.state.name())
+        .number_or_null("in_state_ns", in_state.ns())
+        .boolean("exact", in_state.is_exact())
+        .boolean("accepted", conn.accepted)
+        .boolean("orphan", conn.orphan)
+        .with("holders", |out| {
+            out.push(b'[');
+            for (index, holder) in table.holders_of(conn.id).iter().enumerate() {
+                if index != 0 {
+                    out.push(b',');
+                }
+                let _ = write!(out, "{{\"pid\":{},\"comm\":", holder.pid);
+                crate::sink::json::string(holder.comm.bytes(), out);
+                let _ = write!(out, ",\"fd\":{}}}", holder.fd);
+            }
+            out.push(b']');
+        })
+        .number("recv_queue", conn.recv_queue)
+        .number("send_queue", conn.send_queue)
+        .number_or_null("retransmits", conn.counters.map(|counters| counters.retransmits))
+        .end();
+}
