@@ -1,2 +1,36 @@
-//! tcptrail
-fn main() {}
+//! tcptrail: parses the command line, runs, and turns the outcome into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracer::cli::{Cli, Command};
+use tracer::config::{self, Source};
+use tracer::{doctor, pipeline, replay};
+
+/// Exit code for a command line that cannot be.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if matches!(cli.command, Some(Command::Doctor)) {
+        return ExitCode::from(doctor::run(cli.common.json));
+    }
+    let config = match config::resolve(cli.command, &cli.common) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("tcptrail: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let outcome = match &config.source {
+        Source::Live { ring_bytes } => pipeline::run(&config, *ring_bytes),
+        Source::File(path) => replay::run(&config, path),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("tcptrail: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

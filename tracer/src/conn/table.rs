@@ -94,6 +94,8 @@ pub struct Table {
     /// Mini-sockets in FIN_WAIT2: while there are any, polling tells something.
     pub(crate) waiting_for_fin: usize,
     limit: usize,
+    /// Whether anybody will tell what becomes of mini-sockets.
+    minis_are_seen: bool,
     /// Connections that were not taken in because the table was full.
     pub(crate) refused: u64,
     connections: u64,
@@ -103,9 +105,9 @@ impl Table {
     /// An empty table.
     ///
     /// `start` is when the programs were attached, `jiffy_ns` the length of the kernel's jiffy,
-    /// `limit` the most connections kept.
+    /// `limit` the most connections kept; `minis_are_seen` whether rows of `iter/tcp` will come.
     #[must_use]
-    pub fn new(start: MonoNs, jiffy_ns: u64, limit: usize) -> Self {
+    pub fn new(start: MonoNs, jiffy_ns: u64, limit: usize, minis_are_seen: bool) -> Self {
         Table {
             conns: Slab::new(),
             by_id: HashMap::default(),
@@ -122,6 +124,7 @@ impl Table {
             poll: 0,
             waiting_for_fin: 0,
             limit,
+            minis_are_seen,
             refused: 0,
             connections: 0,
         }
@@ -443,7 +446,11 @@ impl Table {
         // tcp_time_wait makes the mini-socket, then tcp_done says CLOSE.
         let becomes_mini =
             conn.how == How::Fin && matches!(old, TcpState::FinWait2 | TcpState::Closing);
-        if !becomes_mini {
+        let fin_is_in = old == TcpState::Closing || event.flags.fin_received;
+        if becomes_mini && !fin_is_in && !self.minis_are_seen {
+            conn.how = How::Unknown;
+        }
+        if !becomes_mini || !fin_is_in && !self.minis_are_seen {
             changes.push(transition(TcpState::Close));
             changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
             if conn.how == How::Fin && old == TcpState::LastAck {
@@ -455,8 +462,9 @@ impl Table {
         conn.shape = Shape::Mini;
         conn.orphan = true;
         let id = conn.id;
-        if old == TcpState::Closing || event.flags.fin_received {
+        if fin_is_in {
             conn.state = TcpState::TimeWait;
+            // Without rows its end is taken to come with its timer.
             conn.expires = at.after(TIME_WAIT_NS);
             changes.push(transition(TcpState::TimeWait));
             changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });

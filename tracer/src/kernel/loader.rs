@@ -97,14 +97,14 @@ pub struct Programs {
 pub fn load(
     resolved: &Resolved,
     options: &Options,
+    btf: &Btf,
 ) -> Result<(Programs, RingBuf<MapData>), LoadError> {
     raise_memlock();
-    let btf = Btf::from_sys_fs()?;
-    let mut ebpf = load_object(resolved, options, &btf)?;
+    let mut ebpf = load_object(resolved, options, btf)?;
     let mut hooks = Vec::new();
     for (name, required, cost) in HOOKS {
         let outcome = if resolved.has_tracepoint(name) {
-            attach(&mut ebpf, name, &btf)
+            attach(&mut ebpf, name, btf)
         } else {
             Err("this kernel has no such tracepoint".to_owned())
         };
@@ -118,6 +118,14 @@ pub fn load(
     let ring = RingBuf::try_from(ring).map_err(EbpfError::from)?;
     let drops = PerCpuArray::try_from(drops).map_err(EbpfError::from)?;
     Ok((Programs { ebpf, hooks, drops }, ring))
+}
+
+/// The kernel's BTF as aya wants it, for [`load`] and the poller.
+///
+/// # Errors
+/// When it cannot be read or makes no sense.
+pub fn kernel_btf() -> Result<Btf, LoadError> {
+    Ok(Btf::from_sys_fs()?)
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {

@@ -66,16 +66,15 @@ impl Poller {
     ///
     /// # Errors
     /// When the object cannot be loaded at all; a refused iterator is in `sockets` or `holders`.
-    pub fn start(resolved: &Resolved) -> Result<Poller, LoadError> {
-        let btf = Btf::from_sys_fs()?;
+    pub fn start(resolved: &Resolved, btf: &Btf) -> Result<Poller, LoadError> {
         // Maps of its own, which the iterators do not use: a page for the ring will do.
         let ring_bytes = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
         let options = Options { filter: Filter::default(), ring_bytes, debug: false };
-        let mut ebpf = load_object(resolved, &options, &btf)?;
-        let sockets = load(&mut ebpf, names::ITER_TCP, "tcp", &btf)
-            .and_then(|()| load(&mut ebpf, names::ITER_MINIS, "tcp", &btf));
+        let mut ebpf = load_object(resolved, &options, btf)?;
+        let sockets = load(&mut ebpf, names::ITER_TCP, "tcp", btf)
+            .and_then(|()| load(&mut ebpf, names::ITER_MINIS, "tcp", btf));
         let holders = if resolved.sock_from_file {
-            load(&mut ebpf, names::ITER_FILES, "task_file", &btf)
+            load(&mut ebpf, names::ITER_FILES, "task_file", btf)
         } else {
             Err("this kernel has no bpf_sock_from_file (5.11 and later do)".to_owned())
         };
@@ -95,6 +94,11 @@ impl Poller {
     pub fn request(&self, request: Request) {
         // The thread ends only when this handle is dropped.
         let _ = self.requests.send(request);
+    }
+
+    /// The next answer, outside a runtime.
+    pub fn answer_blocking(&mut self) -> Option<Answer> {
+        self.answers.blocking_recv()
     }
 
     /// The next answer.

@@ -20,7 +20,9 @@ impl Ring {
     /// When the descriptor cannot be watched.
     pub fn new(ring: RingBuf<MapData>) -> io::Result<Ring> {
         let watched = ring.as_fd().try_clone_to_owned()?;
-        let ready = AsyncFd::register_with_interest(watched, Interest::READABLE)?;
+        #[expect(unsafe_code, reason = "the runtime asks for a promise about the descriptor")]
+        // SAFETY: the descriptor is owned by the `AsyncFd` and so stays open and the same.
+        let ready = unsafe { AsyncFd::register_with_interest(watched, Interest::READABLE) }?;
         Ok(Ring { ring, ready })
     }
 

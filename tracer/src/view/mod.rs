@@ -1,6 +1,5 @@
 //! What is shown: each view turns changes into lines. Views read the table and never change it.
 
-pub mod doctor;
 pub mod life;
 pub mod list;
 pub mod tail;

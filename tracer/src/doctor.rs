@@ -1,0 +1,192 @@
+//! `doctor`: everything tcptrail needs from this kernel, each tried for real.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use tracer_common::globals::Filter;
+
+use crate::conn::PollKind;
+use crate::decode;
+use crate::event::What;
+use crate::kernel::layout::Resolved;
+use crate::kernel::loader::{self, Options};
+use crate::kernel::poller::{Answer, Poller, Request};
+use crate::kernel::{netns, preflight};
+use crate::sink::json::Object;
+use crate::sink::text::{self, Paint, Row, Terminal};
+
+/// One thing that was tried.
+struct Check {
+    name: String,
+    /// Works, or what is lost without it.
+    outcome: Result<String, String>,
+    /// Without it nothing works.
+    required: bool,
+}
+
+/// Tries everything and prints a line each. Exit code 0 when tracing works.
+#[must_use]
+pub fn run(json: bool) -> u8 {
+    let mut checks = Vec::new();
+    examine(&mut checks);
+    let works = checks.iter().all(|check| check.outcome.is_ok() || !check.required);
+    let mut out = Vec::new();
+    let terminal = Terminal::of_stdout(std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()));
+    for check in &checks {
+        if json { as_json(check, &mut out) } else { as_text(check, terminal, &mut out) }
+    }
+    if !json {
+        let complete = checks.iter().all(|check| check.outcome.is_ok());
+        let verdict = match (works, complete) {
+            (true, true) => "Everything works.",
+            (true, false) => "Tracing works; what is missing is named above.",
+            (false, _) => "Tracing does not work here; the first line marked NO says why.",
+        };
+        out.extend_from_slice(verdict.as_bytes());
+        out.push(b'\n');
+    }
+    // A reader that has gone has seen enough.
+    let _ = std::io::stdout().write_all(&out);
+    u8::from(!works)
+}
+
+fn as_json(check: &Check, out: &mut Vec<u8>) {
+    let mut object = Object::event(out, "check");
+    object.string("name", check.name.as_bytes()).boolean("ok", check.outcome.is_ok());
+    let (Ok(detail) | Err(detail)) = &check.outcome;
+    object.string("detail", detail.as_bytes()).boolean("required", check.required).end();
+}
+
+fn as_text(check: &Check, terminal: Terminal, out: &mut Vec<u8>) {
+    let (mark, paint): (&[u8], _) = match (&check.outcome, check.required) {
+        (Ok(_), _) => (b"ok", Paint::Good),
+        (Err(_), true) => (b"NO", Paint::Bad),
+        (Err(_), false) => (b"--", Paint::Warn),
+    };
+    let (Ok(detail) | Err(detail)) = &check.outcome;
+    let mut safe = Vec::new();
+    text::name(detail.as_bytes(), &mut safe);
+    let mut row = Row::new(out, terminal, 5);
+    row.cell(2, paint, mark).cell(24, Paint::Plain, check.name.as_bytes());
+    for word in safe.split(|&byte| byte == b' ') {
+        row.cell(0, Paint::Plain, word);
+    }
+    row.end();
+}
+
+fn examine(checks: &mut Vec<Check>) {
+    let (release, machine) = preflight::kernel_names();
+    let new_enough = preflight::version(&release).is_none_or(|version| version >= (5, 8));
+    push(checks, "kernel", true, if new_enough {
+        Ok(format!("{release} {machine}"))
+    } else {
+        Err(format!("{release}: too old, Linux 5.8 or later is needed"))
+    });
+
+    let capabilities = preflight::Capabilities::of_this_process();
+    let permitted = capabilities.bpf && capabilities.perfmon;
+    push(checks, "privileges", true, match (permitted, capabilities.sys_admin) {
+        (true, true) => Ok("CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN".into()),
+        (true, false) => Ok("CAP_BPF, CAP_PERFMON; without CAP_SYS_ADMIN only sockets of this network namespace are listed".into()),
+        (false, _) => Err("no CAP_BPF and CAP_PERFMON: run as root (sudo tcptrail doctor)".into()),
+    });
+
+    let resolved = match preflight::resolve() {
+        Ok(resolved) => {
+            push(checks, "BTF", true, Ok(preflight::VMLINUX_BTF.into()));
+            for missing in &resolved.missing {
+                push(checks, &missing.field, false, Err(format!("not in this kernel: {}", missing.cost)));
+            }
+            resolved
+        }
+        Err(error) => {
+            push(checks, "BTF", true, Err(error.to_string()));
+            return;
+        }
+    };
+    if permitted && new_enough {
+        try_programs(checks, &resolved);
+    }
+    let namespaces = netns::all().len();
+    push(checks, "network namespaces", false, Ok(format!("{namespaces} found")));
+}
+
+fn push(checks: &mut Vec<Check>, name: &str, required: bool, outcome: Result<String, String>) {
+    checks.push(Check { name: name.to_owned(), outcome, required });
+}
+
+fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
+    let btf = match loader::kernel_btf() {
+        Ok(btf) => btf,
+        Err(error) => return push(checks, "kernel BTF", true, Err(error.to_string())),
+    };
+    let options = Options { filter: Filter::default(), ring_bytes: 1 << 20, debug: false };
+    match loader::load(resolved, &options, &btf) {
+        Ok((programs, ring)) => {
+            for hook in &programs.hooks {
+                let outcome = match &hook.outcome {
+                    Ok(()) => Ok("attached".to_owned()),
+                    Err(reason) => Err(format!("{reason}: {}", hook.cost)),
+                };
+                push(checks, &format!("tp_btf/{}", hook.name), hook.required, outcome);
+            }
+            push(checks, "an event arrives", true, see_an_event(ring));
+        }
+        Err(error) => push(checks, "eBPF programs", true, Err(error.to_string())),
+    }
+    match Poller::start(resolved, &btf) {
+        Ok(mut poller) => try_iterators(checks, &mut poller),
+        Err(error) => push(checks, "iterators", false, Err(error.to_string())),
+    }
+}
+
+/// Connects to itself on loopback and waits for its own transition.
+fn see_an_event(mut ring: aya::maps::RingBuf<aya::maps::MapData>) -> Result<String, String> {
+    let fail = |error: std::io::Error| format!("no connection on loopback to try with: {error}");
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(fail)?;
+    let addr = listener.local_addr().map_err(fail)?;
+    let began = Instant::now();
+    let _client = TcpStream::connect(addr).map_err(fail)?;
+    while began.elapsed() < Duration::from_secs(1) {
+        while let Some(record) = ring.next() {
+            let ours = decode::event(&record).is_ok_and(|event| {
+                matches!(event.what, What::Transition { .. })
+                    && event.tuple.remote_port == addr.port()
+            });
+            if ours {
+                return Ok("a connection made on loopback was seen".to_owned());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err("a connection made on loopback was not seen within a second".to_owned())
+}
+
+fn try_iterators(checks: &mut Vec<Check>, poller: &mut Poller) {
+    let no_sockets = "sockets older than tcptrail, TIME_WAIT and half-open connections are not seen";
+    let no_holders = "owners are known only where a connect, listen or close was seen";
+    for (name, request, outcome, cost) in [
+        ("iter/tcp", Request::Sockets(PollKind::All), poller.sockets.clone(), no_sockets),
+        ("iter/task_file", Request::Holders, poller.holders.clone(), no_holders),
+    ] {
+        let outcome = outcome.and_then(|()| {
+            poller.request(request);
+            match poller.answer_blocking() {
+                Some(Answer::Sockets { rows, took_ns, .. }) => Ok(format!(
+                    "{} sockets in {} us",
+                    rows.len() / size_of::<tracer_common::wire::SocketRow>(),
+                    took_ns / 1000
+                )),
+                Some(Answer::Holders { rows, took_ns }) => Ok(format!(
+                    "{} descriptors in {} us",
+                    rows.len() / size_of::<tracer_common::wire::HolderRow>(),
+                    took_ns / 1000
+                )),
+                Some(Answer::Failed(_, error)) => Err(error.to_string()),
+                None => Err("its thread ended".to_owned()),
+            }
+        });
+        push(checks, name, false, outcome.map_err(|reason| format!("{reason}: {cost}")));
+    }
+}

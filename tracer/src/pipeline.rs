@@ -1,0 +1,600 @@
+//! A live run: the one `select!` over wake-ups, ticks, walks and signals, and what happens at each.
+//!
+//! One thread takes records out of the ring and formats them; a second writes, a third walks the
+//! iterators. When the writer falls behind, records wait in the ring: that is what it is for.
+
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::config::{Config, Show};
+use crate::conn::{Poll, PollKind, Table};
+use crate::event::{Loss, LossCause};
+use crate::input::{Input, Origin};
+use crate::kernel::loader::{self, Options, Programs};
+use crate::kernel::poller::{Answer, Poller, Request};
+use crate::kernel::preflight;
+use crate::kernel::ring::Ring;
+use crate::record::{Writer, open_output};
+use crate::session::{Session, Totals};
+use crate::sink::clock::Clock;
+use crate::sink::output::{Ended, Output};
+use crate::sink::text::Terminal;
+use crate::time::{Anchor, MonoNs, jiffy_ns};
+use crate::view::{Pen, View};
+
+/// The reader is woken at least this often; programs wake it only when the ring fills.
+const TICK: Duration = Duration::from_millis(50);
+/// Loss counters are read this often.
+const LOSS_EVERY: Duration = Duration::from_millis(250);
+/// Mini-sockets, the recording's flush and the table's own figures.
+const SLOW_EVERY: Duration = Duration::from_secs(1);
+/// Descriptors are walked no more often than this.
+const HOLDERS_EVERY: Duration = Duration::from_secs(5);
+/// A walk may take this part of the time until the next: 1 % of a core.
+const WALK_SHARE: u64 = 100;
+/// Records taken in a row before signals and the clock have a turn.
+const BATCH: usize = 8192;
+/// How long a reader of our output may stand still at the end before it is given up.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs until the time is up, a signal comes, or nobody reads any more. Returns the exit code.
+///
+/// # Errors
+/// When nothing can be traced, or the recording cannot be made.
+pub fn run(config: &Config, ring_bytes: u32) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Live::start(config, ring_bytes)?.run().await })
+}
+
+/// Rows of a walk that are still to be taken in, each before the events that are younger.
+struct Rows {
+    bytes: Vec<u8>,
+    next: usize,
+    poll: Poll,
+}
+
+const ROW: usize = size_of::<tracer_common::wire::SocketRow>();
+
+struct Live<'a> {
+    config: &'a Config,
+    session: Session<File>,
+    programs: Programs,
+    ring: Ring,
+    poller: Poller,
+    output: Output,
+    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    signals: [Signal; 3],
+    start: MonoNs,
+    deadline: Option<Instant>,
+    rows: Option<Rows>,
+    /// Walks asked for and not answered.
+    walking: usize,
+    /// Everything that was there at the start is in the table.
+    settled: bool,
+    repair: bool,
+    next_walk: Instant,
+    next_holders: Instant,
+    next_loss: Instant,
+    next_slow: Instant,
+    next_list: Option<Instant>,
+    events_at_last_holders: u64,
+    dropped: u64,
+    missed: u64,
+    losses_read: MonoNs,
+    stretched: bool,
+    recording_failed: Option<io::Error>,
+}
+
+impl<'a> Live<'a> {
+    fn start(config: &'a Config, ring_bytes: u32) -> Result<Self> {
+        let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+            .map(signal)
+            .into_iter()
+            .collect::<io::Result<Vec<_>>>()?
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("three signals"))?;
+        let resolved = preflight::check()?;
+        // Before anything runs in the kernel: a file that cannot be written ends it here.
+        let recording = match &config.record_to {
+            Some(path) => Some(
+                open_output(path).with_context(|| format!("cannot write {}", path.display()))?,
+            ),
+            None => None,
+        };
+        let options = Options {
+            filter: config.filter.kernel_side(),
+            ring_bytes,
+            debug: config.verbose >= 2,
+        };
+        let btf = loader::kernel_btf()?;
+        let start = MonoNs::now();
+        let (mut programs, ring) = loader::load(&resolved, &options, &btf)?;
+        let logger = if options.debug { debug_logger(&mut programs) } else { None };
+        let poller = Poller::start(&resolved, &btf)?;
+        let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
+        if config.verbose >= 1 {
+            report_hooks(&programs, &poller);
+        }
+
+        let table = Table::new(
+            start,
+            origin.jiffy_ns,
+            config.max_connections,
+            poller.sockets.is_ok(),
+        );
+        let recording = recording
+            .map(|file| Writer::new(file, &origin))
+            .transpose()
+            .context("cannot write the recording")?;
+        let session = Session::new(table, config.filter.clone(), view(config.show), pen(config, origin), recording);
+        let now = Instant::now();
+        let mut live = Live {
+            config,
+            session,
+            programs,
+            ring: Ring::new(ring).context("cannot watch the ring buffer")?,
+            poller,
+            output: Output::start(io::stdout()).context("cannot start a thread")?,
+            logger,
+            signals,
+            start,
+            deadline: config.duration.map(|duration| now + duration),
+            rows: None,
+            walking: 0,
+            settled: false,
+            repair: false,
+            next_walk: now,
+            next_holders: now + HOLDERS_EVERY,
+            next_loss: now + LOSS_EVERY,
+            next_slow: now + SLOW_EVERY,
+            next_list: None,
+            events_at_last_holders: 0,
+            dropped: 0,
+            missed: 0,
+            losses_read: start,
+            stretched: false,
+            recording_failed: None,
+        };
+        live.walk_everything();
+        if config.show == Show::Nothing {
+            eprintln!("tcptrail: recording; Ctrl-C to stop");
+        }
+        Ok(live)
+    }
+
+    async fn run(mut self) -> Result<u8> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = self.deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let [interrupt, terminate, hangup] = &mut self.signals;
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = hangup.recv() => break,
+                () = sleep_until(deadline), if self.deadline.is_some() => break,
+                Some(answer) = self.poller.answer() => self.answered(answer),
+                woken = self.ring.woken() => woken.context("the ring buffer cannot be watched")?,
+                _ = ticks.tick() => {}
+            }
+            let more = self.take_records();
+            self.housekeeping(Instant::now());
+            if let Some(logger) = &mut self.logger {
+                logger.flush();
+            }
+            if more {
+                ticks.reset_immediately();
+            }
+            if self.output.has_ended() || self.is_done() {
+                break;
+            }
+        }
+        self.finish().await
+    }
+
+    /// A list that is not watched is done when it is printed; a recording when it failed.
+    fn is_done(&mut self) -> bool {
+        if self.config.show == Show::Nothing && self.recording_failed.is_some() {
+            return true;
+        }
+        let Show::List { watch } = self.config.show else { return false };
+        if !self.settled {
+            return false;
+        }
+        match (watch, self.next_list) {
+            (None, _) => {
+                self.print_list();
+                true
+            }
+            (Some(_), Some(next)) if Instant::now() < next => false,
+            (Some(every), next) => {
+                if self.walking == 0 && self.rows.is_none() {
+                    self.print_list();
+                    self.next_list = Some(Instant::now() + every);
+                } else if next.is_none() {
+                    self.next_list = Some(Instant::now());
+                }
+                false
+            }
+        }
+    }
+
+    fn print_list(&mut self) {
+        if self.next_list.is_some() && !self.config.json && Terminal::of_stdout(false).width.is_some() {
+            self.session.out.extend_from_slice(b"\x1b[H\x1b[2J");
+        }
+        self.session.list(MonoNs::now());
+        self.output.push(&mut self.session.out);
+    }
+
+    fn feed(&mut self, input: &Input<'_>) {
+        if let Err(error) = self.session.feed(input) {
+            self.recording_broke(error);
+        }
+    }
+
+    fn recording_broke(&mut self, error: io::Error) {
+        self.session.drop_recording();
+        let file = self.config.record_to.as_deref().unwrap_or("the recording".as_ref());
+        eprintln!(
+            "tcptrail: cannot write {}: {error}; what was written until now can be replayed",
+            file.display()
+        );
+        self.recording_failed = Some(error);
+    }
+
+    /// Takes records out of the ring, and before each the rows that are older. Returns whether there
+    /// may be more.
+    fn take_records(&mut self) -> bool {
+        // What was there before comes first: until it is in the table, events wait in the ring.
+        if !self.settled && self.walking > 0 && self.rows.is_none() {
+            return false;
+        }
+        let mut taken = 0;
+        while taken < BATCH {
+            if !self.output.has_room() {
+                return false;
+            }
+            let mut outcome = Ok(());
+            let (session, rows) = (&mut self.session, &mut self.rows);
+            let got = self.ring.next(|record| {
+                let at = time_of(record);
+                outcome = feed_rows(session, rows, at).and(session.feed(&Input::Record(record)));
+            });
+            if let Err(error) = outcome {
+                self.recording_broke(error);
+            }
+            if !got {
+                break;
+            }
+            taken += 1;
+            if self.session.out.len() >= 64 << 10 {
+                self.output.push(&mut self.session.out);
+            }
+        }
+        if taken < BATCH {
+            self.end_rows();
+        }
+        self.output.push(&mut self.session.out);
+        taken == BATCH
+    }
+
+    /// The ring is empty: whatever rows are left are younger than every event.
+    fn end_rows(&mut self) {
+        if self.rows.is_none() {
+            return;
+        }
+        if let Err(error) = feed_rows(&mut self.session, &mut self.rows, u64::MAX) {
+            self.recording_broke(error);
+        }
+        if let Some(rows) = self.rows.take() {
+            self.feed(&Input::PollEnd { poll: rows.poll, now: MonoNs::now() });
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        self.walking = self.walking.saturating_sub(1);
+        let now = Instant::now();
+        match answer {
+            Answer::Sockets { poll, rows, took_ns } => {
+                let pause = Duration::from_nanos(took_ns.saturating_mul(WALK_SHARE)).max(SLOW_EVERY);
+                self.next_walk = now + pause;
+                if poll.kind == PollKind::Minis && pause > 2 * SLOW_EVERY && !self.stretched {
+                    self.stretched = true;
+                    eprintln!(
+                        "tcptrail: a look at the mini-sockets takes {} ms here: FIN_WAIT2 and TIME_WAIT are now known to {} s",
+                        took_ns / 1_000_000,
+                        pause.as_secs() + 1
+                    );
+                }
+                self.rows = Some(Rows { bytes: rows, next: 0, poll });
+            }
+            Answer::Holders { rows, took_ns } => {
+                let pause = Duration::from_nanos(took_ns.saturating_mul(WALK_SHARE));
+                self.next_holders = now + pause.max(HOLDERS_EVERY);
+                self.feed(&Input::Holders(&rows));
+            }
+            Answer::Failed(request, error) => {
+                if self.config.verbose >= 1 {
+                    eprintln!("tcptrail: {request:?} could not be walked: {error}");
+                }
+                self.next_walk = now + SLOW_EVERY;
+                self.next_holders = now + HOLDERS_EVERY;
+            }
+        }
+        if self.walking == 0 && !self.settled {
+            self.take_records();
+            self.settled = true;
+        }
+    }
+
+    fn walk_everything(&mut self) {
+        self.walk(Request::Sockets(PollKind::All));
+        self.walk(Request::Holders);
+        if self.walking == 0 {
+            self.settled = true;
+        }
+    }
+
+    fn walk(&mut self, request: Request) {
+        let works = match request {
+            Request::Sockets(_) => self.poller.sockets.is_ok(),
+            Request::Holders => self.poller.holders.is_ok(),
+        };
+        if !works {
+            return;
+        }
+        if let Request::Sockets(_) = request {
+            self.feed(&Input::PollBegin);
+        } else {
+            self.events_at_last_holders = self.session.totals().events;
+        }
+        self.walking += 1;
+        self.poller.request(request);
+    }
+
+    fn housekeeping(&mut self, now: Instant) {
+        if now >= self.next_loss {
+            self.next_loss = now + LOSS_EVERY;
+            let slow = now >= self.next_slow;
+            self.read_losses(slow);
+            if slow {
+                self.next_slow = now + SLOW_EVERY;
+                self.feed(&Input::Tick(MonoNs::now()));
+                if let Err(error) = self.session.flush_recording() {
+                    self.recording_broke(error);
+                }
+            }
+            self.output.push(&mut self.session.out);
+        }
+        if self.walking != 0 || self.rows.is_some() || !self.settled {
+            return;
+        }
+        let watching = self.next_list.is_some_and(|next| next <= now + SLOW_EVERY);
+        if (self.repair || watching) && now >= self.next_walk {
+            self.repair = false;
+            self.walk_everything();
+        } else if now >= self.next_walk && self.session.table.wants_poll(MonoNs::now()) {
+            self.walk(Request::Sockets(PollKind::Minis));
+        } else if now >= self.next_holders
+            && self.session.totals().events != self.events_at_last_holders
+        {
+            self.walk(Request::Holders);
+        }
+    }
+
+    fn read_losses(&mut self, recursion_too: bool) {
+        let to = MonoNs::now();
+        let from = std::mem::replace(&mut self.losses_read, to);
+        let dropped = self.programs.dropped().unwrap_or(self.dropped);
+        let count = dropped - std::mem::replace(&mut self.dropped, dropped).min(dropped);
+        if count != 0 {
+            self.lost(Loss { count, cause: LossCause::Ring, from, to });
+        }
+        if recursion_too {
+            let missed = self.programs.recursion_misses();
+            let count = missed - std::mem::replace(&mut self.missed, missed).min(missed);
+            if count != 0 {
+                self.lost(Loss { count, cause: LossCause::Recursion, from, to });
+            }
+        }
+    }
+
+    fn lost(&mut self, loss: Loss) {
+        // Once what was received is shown and the walk has repaired the table, it is right again.
+        self.repair = true;
+        self.feed(&Input::Lost(loss));
+    }
+
+    async fn finish(mut self) -> Result<u8> {
+        if !self.output.has_ended() {
+            self.last_look().await;
+        }
+        while self.take_records() && !self.output.has_ended() {}
+        self.read_losses(true);
+        let now = MonoNs::now();
+        if let Err(error) = self.session.end(now) {
+            self.recording_broke(error);
+        }
+        let room = self.output.has_room();
+        self.output.push(&mut self.session.out);
+        let totals = self.session.totals();
+        let ended = self.output.finish(PATIENCE);
+        let mut code = u8::from(self.recording_failed.is_some());
+        match ended {
+            Ended::Closed => return Ok(code),
+            Ended::Done => {}
+            Ended::Stalled => {
+                eprintln!("tcptrail: the reader of the output does not read: its last lines were not written");
+                code = 1;
+            }
+            Ended::Failed(error) => {
+                eprintln!("tcptrail: cannot write the output: {error}");
+                code = 1;
+            }
+        }
+        if !room {
+            eprintln!("tcptrail: the output fell behind");
+        }
+        eprintln!("{}", summary(&totals, now.since(self.start)));
+        Ok(code)
+    }
+
+    /// Mini-sockets whose FIN came since the last walk are finished connections: one more look, if
+    /// it is quick.
+    async fn last_look(&mut self) {
+        let patience = Instant::now() + Duration::from_millis(120);
+        if self.settled && self.walking == 0 && self.session.table.wants_poll(MonoNs::now()) {
+            self.walk(Request::Sockets(PollKind::Minis));
+        }
+        while self.walking > 0 {
+            tokio::select! {
+                Some(answer) = self.poller.answer() => self.answered(answer),
+                () = sleep_until(patience) => return,
+            }
+        }
+    }
+}
+
+fn feed_rows(session: &mut Session<File>, rows: &mut Option<Rows>, until: u64) -> io::Result<()> {
+    let Some(rows) = rows else { return Ok(()) };
+    while let Some(row) = rows.bytes.get(rows.next..rows.next + ROW) {
+        if time_of(row) > until {
+            break;
+        }
+        rows.next += ROW;
+        session.feed(&Input::Record(row))?;
+    }
+    Ok(())
+}
+
+/// `mono_ns` stands first in records and rows.
+fn time_of(record: &[u8]) -> u64 {
+    record.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+}
+
+/// The view of a `Show`.
+#[must_use]
+pub fn view(show: Show) -> View {
+    match show {
+        Show::Tail => View::Tail,
+        Show::Life { with_time_wait } => View::Life { with_time_wait },
+        Show::List { .. } => View::List,
+        Show::Nothing => View::Nothing,
+    }
+}
+
+/// What views write with, for this stdout and time zone.
+#[must_use]
+pub fn pen(config: &Config, origin: Origin) -> Pen {
+    Pen {
+        clock: Clock::new(origin.anchor(), jiff::tz::TimeZone::system()),
+        origin,
+        json: config.json,
+        terminal: Terminal::of_stdout(config.color),
+        cell: Vec::new(),
+    }
+}
+
+fn origin(
+    config: &Config,
+    programs: &Programs,
+    poller: &Poller,
+    reset_reasons: &[String],
+    start: MonoNs,
+) -> Origin {
+    let (kernel, machine) = preflight::kernel_names();
+    let mut hooks: Vec<String> = programs
+        .hooks
+        .iter()
+        .filter(|hook| hook.outcome.is_ok())
+        .map(|hook| hook.name.to_owned())
+        .collect();
+    hooks.extend(poller.sockets.is_ok().then(|| ITER_TCP.to_owned()));
+    hooks.extend(poller.holders.is_ok().then(|| "iter/task_file".to_owned()));
+    Origin {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel,
+        machine,
+        hooks,
+        filters: config.filter_words.clone(),
+        wall_at_zero: Anchor::now().wall_at_zero,
+        start_ns: start.0,
+        jiffy_ns: jiffy_ns(),
+        reset_reasons: reset_reasons.to_vec(),
+    }
+}
+
+/// How the socket iterator stands in an origin's hooks.
+pub const ITER_TCP: &str = "iter/tcp";
+
+fn report_hooks(programs: &Programs, poller: &Poller) {
+    for hook in &programs.hooks {
+        if let Err(reason) = &hook.outcome {
+            eprintln!("tcptrail: without {}: {} ({reason})", hook.name, hook.cost);
+        }
+    }
+    for (name, outcome) in [(ITER_TCP, &poller.sockets), ("iter/task_file", &poller.holders)] {
+        if let Err(reason) = outcome {
+            eprintln!("tcptrail: without {name}: {reason}");
+        }
+    }
+}
+
+/// The last line of every run.
+#[must_use]
+pub fn summary(totals: &Totals, duration_ns: u64) -> String {
+    use std::fmt::Write;
+    let mut text = format!(
+        "tcptrail: {} events, {} connections, {} lost",
+        totals.events,
+        totals.connections,
+        totals.all_lost()
+    );
+    let causes: Vec<String> = LossCause::ALL
+        .iter()
+        .zip(totals.lost)
+        .filter(|(_, count)| *count != 0)
+        .map(|(cause, count)| format!("{} {count}", cause.name()))
+        .collect();
+    if !causes.is_empty() {
+        // A write to a String cannot fail.
+        let _ = write!(text, " ({})", causes.join(", "));
+    }
+    let _ = write!(text, " in {}", crate::time::Human(duration_ns));
+    text
+}
+
+fn debug_logger(
+    programs: &mut Programs,
+) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
+    log::set_max_level(log::LevelFilter::Debug);
+    match aya_log::EbpfLogger::init_with_logger(programs.ebpf_mut(), &Stderr as &'static dyn log::Log) {
+        Ok(logger) => Some(logger),
+        Err(error) => {
+            eprintln!("tcptrail: the programs' debug messages cannot be had: {error}");
+            None
+        }
+    }
+}
+
+/// Debug messages of the programs, one a line.
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("tcptrail: ebpf: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}

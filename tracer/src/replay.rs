@@ -1,0 +1,100 @@
+//! A recording instead of a kernel: the same inputs into the same session.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::config::{Config, Show};
+use crate::conn::Table;
+use crate::input::Input;
+use crate::pipeline::{ITER_TCP, pen, summary, view};
+use crate::record::{Item, Reader};
+use crate::session::Session;
+use crate::sink::output::{Ended, Output};
+use crate::time::MonoNs;
+
+/// Replays a file. Returns the exit code: 1 for a recording that is not whole, after what is whole
+/// has been shown.
+///
+/// # Errors
+/// When it is no recording this version can read.
+pub fn run(config: &Config, path: &Path) -> Result<u8> {
+    let name = || path.display().to_string();
+    let file = File::open(path).with_context(name)?;
+    let (origin, mut reader) = Reader::open(file).with_context(name)?;
+    let seen = origin.hooks.iter().any(|hook| hook == ITER_TCP);
+    let (start, jiffy) = (origin.start(), origin.jiffy_ns);
+    let table = Table::new(start, jiffy, config.max_connections, seen);
+    let mut session: Session<io::Sink> = Session::new(
+        table,
+        config.filter.clone(),
+        view(config.show),
+        pen(config, origin),
+        None,
+    );
+    let mut output = Output::start(io::stdout()).context("cannot start a thread")?;
+    let mut last = start;
+    let outcome = loop {
+        if session.out.len() >= 64 << 10 {
+            while !output.has_room() && !output.has_ended() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            output.push(&mut session.out);
+        }
+        if output.has_ended() {
+            break Ok(());
+        }
+        match reader.next() {
+            Ok(Some(Item::Input(input))) => {
+                last = last.max(time_of(&input));
+                session.feed(&input)?;
+            }
+            Ok(Some(Item::Ended(ended))) => {
+                last = ended.at;
+                if matches!(config.show, Show::List { .. }) {
+                    session.list(last);
+                }
+                session.end(last)?;
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => {
+                if matches!(config.show, Show::List { .. }) {
+                    session.list(last);
+                }
+                break Err(error);
+            }
+        }
+    };
+    while !output.has_room() && !output.has_ended() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    output.push(&mut session.out);
+    let totals = session.totals();
+    match output.finish(std::time::Duration::MAX / 4) {
+        Ended::Closed => return Ok(0),
+        Ended::Done | Ended::Stalled => {}
+        Ended::Failed(error) => return Err(error).context("cannot write the output"),
+    }
+    let code = match outcome {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("tcptrail: {}: {error}", name());
+            1
+        }
+    };
+    eprintln!("{}", summary(&totals, last.since(start)));
+    Ok(code)
+}
+
+fn time_of(input: &Input<'_>) -> MonoNs {
+    match input {
+        Input::Record(bytes) => {
+            MonoNs(bytes.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes)))
+        }
+        Input::PollEnd { now, .. } | Input::Tick(now) => *now,
+        Input::Lost(loss) => loss.to,
+        Input::PollBegin | Input::Holders(_) => MonoNs(0),
+    }
+}

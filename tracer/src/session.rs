@@ -1,0 +1,283 @@
+//! From inputs to output: decode, table, filter, view, and the recording. The same for live runs and
+//! replays; no IO but into buffers and the recording.
+
+use std::io;
+
+use tracer_common::TcpState;
+
+use crate::conn::{Change, ConnRef, Connection, Kind, Role, Spent, Table};
+use crate::decode;
+use crate::event::{Loss, LossCause, What};
+use crate::filter::Filter;
+use crate::input::Input;
+use crate::record::{Ended, Writer};
+use crate::sink::json::Object;
+use crate::time::MonoNs;
+use crate::view::{Pen, View, list, times};
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Records of the ring that were taken in.
+    pub events: u64,
+    /// Connections met.
+    pub connections: u64,
+    /// Lost, by [`LossCause::ALL`].
+    pub lost: [u64; LossCause::ALL.len()],
+}
+
+impl Totals {
+    /// Lost for any cause.
+    #[must_use]
+    pub fn all_lost(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+}
+
+/// A run.
+pub struct Session<W: io::Write> {
+    /// All connections.
+    pub table: Table,
+    filter: Filter,
+    unfiltered: bool,
+    view: View,
+    pen: Pen,
+    recording: Option<Writer<W>>,
+    changes: Vec<Change>,
+    events: u64,
+    lost: [u64; LossCause::ALL.len()],
+    /// Connections the table refused, and malformed records, already reported.
+    table_reported: u64,
+    malformed: u64,
+    malformed_reported: u64,
+    reported_at: MonoNs,
+    /// Lines for stdout.
+    pub out: Vec<u8>,
+}
+
+impl<W: io::Write> Session<W> {
+    /// A run that begins now; its head is in `out`.
+    pub fn new(
+        table: Table,
+        filter: Filter,
+        view: View,
+        pen: Pen,
+        recording: Option<Writer<W>>,
+    ) -> Self {
+        let mut session = Session {
+            unfiltered: filter == Filter::default(),
+            reported_at: pen.origin.start(),
+            table,
+            filter,
+            view,
+            pen,
+            recording,
+            changes: Vec::new(),
+            events: 0,
+            lost: [0; LossCause::ALL.len()],
+            table_reported: 0,
+            malformed: 0,
+            malformed_reported: 0,
+            out: Vec::new(),
+        };
+        session.view.head(&mut session.pen, &mut session.out);
+        session
+    }
+
+    /// Takes in one input.
+    ///
+    /// # Errors
+    /// When the recording cannot be written; the input has been shown all the same.
+    pub fn feed(&mut self, input: &Input<'_>) -> io::Result<()> {
+        match input {
+            Input::Record(bytes) => self.record(bytes),
+            Input::PollBegin => self.table.begin_poll(),
+            Input::PollEnd { poll, now } => {
+                self.table.end_poll(poll, *now, &mut self.changes);
+                self.show_changes();
+            }
+            Input::Holders(rows) => {
+                let row = size_of::<tracer_common::wire::HolderRow>();
+                let holders = rows.chunks(row).filter_map(|row| decode::holder(row).ok()).collect();
+                self.table.set_holders(holders);
+            }
+            Input::Lost(loss) => self.loss(loss),
+            Input::Tick(now) => self.tick(*now),
+        }
+        match &mut self.recording {
+            Some(writer) => writer.push(input),
+            None => Ok(()),
+        }
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
+        match decode::event(bytes) {
+            Ok(event) => {
+                if !matches!(event.what, What::Socket(_)) {
+                    self.events += 1;
+                }
+                self.table.apply(&event, &mut self.changes);
+                self.show_changes();
+            }
+            Err(_) => self.malformed += 1,
+        }
+    }
+
+    fn loss(&mut self, loss: &Loss) {
+        if let Some(index) = LossCause::ALL.iter().position(|cause| *cause == loss.cause) {
+            self.lost[index] += loss.count;
+        }
+        self.view.loss(&mut self.pen, loss, &mut self.out);
+    }
+
+    /// Losses of our own are found out here rather than told.
+    fn tick(&mut self, now: MonoNs) {
+        let from = std::mem::replace(&mut self.reported_at, now);
+        for (cause, total, reported) in [
+            (LossCause::Table, self.table.refused(), &mut self.table_reported),
+            (LossCause::Malformed, self.malformed, &mut self.malformed_reported),
+        ] {
+            let count = total - std::mem::replace(reported, total);
+            if count != 0 {
+                let loss = Loss { count, cause, from, to: now };
+                if let Some(index) = LossCause::ALL.iter().position(|other| *other == cause) {
+                    self.lost[index] += count;
+                }
+                self.view.loss(&mut self.pen, &loss, &mut self.out);
+            }
+        }
+    }
+
+    fn show_changes(&mut self) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let mut changes = std::mem::take(&mut self.changes);
+        for change in &changes {
+            self.show(change);
+        }
+        changes.clear();
+        self.changes = changes;
+        self.table.settle();
+    }
+
+    fn show(&mut self, change: &Change) {
+        let Some(conn) = self.table.get(change.conn) else { return };
+        if self.unfiltered {
+            self.view.change(&mut self.pen, &self.table, conn, change, &mut self.out);
+            return;
+        }
+        match self.filter.wants(conn) {
+            None => {
+                // Whether it is wanted turns on the port the kernel has yet to choose.
+                if let Some(conn) = self.table.get_mut(change.conn) {
+                    conn.held = true;
+                }
+            }
+            Some(false) => {}
+            Some(true) => {
+                if conn.held {
+                    self.release(change.conn);
+                }
+                let Some(conn) = self.table.get(change.conn) else { return };
+                if self.filter_allows(conn, change) {
+                    self.view.change(&mut self.pen, &self.table, conn, change, &mut self.out);
+                }
+            }
+        }
+    }
+
+    /// Shows the line that was held back: CLOSE->SYN_SENT, now with its port.
+    fn release(&mut self, conn: ConnRef) {
+        let Some(held) = self.table.get_mut(conn) else { return };
+        held.held = false;
+        let at = held.born;
+        let Some(conn_now) = self.table.get(conn) else { return };
+        if conn_now.role != Role::Client {
+            return;
+        }
+        let kind = Kind::Transition {
+            old: TcpState::Close,
+            new: TcpState::SynSent,
+            in_old: Spent::Unknown,
+        };
+        let first = Change { at, conn, kind };
+        if self.filter_allows(conn_now, &first) {
+            self.view.change(&mut self.pen, &self.table, conn_now, &first, &mut self.out);
+        }
+    }
+
+    fn filter_allows(&self, conn: &Connection, change: &Change) -> bool {
+        let states = |state: TcpState| self.filter.wants_states(state, state);
+        match change.kind {
+            Kind::Transition { old, new, in_old } => {
+                matches!(self.view, View::Life { .. })
+                    || (self.filter.wants_states(old, new)
+                        && (self.filter.min_ns == 0
+                            || in_old.ns().is_some_and(|ns| ns >= self.filter.min_ns)))
+            }
+            Kind::Retransmit { state, .. } | Kind::Reset { state, .. } => {
+                states(state) && self.filter.min_ns == 0
+            }
+            Kind::Finished | Kind::Gone => {
+                let been = self.filter.states.is_empty()
+                    || self.filter.states.contains(&conn.state)
+                    || self.filter.states.iter().any(|&state| conn.time_in(state) != 0);
+                been && change.at.since(conn.born) >= self.filter.min_ns
+            }
+        }
+    }
+
+    /// Shows the whole table, for `list`.
+    pub fn list(&mut self, now: MonoNs) {
+        list::table(&mut self.pen, &self.table, &self.filter, now, &mut self.out);
+    }
+
+    /// Lets the recording have what it has received so far.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn flush_recording(&mut self) -> io::Result<()> {
+        self.recording.as_mut().map_or(Ok(()), Writer::flush)
+    }
+
+    /// Gives the recording up, after it failed.
+    pub fn drop_recording(&mut self) {
+        self.recording = None;
+    }
+
+    /// What it came to so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals { events: self.events, connections: self.table.connections(), lost: self.lost }
+    }
+
+    /// Writes the last line and ends the recording.
+    ///
+    /// # Errors
+    /// When the recording cannot be written.
+    pub fn end(&mut self, now: MonoNs) -> io::Result<()> {
+        self.tick(now);
+        let totals = self.totals();
+        if self.pen.json && !matches!(self.view, View::Nothing) {
+            let mut object = Object::event(&mut self.out, "end");
+            times(&mut object, &mut self.pen.clock, now);
+            object.number("events", totals.events).number("lost", totals.all_lost());
+            for (cause, count) in LossCause::ALL.iter().zip(totals.lost) {
+                if count != 0 {
+                    object.number(&format!("lost_{}", cause.name()), count);
+                }
+            }
+            object
+                .number("connections", totals.connections)
+                .number("duration_ns", now.since(self.pen.origin.start()))
+                .end();
+        }
+        match self.recording.take() {
+            Some(writer) => writer
+                .finish(Ended { events: totals.events, connections: totals.connections, at: now })
+                .map(drop),
+            None => Ok(()),
+        }
+    }
+}
