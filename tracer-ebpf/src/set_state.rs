@@ -2,6 +2,7 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use tracer_common::TcpState;
 use tracer_common::wire::RecordKind;
 
@@ -29,6 +30,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     if !wanted(sk, &ends, port_comes_later) {
         return 0;
     }
+    debug!(&ctx, "state {} -> {}, local port {}", old, new, ends.local_port);
     let (flags, shutdown) = socket_flags(sk);
     let error: i32 = load!(sk, err);
     let error = error as u16;

@@ -12,12 +12,8 @@ use tracer::kernel::btf::{Btf, Kind};
 use tracer::kernel::layout;
 
 /// Functions worth having in a fixture: the loader asks for some of them.
-const FUNCS: [&str; 4] = [
-    "bpf_get_socket_ptr_cookie",
-    "bpf_sock_from_file",
-    "inet_csk_accept",
-    "tcp_reset",
-];
+const FUNCS: [&str; 4] =
+    ["bpf_get_socket_ptr_cookie", "bpf_sock_from_file", "inet_csk_accept", "tcp_reset"];
 
 struct Cutter<'a> {
     btf: &'a Btf,
@@ -102,10 +98,7 @@ impl Cutter<'_> {
     /// A tracepoint's typedef: its pointer is followed, unlike those of members.
     fn copy_tracepoint(&mut self, id: u32) -> Result<()> {
         let typedef = self.btf.type_by_id(id).context("typedef")?;
-        let pointer = self
-            .btf
-            .type_by_id(typedef.size_or_type)
-            .context("pointer")?;
+        let pointer = self.btf.type_by_id(typedef.size_or_type).context("pointer")?;
         let proto = self.copy(pointer.size_or_type)?;
         let pointer = self.write(None, &[0, pointer.info, proto], &[]);
         let name = self.string(typedef.name_off);
@@ -114,8 +107,7 @@ impl Cutter<'_> {
     }
 
     fn write(&mut self, old: Option<u32>, head: &[u32; 3], extra: &[u32]) -> u32 {
-        self.types
-            .extend(head.iter().chain(extra).flat_map(|word| word.to_ne_bytes()));
+        self.types.extend(head.iter().chain(extra).flat_map(|word| word.to_ne_bytes()));
         self.last += 1;
         if let Some(old) = old {
             self.ids.insert(old, self.last);
@@ -125,28 +117,18 @@ impl Cutter<'_> {
 }
 
 fn words(bytes: &[u8]) -> Vec<u32> {
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .map(|&word| u32::from_ne_bytes(word))
-        .collect()
+    bytes.as_chunks().0.iter().map(|&word| u32::from_ne_bytes(word)).collect()
 }
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [input, output] = args.as_slice() else {
-        bail!("usage: cut_btf IN OUT")
-    };
+    let [input, output] = args.as_slice() else { bail!("usage: cut_btf IN OUT") };
     let btf = Btf::parse(std::fs::read(input).with_context(|| input.clone())?)?;
 
     let mut kept = BTreeSet::new();
     for (root, path) in layout::paths() {
         kept.extend(btf.struct_id(root));
-        let ends = path
-            .match_indices('.')
-            .map(|(at, _)| at)
-            .chain([path.len()]);
+        let ends = path.match_indices('.').map(|(at, _)| at).chain([path.len()]);
         // A kernel may lack a field: then there is nothing to keep.
         kept.extend(ends.filter_map(|end| Some(btf.field(root, &path[..end]).ok()?.type_id)));
     }
@@ -175,11 +157,7 @@ fn main() -> Result<()> {
     out.extend(0xeb9f_u16.to_ne_bytes());
     out.extend([1, 0]);
     let (types, strings) = (cutter.types.len() as u32, cutter.strings.len() as u32);
-    out.extend(
-        [24, 0, types, types, strings]
-            .iter()
-            .flat_map(|word: &u32| word.to_ne_bytes()),
-    );
+    out.extend([24, 0, types, types, strings].iter().flat_map(|word: &u32| word.to_ne_bytes()));
     out.extend(&cutter.types);
     out.extend(&cutter.strings);
     if layout::resolve(&Btf::parse(out.clone())?) != layout::resolve(&btf) {

@@ -90,31 +90,74 @@ pub enum ReplayView {
 #[derive(Args, Debug, Clone, Default)]
 pub struct Common {
     /// Only sockets of these processes
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', global = true, help_heading = "Filters")]
+    #[arg(
+        short,
+        long,
+        value_name = "PID",
+        value_delimiter = ',',
+        global = true,
+        help_heading = "Filters"
+    )]
     pub pid: Vec<u32>,
     /// Only sockets of processes of this name
     #[arg(long, value_name = "NAME", global = true, help_heading = "Filters")]
     pub comm: Vec<String>,
     /// Only these ports, on either side: 80, 8000-8099, or several: 80,443
-    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true, help_heading = "Filters")]
+    #[arg(
+        long,
+        value_name = "PORT",
+        value_delimiter = ',',
+        global = true,
+        help_heading = "Filters"
+    )]
     pub port: Vec<String>,
     /// Only these local ports
-    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true, help_heading = "Filters")]
+    #[arg(
+        long,
+        value_name = "PORT",
+        value_delimiter = ',',
+        global = true,
+        help_heading = "Filters"
+    )]
     pub lport: Vec<String>,
     /// Only these remote ports
-    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true, help_heading = "Filters")]
+    #[arg(
+        long,
+        value_name = "PORT",
+        value_delimiter = ',',
+        global = true,
+        help_heading = "Filters"
+    )]
     pub rport: Vec<String>,
     /// Only these addresses or networks, on either side: 10.0.0.0/8, 2001:db8::1
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', global = true, help_heading = "Filters")]
+    #[arg(
+        long,
+        value_name = "CIDR",
+        value_delimiter = ',',
+        global = true,
+        help_heading = "Filters"
+    )]
     pub addr: Vec<String>,
     /// Only IPv4, v4-mapped IPv6 included
-    #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6", global = true, help_heading = "Filters")]
+    #[arg(
+        short = '4',
+        long = "ipv4",
+        conflicts_with = "ipv6",
+        global = true,
+        help_heading = "Filters"
+    )]
     pub ipv4: bool,
     /// Only IPv6
     #[arg(short = '6', long = "ipv6", global = true, help_heading = "Filters")]
     pub ipv6: bool,
     /// Only these states, left or entered: CLOSE_WAIT, established, time-wait, ...
-    #[arg(long, value_name = "STATE", value_delimiter = ',', global = true, help_heading = "Filters")]
+    #[arg(
+        long,
+        value_name = "STATE",
+        value_delimiter = ',',
+        global = true,
+        help_heading = "Filters"
+    )]
     pub state: Vec<String>,
     /// Only our side of the handshake
     #[arg(long, value_enum, value_name = "ROLE", global = true, help_heading = "Filters")]
@@ -146,10 +189,22 @@ pub struct Common {
     pub verbose: u8,
 
     /// Size of the kernel's ring buffer: 64KiB, 16MiB, ...
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", global = true, help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "16MiB",
+        global = true,
+        help_heading = "Limits"
+    )]
     pub ring_size: String,
     /// Most connections kept in memory
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, global = true, help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000_000,
+        global = true,
+        help_heading = "Limits"
+    )]
     pub max_connections: usize,
 }
 

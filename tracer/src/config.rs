@@ -89,13 +89,17 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         Command::List(args) => (live, Show::List { watch: args.watch }),
         Command::Record { file } => {
             if record_to.replace(file).is_some() {
-                return Err(UsageError("`record FILE` and `--record FILE` are the same: give one".into()));
+                return Err(UsageError(
+                    "`record FILE` and `--record FILE` are the same: give one".into(),
+                ));
             }
             (live, Show::Nothing)
         }
         Command::Replay(args) => {
             if record_to.is_some() {
-                return Err(UsageError("a replay cannot be recorded: copy the file instead".into()));
+                return Err(UsageError(
+                    "a replay cannot be recorded: copy the file instead".into(),
+                ));
             }
             let show = match args.view {
                 ReplayView::Tail => Show::Tail,
@@ -125,7 +129,8 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         json: common.json,
         duration: common.duration,
         record_to,
-        color: !common.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        color: !common.no_color
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         verbose: common.verbose,
         max_connections: common.max_connections,
     })
@@ -167,13 +172,16 @@ fn port_range(option: &str, text: &str) -> Result<Ports, UsageError> {
             "{option} {text}: not a port or range of ports; ports are 1 to 65535, a range is 8000-8099"
         ))
     };
-    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|&port| port != 0).ok_or_else(wrong);
+    let port =
+        |text: &str| text.trim().parse::<u16>().ok().filter(|&port| port != 0).ok_or_else(wrong);
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (port(first)?, port(last)?),
         None => (port(text)?, port(text)?),
     };
     if first > last {
-        return Err(UsageError(format!("{option} {text}: the range is empty; write the smaller port first")));
+        return Err(UsageError(format!(
+            "{option} {text}: the range is empty; write the smaller port first"
+        )));
     }
     Ok(Ports { first, last })
 }
@@ -184,7 +192,9 @@ fn prefix(text: &str) -> Result<Prefix, UsageError> {
         None => (text, None),
     };
     let addr: IpAddr = addr.trim_matches(['[', ']']).parse().map_err(|_| {
-        UsageError(format!("--addr {text}: not an address; write 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32"))
+        UsageError(format!(
+            "--addr {text}: not an address; write 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32"
+        ))
     })?;
     let most = if addr.is_ipv4() { 32 } else { 128 };
     let length = match length {

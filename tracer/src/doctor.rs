@@ -12,6 +12,7 @@ use crate::event::What;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{self, Options};
 use crate::kernel::poller::{Answer, Poller, Request};
+use crate::kernel::ring::Reader;
 use crate::kernel::{netns, preflight};
 use crate::sink::json::Object;
 use crate::sink::text::{self, Paint, Row, Terminal};
@@ -78,11 +79,16 @@ fn as_text(check: &Check, terminal: Terminal, out: &mut Vec<u8>) {
 fn examine(checks: &mut Vec<Check>) {
     let (release, machine) = preflight::kernel_names();
     let new_enough = preflight::version(&release).is_none_or(|version| version >= (5, 8));
-    push(checks, "kernel", true, if new_enough {
-        Ok(format!("{release} {machine}"))
-    } else {
-        Err(format!("{release}: too old, Linux 5.8 or later is needed"))
-    });
+    push(
+        checks,
+        "kernel",
+        true,
+        if new_enough {
+            Ok(format!("{release} {machine}"))
+        } else {
+            Err(format!("{release}: too old, Linux 5.8 or later is needed"))
+        },
+    );
 
     let capabilities = preflight::Capabilities::of_this_process();
     let permitted = capabilities.bpf && capabilities.perfmon;
@@ -96,7 +102,12 @@ fn examine(checks: &mut Vec<Check>) {
         Ok(resolved) => {
             push(checks, "BTF", true, Ok(preflight::VMLINUX_BTF.into()));
             for missing in &resolved.missing {
-                push(checks, &missing.field, false, Err(format!("not in this kernel: {}", missing.cost)));
+                push(
+                    checks,
+                    &missing.field,
+                    false,
+                    Err(format!("not in this kernel: {}", missing.cost)),
+                );
             }
             resolved
         }
@@ -142,21 +153,22 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
 }
 
 /// Connects to itself on loopback and waits for its own transition.
-fn see_an_event(mut ring: aya::maps::RingBuf<aya::maps::MapData>) -> Result<String, String> {
+fn see_an_event(mut ring: Reader) -> Result<String, String> {
     let fail = |error: std::io::Error| format!("no connection on loopback to try with: {error}");
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(fail)?;
     let addr = listener.local_addr().map_err(fail)?;
     let began = Instant::now();
     let _client = TcpStream::connect(addr).map_err(fail)?;
     while began.elapsed() < Duration::from_secs(1) {
-        while let Some(record) = ring.next() {
-            let ours = decode::event(&record).is_ok_and(|event| {
+        let mut ours = false;
+        while ring.next(|record| {
+            ours |= decode::event(record).is_ok_and(|event| {
                 matches!(event.what, What::Transition { .. })
                     && event.tuple.remote_port == addr.port()
             });
-            if ours {
-                return Ok("a connection made on loopback was seen".to_owned());
-            }
+        }) {}
+        if ours {
+            return Ok("a connection made on loopback was seen".to_owned());
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -164,7 +176,8 @@ fn see_an_event(mut ring: aya::maps::RingBuf<aya::maps::MapData>) -> Result<Stri
 }
 
 fn try_iterators(checks: &mut Vec<Check>, poller: &mut Poller) {
-    let no_sockets = "sockets older than tcptrail, TIME_WAIT and half-open connections are not seen";
+    let no_sockets =
+        "sockets older than tcptrail, TIME_WAIT and half-open connections are not seen";
     let no_holders = "owners are known only where a connect, listen or close was seen";
     for (name, request, outcome, cost) in [
         ("iter/tcp", Request::Sockets(PollKind::All), poller.sockets.clone(), no_sockets),

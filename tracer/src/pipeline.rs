@@ -15,7 +15,7 @@ use crate::config::{Config, Show};
 use crate::conn::{Poll, PollKind, Table};
 use crate::event::{Loss, LossCause};
 use crate::input::{Input, Origin};
-use crate::kernel::loader::{self, Options, Programs};
+use crate::kernel::loader::{self, DebugMessages, Options, Programs};
 use crate::kernel::poller::{Answer, Poller, Request};
 use crate::kernel::preflight;
 use crate::kernel::ring::Ring;
@@ -67,7 +67,7 @@ struct Live<'a> {
     ring: Ring,
     poller: Poller,
     output: Output,
-    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    debug: Option<DebugMessages>,
     signals: [Signal; 3],
     start: MonoNs,
     deadline: Option<Instant>,
@@ -106,32 +106,35 @@ impl<'a> Live<'a> {
             ),
             None => None,
         };
-        let options = Options {
-            filter: config.filter.kernel_side(),
-            ring_bytes,
-            debug: config.verbose >= 2,
-        };
+        let options =
+            Options { filter: config.filter.kernel_side(), ring_bytes, debug: config.verbose >= 2 };
         let btf = loader::kernel_btf()?;
         let start = MonoNs::now();
         let (mut programs, ring) = loader::load(&resolved, &options, &btf)?;
-        let logger = if options.debug { debug_logger(&mut programs) } else { None };
+        let debug = options
+            .debug
+            .then(|| programs.debug_messages())
+            .transpose()
+            .context("the programs' debug messages cannot be read")?;
         let poller = Poller::start(&resolved, &btf)?;
         let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
         if config.verbose >= 1 {
             report_hooks(&programs, &poller);
         }
 
-        let table = Table::new(
-            start,
-            origin.jiffy_ns,
-            config.max_connections,
-            poller.sockets.is_ok(),
-        );
+        let table =
+            Table::new(start, origin.jiffy_ns, config.max_connections, poller.sockets.is_ok());
         let recording = recording
             .map(|file| Writer::new(file, &origin))
             .transpose()
             .context("cannot write the recording")?;
-        let session = Session::new(table, config.filter.clone(), view(config.show), pen(config, origin), recording);
+        let session = Session::new(
+            table,
+            config.filter.clone(),
+            view(config.show),
+            pen(config, origin),
+            recording,
+        );
         let now = Instant::now();
         let mut live = Live {
             config,
@@ -140,7 +143,7 @@ impl<'a> Live<'a> {
             ring: Ring::new(ring).context("cannot watch the ring buffer")?,
             poller,
             output: Output::start(io::stdout()).context("cannot start a thread")?,
-            logger,
+            debug,
             signals,
             start,
             deadline: config.duration.map(|duration| now + duration),
@@ -171,7 +174,8 @@ impl<'a> Live<'a> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let deadline = self.deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let deadline =
+                self.deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             let [interrupt, terminate, hangup] = &mut self.signals;
             tokio::select! {
                 biased;
@@ -185,8 +189,8 @@ impl<'a> Live<'a> {
             }
             let more = self.take_records();
             self.housekeeping(Instant::now());
-            if let Some(logger) = &mut self.logger {
-                logger.flush();
+            if let Some(debug) = &mut self.debug {
+                debug.flush();
             }
             if more {
                 ticks.reset_immediately();
@@ -226,7 +230,10 @@ impl<'a> Live<'a> {
     }
 
     fn print_list(&mut self) {
-        if self.next_list.is_some() && !self.config.json && Terminal::of_stdout(false).width.is_some() {
+        if self.next_list.is_some()
+            && !self.config.json
+            && Terminal::of_stdout(false).width.is_some()
+        {
             self.session.out.extend_from_slice(b"\x1b[H\x1b[2J");
         }
         self.session.list(MonoNs::now());
@@ -303,7 +310,8 @@ impl<'a> Live<'a> {
         let now = Instant::now();
         match answer {
             Answer::Sockets { poll, rows, took_ns } => {
-                let pause = Duration::from_nanos(took_ns.saturating_mul(WALK_SHARE)).max(SLOW_EVERY);
+                let pause =
+                    Duration::from_nanos(took_ns.saturating_mul(WALK_SHARE)).max(SLOW_EVERY);
                 self.next_walk = now + pause;
                 if poll.kind == PollKind::Minis && pause > 2 * SLOW_EVERY && !self.stretched {
                     self.stretched = true;
@@ -431,7 +439,9 @@ impl<'a> Live<'a> {
             Ended::Closed => return Ok(code),
             Ended::Done => {}
             Ended::Stalled => {
-                eprintln!("tcptrail: the reader of the output does not read: its last lines were not written");
+                eprintln!(
+                    "tcptrail: the reader of the output does not read: its last lines were not written"
+                );
                 code = 1;
             }
             Ended::Failed(error) => {
@@ -569,32 +579,4 @@ pub fn summary(totals: &Totals, duration_ns: u64) -> String {
     }
     let _ = write!(text, " in {}", crate::time::Human(duration_ns));
     text
-}
-
-fn debug_logger(
-    programs: &mut Programs,
-) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
-    log::set_max_level(log::LevelFilter::Debug);
-    match aya_log::EbpfLogger::init_with_logger(programs.ebpf_mut(), &Stderr as &'static dyn log::Log) {
-        Ok(logger) => Some(logger),
-        Err(error) => {
-            eprintln!("tcptrail: the programs' debug messages cannot be had: {error}");
-            None
-        }
-    }
-}
-
-/// Debug messages of the programs, one a line.
-struct Stderr;
-
-impl log::Log for Stderr {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        eprintln!("tcptrail: ebpf: {}", record.args());
-    }
-
-    fn flush(&self) {}
 }

@@ -27,13 +27,8 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     let seen = origin.hooks.iter().any(|hook| hook == ITER_TCP);
     let (start, jiffy) = (origin.start(), origin.jiffy_ns);
     let table = Table::new(start, jiffy, config.max_connections, seen);
-    let mut session: Session<io::Sink> = Session::new(
-        table,
-        config.filter.clone(),
-        view(config.show),
-        pen(config, origin),
-        None,
-    );
+    let mut session: Session<io::Sink> =
+        Session::new(table, config.filter.clone(), view(config.show), pen(config, origin), None);
     let mut output = Output::start(io::stdout()).context("cannot start a thread")?;
     let mut last = start;
     let outcome = loop {

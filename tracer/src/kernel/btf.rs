@@ -303,13 +303,7 @@ impl Btf {
             _ => section(24, "layout section")?,
         };
 
-        let mut btf = Btf {
-            data,
-            types,
-            strings,
-            offsets: Vec::new(),
-            names: Vec::new(),
-        };
+        let mut btf = Btf { data, types, strings, offsets: Vec::new(), names: Vec::new() };
         btf.index(layout)?;
         Ok(btf)
     }
@@ -340,10 +334,8 @@ impl Btf {
                 return Err(BtfError::Truncated(id));
             }
             offsets.push(at as u32);
-            if matches!(
-                kind,
-                Kind::Struct | Kind::Union | Kind::Typedef | Kind::Func | Kind::Enum
-            ) {
+            if matches!(kind, Kind::Struct | Kind::Union | Kind::Typedef | Kind::Func | Kind::Enum)
+            {
                 let name = self.name(name_off);
                 if !name.is_empty() {
                     names.push((hash(name), id));
@@ -367,10 +359,7 @@ impl Btf {
         let index = (id as usize).checked_sub(1)?;
         let start = *self.offsets.get(index)? as usize;
         let types = self.data.get(self.types.clone())?;
-        let end = self
-            .offsets
-            .get(index + 1)
-            .map_or(types.len(), |&next| next as usize);
+        let end = self.offsets.get(index + 1).map_or(types.len(), |&next| next as usize);
         let bytes = types.get(start..end)?;
         Some(Type {
             name_off: u32_at(bytes, 0)?,
@@ -386,9 +375,7 @@ impl Btf {
         let strings = self.data.get(self.strings.clone()).unwrap_or_default();
         let rest = strings.get(offset as usize..).unwrap_or_default();
         let rest = &rest[..rest.len().min(NAME_MAX)];
-        rest.iter()
-            .position(|&byte| byte == 0)
-            .map_or(&[], |end| &rest[..end])
+        rest.iter().position(|&byte| byte == 0).map_or(&[], |end| &rest[..end])
     }
 
     /// Whether there is a function of that name. Static and inlined ones may be missing.
@@ -444,9 +431,7 @@ impl Btf {
     /// Where the field at the end of a dotted path stands, from the start of struct `root`. The
     /// members of anonymous structs and unions count as their parent's, as in C.
     pub fn field(&self, root: &str, path: &str) -> Result<Field, BtfError> {
-        let root_id = self
-            .struct_id(root)
-            .ok_or_else(|| BtfError::NoSuchStruct(root.into()))?;
+        let root_id = self.struct_id(root).ok_or_else(|| BtfError::NoSuchStruct(root.into()))?;
         let mut id = root_id;
         let mut bits = 0_u64;
         let mut budget = MEMBERS_MAX;
@@ -455,49 +440,31 @@ impl Btf {
             done += name.len();
             let so_far = &path[..done];
             let (root, path) = (|| root.to_owned(), || so_far.to_owned());
-            let owner =
-                self.strip(id)
-                    .map(|(_, owner)| owner)
-                    .ok_or_else(|| BtfError::Malformed {
-                        root: root(),
-                        path: path(),
-                    })?;
+            let owner = self
+                .strip(id)
+                .map(|(_, owner)| owner)
+                .ok_or_else(|| BtfError::Malformed { root: root(), path: path() })?;
             if !owner.kind().is_aggregate() {
-                return Err(BtfError::NoSuchField {
-                    root: root(),
-                    path: path(),
-                });
+                return Err(BtfError::NoSuchField { root: root(), path: path() });
             }
             let member = match self.member(&owner, name.as_bytes(), DEPTH_MAX, &mut budget) {
                 Some(member) => member,
                 None if budget == 0 => {
-                    return Err(BtfError::Malformed {
-                        root: root(),
-                        path: path(),
-                    });
+                    return Err(BtfError::Malformed { root: root(), path: path() });
                 }
                 None => {
-                    return Err(BtfError::NoSuchField {
-                        root: root(),
-                        path: path(),
-                    });
+                    return Err(BtfError::NoSuchField { root: root(), path: path() });
                 }
             };
             if member.bitfield || !member.bits.is_multiple_of(8) {
-                return Err(BtfError::Bitfield {
-                    root: root(),
-                    path: path(),
-                });
+                return Err(BtfError::Bitfield { root: root(), path: path() });
             }
             bits += member.bits;
             id = member.type_id;
             done += 1;
         }
         self.finish(root_id, id, bits)
-            .ok_or_else(|| BtfError::Malformed {
-                root: root.into(),
-                path: path.into(),
-            })
+            .ok_or_else(|| BtfError::Malformed { root: root.into(), path: path.into() })
     }
 
     fn finish(&self, root_id: u32, id: u32, bits: u64) -> Option<Field> {
@@ -513,26 +480,19 @@ impl Btf {
             },
             _ => Shape::Other,
         };
-        within.then_some(Field {
-            offset,
-            size,
-            shape,
-            type_id,
-        })
+        within.then_some(Field { offset, size, shape, type_id })
     }
 
     fn find(&self, name: &str, wanted: impl Fn(Kind) -> bool) -> Option<u32> {
         let key = hash(name.as_bytes());
         let start = self.names.partition_point(|&(hash, _)| hash < key);
-        self.names[start..]
-            .iter()
-            .take_while(|&&(hash, _)| hash == key)
-            .map(|&(_, id)| id)
-            .find(|&id| {
+        self.names[start..].iter().take_while(|&&(hash, _)| hash == key).map(|&(_, id)| id).find(
+            |&id| {
                 self.type_by_id(id).is_some_and(|ty| {
                     wanted(ty.kind()) && self.name(ty.name_off) == name.as_bytes()
                 })
-            })
+            },
+        )
     }
 
     /// Takes typedefs and qualifiers off. `None` for `void` and where the chain leads nowhere.
@@ -588,18 +548,11 @@ impl Btf {
                 if inner.kind().is_aggregate()
                     && let Some(found) = self.member(&inner, wanted, deeper, budget)
                 {
-                    return Some(Member {
-                        bits: found.bits + u64::from(bits),
-                        ..found
-                    });
+                    return Some(Member { bits: found.bits + u64::from(bits), ..found });
                 }
             } else if name == wanted {
                 let bitfield = width != 0 || self.is_bit_int(type_id);
-                return Some(Member {
-                    bits: bits.into(),
-                    type_id,
-                    bitfield,
-                });
+                return Some(Member { bits: bits.into(), type_id, bitfield });
             }
         }
         None
@@ -633,9 +586,7 @@ fn usize_at(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// FNV-1a: names are short, and a collision costs one comparison.
 fn hash(name: &[u8]) -> u32 {
-    name.iter().fold(0x811c_9dc5, |hash, &byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
+    name.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -667,10 +618,7 @@ mod tests {
 
     impl Builder {
         fn new() -> Builder {
-            Builder {
-                strings: vec![0],
-                ..Builder::default()
-            }
+            Builder { strings: vec![0], ..Builder::default() }
         }
 
         fn string(&mut self, name: &str) -> u32 {
@@ -683,8 +631,7 @@ mod tests {
         }
 
         fn words(&mut self, words: &[u32]) {
-            self.types
-                .extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+            self.types.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
         }
 
         /// A type with `vlen` elements whose trailing words are `extra`; returns its id.
@@ -753,12 +700,7 @@ mod tests {
         let u64_ = b.int("long unsigned int", 8);
         let port = b.add("__be16", TYPEDEF << 24, u16_, &[]);
         let volatile = b.add("", VOLATILE << 24, port, &[]);
-        let pair = b.aggregate(
-            "",
-            STRUCT << 24,
-            4,
-            &[("dport", volatile, 0), ("num", port, 16)],
-        );
+        let pair = b.aggregate("", STRUCT << 24, 4, &[("dport", volatile, 0), ("num", port, 16)]);
         let both = b.aggregate("", UNION << 24, 8, &[("portpair", u64_, 0), ("", pair, 0)]);
         let void_ptr = b.add("", PTR << 24, 0, &[]);
         let net = b.aggregate("", STRUCT << 24, 8, &[("net", void_ptr, 0)]);
@@ -769,12 +711,7 @@ mod tests {
             "sock",
             STRUCT << 24,
             32,
-            &[
-                ("", both, 64),
-                ("net", net, 128),
-                ("ids", ids, 192),
-                ("tail", tail, 256),
-            ],
+            &[("", both, 64), ("net", net, 128), ("ids", ids, 192), ("tail", tail, 256)],
         );
         let btf = b.btf();
         check(&btf, "sock", "dport", Ok((8, 2, Shape::Other)));
@@ -785,37 +722,12 @@ mod tests {
         check(&btf, "sock", "ids", Ok((24, 6, Shape::Other)));
         check(&btf, "sock", "tail", Ok((32, 0, Shape::PointerArray)));
         check(&btf, "sack", "num", Err("the kernel has no struct sack"));
-        check(
-            &btf,
-            "sock",
-            "nim",
-            Err("the kernel's struct sock has no field nim"),
-        );
-        check(
-            &btf,
-            "sock",
-            "",
-            Err("the kernel's struct sock has no field "),
-        );
-        check(
-            &btf,
-            "sock",
-            "net.nit.x",
-            Err("the kernel's struct sock has no field net.nit"),
-        );
+        check(&btf, "sock", "nim", Err("the kernel's struct sock has no field nim"));
+        check(&btf, "sock", "", Err("the kernel's struct sock has no field "));
+        check(&btf, "sock", "net.nit.x", Err("the kernel's struct sock has no field net.nit"));
         // Neither through a pointer nor into an integer.
-        check(
-            &btf,
-            "sock",
-            "net.net.x",
-            Err("the kernel's struct sock has no field net.net.x"),
-        );
-        check(
-            &btf,
-            "sock",
-            "num.x",
-            Err("the kernel's struct sock has no field num.x"),
-        );
+        check(&btf, "sock", "net.net.x", Err("the kernel's struct sock has no field net.net.x"));
+        check(&btf, "sock", "num.x", Err("the kernel's struct sock has no field num.x"));
     }
 
     #[test]
@@ -829,32 +741,12 @@ mod tests {
             8,
             &[("bits", int, 8 << 24 | 8), ("plain", int, 32)],
         );
-        b.aggregate(
-            "old",
-            STRUCT << 24,
-            8,
-            &[("bits", old, 8), ("odd", int, 33)],
-        );
+        b.aggregate("old", STRUCT << 24, 8, &[("bits", old, 8), ("odd", int, 33)]);
         let btf = b.btf();
         check(&btf, "new", "plain", Ok((4, 4, Shape::Other)));
-        check(
-            &btf,
-            "new",
-            "bits",
-            Err("field bits of the kernel's struct new is a bit field"),
-        );
-        check(
-            &btf,
-            "old",
-            "bits",
-            Err("field bits of the kernel's struct old is a bit field"),
-        );
-        check(
-            &btf,
-            "old",
-            "odd",
-            Err("field odd of the kernel's struct old is a bit field"),
-        );
+        check(&btf, "new", "bits", Err("field bits of the kernel's struct new is a bit field"));
+        check(&btf, "old", "bits", Err("field bits of the kernel's struct old is a bit field"));
+        check(&btf, "old", "odd", Err("field odd of the kernel's struct old is a bit field"));
     }
 
     #[test]
@@ -898,10 +790,7 @@ mod tests {
         let mut b = Builder::new();
         b.add("", 21 << 24 | 3, 0, &[0; 7]);
         b.aggregate("sock", STRUCT << 24, 4, &[]);
-        assert_eq!(
-            Btf::parse(b.build()).unwrap_err(),
-            BtfError::UnknownKind { id: 1, kind: 21 }
-        );
+        assert_eq!(Btf::parse(b.build()).unwrap_err(), BtfError::UnknownKind { id: 1, kind: 21 });
         b.layout = vec![0; 22 * 4];
         (b.layout[84], b.layout[85]) = (4, 8);
         assert_eq!(b.btf().struct_id("sock"), Some(2));
@@ -944,10 +833,7 @@ mod tests {
         check(|b| b[4..8].fill(0xff), BtfError::Section("header"));
         check(|b| b[8..12].fill(0xff), BtfError::Section("type section"));
         check(|b| b[12..16].fill(0xff), BtfError::Section("type section"));
-        check(
-            |b| b[20..24].fill(0xff),
-            BtfError::Section("string section"),
-        );
+        check(|b| b[20..24].fill(0xff), BtfError::Section("string section"));
         check(|b| b[12] -= 1, BtfError::Truncated(1));
     }
 
@@ -959,43 +845,13 @@ mod tests {
         b.add("self", TYPEDEF << 24, 1, &[]);
         b.add("", ARRAY << 24, 0, &[2, 2, 2]);
         b.aggregate("nest", STRUCT << 24, 4, &[("", 3, 0); 4]);
-        b.aggregate(
-            "sock",
-            STRUCT << 24,
-            64,
-            &[("chain", 1, 0), ("array", 2, 0), ("void", 0, 0)],
-        );
+        b.aggregate("sock", STRUCT << 24, 64, &[("chain", 1, 0), ("array", 2, 0), ("void", 0, 0)]);
         let btf = b.btf();
-        check(
-            &btf,
-            "sock",
-            "chain",
-            Err("BTF is damaged around field chain of struct sock"),
-        );
-        check(
-            &btf,
-            "sock",
-            "chain.x",
-            Err("BTF is damaged around field chain.x of struct sock"),
-        );
-        check(
-            &btf,
-            "sock",
-            "array",
-            Err("BTF is damaged around field array of struct sock"),
-        );
-        check(
-            &btf,
-            "sock",
-            "void",
-            Err("BTF is damaged around field void of struct sock"),
-        );
-        check(
-            &btf,
-            "nest",
-            "x",
-            Err("BTF is damaged around field x of struct nest"),
-        );
+        check(&btf, "sock", "chain", Err("BTF is damaged around field chain of struct sock"));
+        check(&btf, "sock", "chain.x", Err("BTF is damaged around field chain.x of struct sock"));
+        check(&btf, "sock", "array", Err("BTF is damaged around field array of struct sock"));
+        check(&btf, "sock", "void", Err("BTF is damaged around field void of struct sock"));
+        check(&btf, "nest", "x", Err("BTF is damaged around field x of struct nest"));
     }
 
     #[test]
@@ -1003,12 +859,7 @@ mod tests {
         let mut b = Builder::new();
         let int = b.int("int", 4);
         b.aggregate("sock", STRUCT << 24, 6, &[("err", int, 32)]);
-        check(
-            &b.btf(),
-            "sock",
-            "err",
-            Err("BTF is damaged around field err of struct sock"),
-        );
+        check(&b.btf(), "sock", "err", Err("BTF is damaged around field err of struct sock"));
     }
 
     #[test]

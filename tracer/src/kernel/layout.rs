@@ -237,15 +237,12 @@ const TRACEPOINTS: [&str; 6] = [
 
 /// The structs and paths [`resolve`] may ask for, for those who cut BTF down to them.
 pub fn paths() -> impl Iterator<Item = (&'static str, &'static str)> {
-    ROWS.iter()
-        .flat_map(|row| row.paths.iter().map(|&path| (row.root, path)))
+    ROWS.iter().flat_map(|row| row.paths.iter().map(|&path| (row.root, path)))
 }
 
 /// The typedefs [`resolve`] may ask for.
 pub fn typedefs() -> impl Iterator<Item = String> {
-    TRACEPOINTS
-        .iter()
-        .map(|name| format!("{TRACE_PREFIX}{name}"))
+    TRACEPOINTS.iter().map(|name| format!("{TRACE_PREFIX}{name}"))
 }
 
 /// Looks up everything the programs need to know of this kernel.
@@ -258,10 +255,7 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, LayoutError> {
             // To the programs 0 is absent. No optional field stands first in its struct today.
             (Ok(offset), Optional(_)) if offset != 0 => *(row.slot)(&mut layout) = offset,
             (Err(error), Required) => return Err(error),
-            (_, Optional(cost)) => missing.push(Missing {
-                field: row.name(),
-                cost,
-            }),
+            (_, Optional(cost)) => missing.push(Missing { field: row.name(), cost }),
         }
     }
     // The programs follow the three pointers without looking back.
@@ -317,10 +311,7 @@ fn look_up(btf: &Btf, row: &Row) -> Result<u32, LayoutError> {
     match found {
         Ok(field) if row.want.is(&field) => Ok(field.offset),
         Ok(_) | Err(BtfError::Bitfield { .. }) if narrow_protocol => Err(LayoutError::TooOld),
-        Ok(_) => Err(LayoutError::WrongType {
-            field: row.name(),
-            want: row.want.words(),
-        }),
+        Ok(_) => Err(LayoutError::WrongType { field: row.name(), want: row.want.words() }),
         Err(error) => Err(error.into()),
     }
 }
@@ -361,14 +352,8 @@ mod tests {
         check(|l| &mut l.err, [568, 544, 284, 284, 284, 284, 284]);
         check(|l| &mut l.protocol, [540, 516, 574, 574, 532, 540, 532]);
         check(|l| &mut l.sport, [784, 804, 806, 806, 814, 830, 814]);
-        check(
-            |l| &mut l.srtt_us,
-            [1632, 1672, 1728, 1728, 1672, 1784, 1680],
-        );
-        check(
-            |l| &mut l.total_retrans,
-            [2104, 2144, 2216, 2216, 2192, 2304, 2200],
-        );
+        check(|l| &mut l.srtt_us, [1632, 1672, 1728, 1728, 1672, 1784, 1680]);
+        check(|l| &mut l.total_retrans, [2104, 2144, 2216, 2216, 2192, 2304, 2200]);
         check(|l| &mut l.net_inum, [144, 144, 136, 168, 176, 280, 176]);
     }
 
@@ -398,11 +383,7 @@ mod tests {
         assert_eq!(fields, missing, "{kernel}");
         assert_eq!(resolved.send_reset_has_reason, reason, "{kernel}");
         for name in TRACEPOINTS {
-            assert_eq!(
-                resolved.has_tracepoint(name),
-                !without.contains(&name),
-                "{kernel} {name}"
-            );
+            assert_eq!(resolved.has_tracepoint(name), !without.contains(&name), "{kernel} {name}");
         }
     }
 
@@ -418,10 +399,8 @@ mod tests {
     #[test]
     fn every_field_has_one_row() {
         let mut layout = Layout::default();
-        let slots: BTreeSet<usize> = ROWS
-            .iter()
-            .map(|row| std::ptr::from_mut((row.slot)(&mut layout)).addr())
-            .collect();
+        let slots: BTreeSet<usize> =
+            ROWS.iter().map(|row| std::ptr::from_mut((row.slot)(&mut layout)).addr()).collect();
         assert_eq!(slots.len(), ROWS.len());
         assert_eq!(slots.len(), size_of::<Layout>() / 4);
     }
@@ -453,10 +432,7 @@ mod tests {
         let mut words = [0, 1, 2].map(|at| word(entry, at));
         edit(&mut words);
         // No two structs of a file have the same members: these bytes occur once.
-        let start = bytes
-            .windows(owner.extra.len())
-            .position(|w| w == owner.extra)
-            .unwrap();
+        let start = bytes.windows(owner.extra.len()).position(|w| w == owner.extra).unwrap();
         let at = start + (entry.as_ptr().addr() - owner.extra.as_ptr().addr());
         let edited: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         bytes[at..at + 12].copy_from_slice(&edited);
@@ -475,12 +451,7 @@ mod tests {
         let resolved = resolve_bytes(bytes);
         let found = resolved
             .as_ref()
-            .map(|r| {
-                r.missing
-                    .iter()
-                    .map(|m| m.field.as_str())
-                    .collect::<Vec<_>>()
-            })
+            .map(|r| r.missing.iter().map(|m| m.field.as_str()).collect::<Vec<_>>())
             .map_err(ToString::to_string);
         assert_eq!(found, expected.map(<[_]>::to_vec).map_err(str::to_owned));
     }
@@ -488,19 +459,9 @@ mod tests {
     #[test]
     fn older_names_are_known_and_absences_told() {
         check_renamed("task_struct", "start_boottime", "real_start_time", Ok(&[]));
-        check_renamed(
-            "task_struct",
-            "start_boottime",
-            "gone",
-            Ok(&["task_struct.start_boottime"]),
-        );
+        check_renamed("task_struct", "start_boottime", "gone", Ok(&["task_struct.start_boottime"]));
         check_renamed("sock", "sk_uid", "gone", Ok(&["sock.sk_uid"]));
-        check_renamed(
-            "net",
-            "ns",
-            "gone",
-            Err("the kernel's struct net has no field ns"),
-        );
+        check_renamed("net", "ns", "gone", Err("the kernel's struct net has no field ns"));
         check_renamed(
             "sock",
             "sk_protocol",
@@ -516,12 +477,7 @@ mod tests {
         assert_eq!(resolved.missing[0].field, "kernfs_node.id");
         let layout = resolved.layout;
         assert_eq!(
-            [
-                layout.cgroup,
-                layout.cgroup_kn,
-                layout.kn_id,
-                layout.cgroup_ancestors
-            ],
+            [layout.cgroup, layout.cgroup_kn, layout.kn_id, layout.cgroup_ancestors],
             [0; 4]
         );
     }
@@ -556,10 +512,7 @@ mod tests {
         let short = btf.field("sock", "sk_protocol").unwrap().type_id;
         let bytes = edited("6.1", "ns_common", "inum", |words| words[1] = short);
         let error = resolve_bytes(bytes).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the kernel's net.ns.inum is not 4 bytes wide"
-        );
+        assert_eq!(error.to_string(), "the kernel's net.ns.inum is not 4 bytes wide");
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use tracer_common::wire::{Drops, Record};
 use zerocopy::IntoBytes;
 
 use super::layout::Resolved;
+use super::ring::Reader;
 
 /// The programs, compiled for the kernel's virtual machine.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRAIL_EBPF_OBJECT"));
@@ -98,7 +99,7 @@ pub fn load(
     resolved: &Resolved,
     options: &Options,
     btf: &Btf,
-) -> Result<(Programs, RingBuf<MapData>), LoadError> {
+) -> Result<(Programs, Reader), LoadError> {
     raise_memlock();
     let mut ebpf = load_object(resolved, options, btf)?;
     let mut hooks = Vec::new();
@@ -115,7 +116,7 @@ pub fn load(
     }
     let ring = take_map(&mut ebpf, names::RING)?;
     let drops = take_map(&mut ebpf, names::DROPS)?;
-    let ring = RingBuf::try_from(ring).map_err(EbpfError::from)?;
+    let ring = Reader(RingBuf::try_from(ring).map_err(EbpfError::from)?);
     let drops = PerCpuArray::try_from(drops).map_err(EbpfError::from)?;
     Ok((Programs { ebpf, hooks, drops }, ring))
 }
@@ -224,9 +225,14 @@ impl Programs {
             .unwrap_or(0)
     }
 
-    /// The object, for aya-log.
-    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+    /// The programs' debug messages, to be printed on stderr; needs [`Options::debug`].
+    ///
+    /// # Errors
+    /// When their ring cannot be read.
+    pub fn debug_messages(&mut self) -> Result<DebugMessages, aya_log::Error> {
+        log::set_max_level(log::LevelFilter::Debug);
+        let stderr: &'static dyn log::Log = &Stderr;
+        aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, stderr).map(DebugMessages)
     }
 }
 
@@ -237,4 +243,29 @@ fn raise_memlock() {
     if limit.current.is_some() {
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
     }
+}
+
+/// Debug messages of the programs on their way to stderr.
+pub struct DebugMessages(aya_log::EbpfLogger<&'static dyn log::Log>);
+
+impl DebugMessages {
+    /// Prints what has come in.
+    pub fn flush(&mut self) {
+        self.0.flush();
+    }
+}
+
+/// One message a line.
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("tcptrail: ebpf: {}", record.args());
+    }
+
+    fn flush(&self) {}
 }

@@ -120,9 +120,8 @@ fn run(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &UnboundedS
     while let Ok(request) = requests.recv() {
         let began = Instant::now();
         let answer = match request {
-            Request::Sockets(kind) => walk_sockets(ebpf, kind).map(|(poll, rows)| {
-                Answer::Sockets { poll, rows, took_ns: nanoseconds(began) }
-            }),
+            Request::Sockets(kind) => walk_sockets(ebpf, kind)
+                .map(|(poll, rows)| Answer::Sockets { poll, rows, took_ns: nanoseconds(began) }),
             Request::Holders => walk(ebpf, names::ITER_FILES)
                 .map(|rows| Answer::Holders { rows, took_ns: nanoseconds(began) }),
         };
@@ -147,7 +146,8 @@ fn walk_sockets(ebpf: &mut Ebpf, kind: PollKind) -> io::Result<(Poll, Vec<u8>)> 
     for (inode, path) in netns::all() {
         // A namespace may go while we look, and without CAP_SYS_ADMIN only our own is open to us:
         // what was not walked is not in the list, and nothing is concluded about it.
-        if netns::enter(&path).is_err() && netns::inode("/proc/thread-self/ns/net".as_ref()).ok() != Some(inode)
+        if netns::enter(&path).is_err()
+            && netns::inode("/proc/thread-self/ns/net".as_ref()).ok() != Some(inode)
         {
             continue;
         }

@@ -77,10 +77,7 @@ impl Capabilities {
 #[must_use]
 pub fn kernel_names() -> (String, String) {
     let uname = rustix::system::uname();
-    (
-        uname.release().to_string_lossy().into_owned(),
-        uname.machine().to_string_lossy().into_owned(),
-    )
+    (uname.release().to_string_lossy().into_owned(), uname.machine().to_string_lossy().into_owned())
 }
 
 /// Major and minor number of a release like `6.18.44-cloud-amd64`.

@@ -7,9 +7,25 @@ use aya::maps::{MapData, RingBuf};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Reads records; woken by fill level only, so poll it on a timer too.
+/// Takes records out.
+pub struct Reader(pub(super) RingBuf<MapData>);
+
+impl Reader {
+    /// The next record, handed to `take`; false when there is none.
+    pub fn next(&mut self, mut take: impl FnMut(&[u8])) -> bool {
+        match self.0.next() {
+            Some(record) => {
+                take(&record);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Takes records out and waits for more; woken by fill level only, so look on a timer too.
 pub struct Ring {
-    ring: RingBuf<MapData>,
+    reader: Reader,
     ready: AsyncFd<OwnedFd>,
 }
 
@@ -18,12 +34,12 @@ impl Ring {
     ///
     /// # Errors
     /// When the descriptor cannot be watched.
-    pub fn new(ring: RingBuf<MapData>) -> io::Result<Ring> {
-        let watched = ring.as_fd().try_clone_to_owned()?;
+    pub fn new(reader: Reader) -> io::Result<Ring> {
+        let watched = reader.0.as_fd().try_clone_to_owned()?;
         #[expect(unsafe_code, reason = "the runtime asks for a promise about the descriptor")]
         // SAFETY: the descriptor is owned by the `AsyncFd` and so stays open and the same.
         let ready = unsafe { AsyncFd::register_with_interest(watched, Interest::READABLE) }?;
-        Ok(Ring { ring, ready })
+        Ok(Ring { reader, ready })
     }
 
     /// Waits until a program has woken us.
@@ -37,14 +53,8 @@ impl Ring {
         Ok(())
     }
 
-    /// The next record, handed to `take`; false when there is none.
-    pub fn next(&mut self, mut take: impl FnMut(&[u8])) -> bool {
-        match self.ring.next() {
-            Some(record) => {
-                take(&record);
-                true
-            }
-            None => false,
-        }
+    /// As [`Reader::next`].
+    pub fn next(&mut self, take: impl FnMut(&[u8])) -> bool {
+        self.reader.next(take)
     }
 }

@@ -130,7 +130,11 @@ fn line(pen: &mut Pen, _table: &Table, conn: &Connection, at: MonoNs, out: &mut 
     cell.clear();
     pen.clock.time_of_day(at, cell);
     row.cell(12, Paint::Plain, cell);
-    row.cell(6, Paint::Plain, if conn.role == Role::Unknown { b"?" } else { conn.role.name().as_bytes() });
+    row.cell(
+        6,
+        Paint::Plain,
+        if conn.role == Role::Unknown { b"?" } else { conn.role.name().as_bytes() },
+    );
     cell.clear();
     text::endpoint(conn.tuple.local(), cell);
     row.cell(if wide { 21 } else { 15 }, Paint::Plain, cell);

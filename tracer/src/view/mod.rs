@@ -140,7 +140,13 @@ pub(crate) fn socket(object: &mut Object<'_>, table: &Table, conn: &Connection) 
             object.number_or_null("fd", owner.fd).plain("owner_source", owner.source.name());
         }
         None => {
-            object.null("pid").null("comm").null("tid").null("thread").null("fd").null("owner_source");
+            object
+                .null("pid")
+                .null("comm")
+                .null("tid")
+                .null("thread")
+                .null("fd")
+                .null("owner_source");
         }
     }
     let cgroup = (conn.cgroup != 0).then_some(conn.cgroup);

@@ -145,7 +145,9 @@ fn line(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &
     cell.clear();
     process(conn, cell);
     row.cell(0, Paint::Plain, cell);
-    if columns.wide && let Some(peer) = table.peer(conn).and_then(|peer| peer.owner.as_ref()) {
+    if columns.wide
+        && let Some(peer) = table.peer(conn).and_then(|peer| peer.owner.as_ref())
+    {
         cell.clear();
         cell.extend_from_slice(b"<-> ");
         text::process(&peer.task.comm, peer.task.pid, cell);
