@@ -5,6 +5,8 @@
 
 /// tp_btf: every change of `sk_state` (`inet_sk_state_store`, `inet_sk_set_state`).
 pub const SET_STATE: &str = "inet_sock_set_state";
+/// tp_btf on [`SET_STATE`] again: for what the kernel skips the first program for.
+pub const SET_STATE_MISSED: &str = "set_state_missed";
 /// tp_btf: a segment was sent again (`__tcp_retransmit_skb`).
 pub const RETRANSMIT: &str = "tcp_retransmit_skb";
 /// tp_btf: a SYN-ACK was sent again (`tcp_rtx_synack`).

@@ -33,7 +33,11 @@ impl RecordKind {
     pub const COUNT: usize = 8;
 }
 
-/// Records lost, indexed by [`RecordKind`].
+/// Index in [`Drops`], where there is no kind: transitions the kernel skipped the first program
+/// for and that the second one saw.
+pub const COVERED: usize = 0;
+
+/// Records lost, indexed by [`RecordKind`], and [`COVERED`].
 pub type Drops = [u64; RecordKind::COUNT];
 
 impl TryFrom<u8> for RecordKind {
@@ -87,6 +91,8 @@ pub mod flags {
     /// Of a retransmit: the segment ends where everything written ends, so a FIN is in it if one
     /// was sent.
     pub const LAST_SEGMENT: u16 = 1 << 12;
+    /// From the program that covers for the first; it may, rarely, have been reported by both.
+    pub const SECOND: u16 = 1 << 13;
 }
 
 /// One event as it comes out of the ring buffer: 144 bytes.

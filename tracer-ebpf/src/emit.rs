@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_ringbuf_query, bpf_skc_to_tcp_sock,
 };
 use tracer_common::TcpState;
-use tracer_common::wire::{AF_INET, AF_INET6, Record, RecordKind, flags};
+use tracer_common::wire::{AF_INET, AF_INET6, COVERED, Record, RecordKind, flags};
 
 use crate::layout::{Kernel, has, load};
 use crate::maps::{DROPS, RING, global};
@@ -311,6 +311,15 @@ fn wake_flag() -> u64 {
         bpf_ringbuf_query((&raw const RING).cast_mut().cast::<c_void>(), BPF_RB_AVAIL_DATA)
     };
     if waiting >= level && waiting < level + STEP { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+}
+
+/// Counts a transition that only the second program got.
+#[inline(always)]
+pub fn count_covered() {
+    if let Some(counts) = DROPS.get_ptr_mut(0) {
+        // SAFETY: as in `drop_counted`.
+        unsafe { (*counts)[COVERED] += 1 };
+    }
 }
 
 #[inline(always)]

@@ -13,6 +13,19 @@ pub static RING: RingBuf = RingBuf::with_byte_size(1 << 24, 0);
 #[map]
 pub static DROPS: PerCpuArray<Drops> = PerCpuArray::with_max_entries(1, 0);
 
+/// The transition a CPU has seen last.
+#[map]
+pub static LAST: PerCpuArray<LastSeen> = PerCpuArray::with_max_entries(1, 0);
+
+/// Which socket and which states.
+#[repr(C)]
+pub struct LastSeen {
+    /// The socket's address.
+    pub socket: u64,
+    /// Old state, new state.
+    pub states: u64,
+}
+
 /// Set by the loader before load.
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = zeroed();

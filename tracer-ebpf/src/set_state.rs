@@ -4,23 +4,55 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use tracer_common::TcpState;
-use tracer_common::wire::RecordKind;
+use tracer_common::wire::{RecordKind, flags};
 
-use crate::emit::{Endpoints, Subject, emit, is_tcp, made_by_current_task, socket_flags};
+use crate::emit::{
+    Endpoints, Subject, count_covered, emit, is_tcp, made_by_current_task, socket_flags,
+};
 use crate::filter::wanted;
 use crate::layout::{Kernel, load};
+use crate::maps::LAST;
 
 /// Arguments: `const struct sock *sk, const int oldstate, const int newstate`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let sk: Kernel = ctx.arg(0);
-    let old = ctx.arg::<i32>(1) as u8;
-    let new = ctx.arg::<i32>(2) as u8;
-    if !is_tcp(sk) {
+    let (old, new) = states(&ctx);
+    if is_tcp(sk) {
+        report(&ctx, sk, old, new, 0);
+    }
+    mark_seen(sk, old, new);
+    0
+}
+
+/// Runs right after the program above, for the events that one did not get.
+///
+/// An interrupt may come while it runs, and the softirq behind it deliver whole batches of segments:
+/// for all their transitions the kernel skips the interrupted program (`bpf_prog.active`), but not
+/// this one.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn set_state_missed(ctx: BtfTracePointContext) -> i32 {
+    let sk: Kernel = ctx.arg(0);
+    let (old, new) = states(&ctx);
+    if was_seen(sk, old, new) {
         return 0;
     }
+    count_covered();
+    if is_tcp(sk) {
+        report(&ctx, sk, old, new, flags::SECOND);
+    }
+    0
+}
+
+#[inline(always)]
+fn states(ctx: &BtfTracePointContext) -> (u8, u8) {
+    (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8)
+}
+
+#[inline(always)]
+fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) {
     let Some(ends) = Endpoints::read(sk) else {
-        return 0;
+        return;
     };
     // tcp_v4_connect sets SYN_SENT before inet_hash_connect chooses the port, and at ->CLOSE it may
     // be released: user space, which knows the connection, decides those two about ports.
@@ -28,9 +60,9 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         || old == TcpState::SynSent.number()
         || ends.local_port == 0;
     if !wanted(sk, &ends, port_comes_later) {
-        return 0;
+        return;
     }
-    debug!(&ctx, "state {} -> {}, local port {}", old, new, ends.local_port);
+    debug!(ctx, "state {} -> {}, local port {}", old, new, ends.local_port);
     let (flags, shutdown) = socket_flags(sk);
     let error: i32 = load!(sk, err);
     let error = error as u16;
@@ -43,7 +75,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
             kind: RecordKind::Transition,
             old_state: old,
             new_state: new,
-            flags,
+            flags: flags | extra,
             error,
             detail: 0,
             retransmits: 0,
@@ -51,5 +83,29 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
             owner: made_by_current_task(old, new, error, shutdown),
         },
     );
-    0
+}
+
+/// Leaves word for the second program that this transition was seen.
+#[inline(always)]
+fn mark_seen(sk: Kernel, old: u8, new: u8) {
+    if let Some(last) = LAST.get_ptr_mut(0) {
+        // SAFETY: this CPU's own slot.
+        unsafe {
+            (*last).socket = sk as u64;
+            (*last).states = u64::from(old) << 8 | u64::from(new);
+        }
+    }
+}
+
+/// Whether the first program has just seen this transition. An interrupt between the two programs
+/// leaves other word: then it is reported twice, marked [`flags::SECOND`], and user space knows.
+#[inline(always)]
+fn was_seen(sk: Kernel, old: u8, new: u8) -> bool {
+    let Some(last) = LAST.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own slot.
+    unsafe {
+        (*last).socket == sk as u64 && (*last).states == (u64::from(old) << 8 | u64::from(new))
+    }
 }

@@ -145,6 +145,7 @@ fn common(record: &Record, what: What) -> Result<Event, DecodeError> {
             has_socket: is(flags::HAS_SOCKET),
             shut_down: is(flags::RCV_SHUTDOWN) && is(flags::SEND_SHUTDOWN),
             keepalive: is(flags::KEEPALIVE),
+            maybe_repeated: is(flags::SECOND),
             id_is_address: is(flags::ID_IS_ADDRESS),
         },
         error: record.error,

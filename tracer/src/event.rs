@@ -156,6 +156,8 @@ pub struct SocketFlags {
     pub shut_down: bool,
     /// Keepalive is on.
     pub keepalive: bool,
+    /// It may have been reported once already: see `flags::SECOND` of the wire.
+    pub maybe_repeated: bool,
     /// The identity is a kernel address, which a later socket may have again.
     pub id_is_address: bool,
 }

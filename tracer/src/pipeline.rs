@@ -388,7 +388,7 @@ impl<'a> Live<'a> {
         if (self.repair || watching) && now >= self.next_walk {
             self.repair = false;
             self.walk_everything();
-        } else if now >= self.next_walk && self.session.table.wants_poll(MonoNs::now()) {
+        } else if now >= self.next_walk && self.session.table.wants_poll() {
             self.walk(Request::Sockets(PollKind::Minis));
         } else if now >= self.next_holders
             && self.session.totals().events != self.events_at_last_holders
@@ -406,8 +406,8 @@ impl<'a> Live<'a> {
             self.lost(Loss { count, cause: LossCause::Ring, from, to });
         }
         if recursion_too {
-            let missed = self.programs.recursion_misses();
-            let count = missed - std::mem::replace(&mut self.missed, missed).min(missed);
+            let missed = self.programs.recursion_losses().unwrap_or(self.missed).max(self.missed);
+            let count = missed - std::mem::replace(&mut self.missed, missed);
             if count != 0 {
                 self.lost(Loss { count, cause: LossCause::Recursion, from, to });
             }
@@ -460,7 +460,7 @@ impl<'a> Live<'a> {
     /// it is quick.
     async fn last_look(&mut self) {
         let patience = Instant::now() + Duration::from_millis(120);
-        if self.settled && self.walking == 0 && self.session.table.wants_poll(MonoNs::now()) {
+        if self.settled && self.walking == 0 && self.session.table.wants_poll() {
             self.walk(Request::Sockets(PollKind::Minis));
         }
         while self.walking > 0 {

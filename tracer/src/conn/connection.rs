@@ -243,6 +243,8 @@ pub struct Connection {
     pub(crate) missed: u8,
     /// Free for the view: whether its first line is held back until the port is known.
     pub held: bool,
+    /// Counted among those that something happened to.
+    pub(crate) counted: bool,
     pub(crate) spent: [u64; TIMED.len()],
 }
 

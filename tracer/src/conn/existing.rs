@@ -41,16 +41,11 @@ impl Table {
         self.gone_since.clear();
     }
 
-    /// Whether looking at the mini-sockets now would tell anything: one waits for its FIN, or one's
-    /// TIME_WAIT should be over.
+    /// Whether looking at the mini-sockets now would tell anything: whether there are any. A FIN or a
+    /// RST may have come for each of them, and nothing else says so.
     #[must_use]
-    pub fn wants_poll(&self, now: MonoNs) -> bool {
-        self.waiting_for_fin > 0
-            || self
-                .minis
-                .values()
-                .filter_map(|&index| self.conns.get(index as usize))
-                .any(|mini| mini.expires != MonoNs(0) && mini.expires <= now)
+    pub fn wants_poll(&self) -> bool {
+        !self.minis.is_empty()
     }
 
     /// A row of `iter/tcp`.

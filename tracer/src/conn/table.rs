@@ -146,7 +146,7 @@ impl Table {
         self.conns.iter().map(|(_, conn)| conn)
     }
 
-    /// Connections (not listeners) taken in so far.
+    /// Connections (not listeners) that something happened to so far.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections
@@ -205,6 +205,19 @@ impl Table {
 
     /// Takes in one event; what it changes is appended to `changes`.
     pub fn apply(&mut self, event: &Event, changes: &mut Vec<Change>) {
+        self.apply_one(event, changes);
+        if !matches!(event.what, What::Socket(_))
+            && let Some(&index) = self.by_id.get(&event.id).or_else(|| self.minis.get(&event.id))
+            && let Some(conn) = self.conns.get_mut(index as usize)
+            && !conn.counted
+            && conn.role != Role::Listener
+        {
+            conn.counted = true;
+            self.connections += 1;
+        }
+    }
+
+    fn apply_one(&mut self, event: &Event, changes: &mut Vec<Change>) {
         match event.what {
             What::Transition { old, new, actor } => {
                 self.transition(event, old, new, actor, changes);
@@ -233,6 +246,9 @@ impl Table {
             (TcpState::Close, TcpState::SynSent | TcpState::Listen)
                 | (TcpState::Listen, TcpState::SynRecv)
         );
+        if event.flags.maybe_repeated && self.is_known(event.id, new) {
+            return;
+        }
         let Some(index) = (if begins {
             self.begin(event, new, changes)
         } else {
@@ -287,6 +303,15 @@ impl Table {
         });
     }
 
+    /// Whether a transition to this state has been taken in already. Of a socket that is not in the
+    /// table only CLOSE can have been.
+    fn is_known(&self, id: SockId, new: TcpState) -> bool {
+        match self.by_id.get(&id).and_then(|&index| self.conns.get(index as usize)) {
+            Some(conn) => conn.state == new,
+            None => new == TcpState::Close,
+        }
+    }
+
     /// A socket starts a life: CLOSE->SYN_SENT, CLOSE->LISTEN or LISTEN->SYN_RECV.
     fn begin(&mut self, event: &Event, new: TcpState, changes: &mut Vec<Change>) -> Option<u32> {
         if let Some(&index) = self.by_id.get(&event.id) {
@@ -339,9 +364,6 @@ impl Table {
             self.refused += 1;
             return None;
         }
-        if role != Role::Listener {
-            self.connections += 1;
-        }
         let index = u32::try_from(self.conns.insert(Connection {
             id: event.id,
             tuple: event.tuple,
@@ -373,6 +395,7 @@ impl Table {
             seen: self.poll,
             missed: 0,
             held: false,
+            counted: false,
             spent: [0; TIMED.len()],
         }))
         .ok()?;

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tracer_common::globals::{Filter, Settings};
 use tracer_common::names;
-use tracer_common::wire::{Drops, Record};
+use tracer_common::wire::{COVERED, Drops, Record};
 use zerocopy::IntoBytes;
 
 use super::layout::Resolved;
@@ -89,6 +89,8 @@ pub struct Programs {
     /// Every tracepoint that was tried.
     pub hooks: Vec<Hook>,
     drops: PerCpuArray<MapData, Drops>,
+    /// The second program on state changes is attached.
+    covered: bool,
 }
 
 /// Loads and attaches everything; the ring is handed out for reading.
@@ -105,7 +107,7 @@ pub fn load(
     let mut hooks = Vec::new();
     for (name, required, cost) in HOOKS {
         let outcome = if resolved.has_tracepoint(name) {
-            attach(&mut ebpf, name, btf)
+            attach(&mut ebpf, name, name, btf)
         } else {
             Err("this kernel has no such tracepoint".to_owned())
         };
@@ -114,11 +116,13 @@ pub fn load(
         }
         hooks.push(Hook { name, required, cost, outcome });
     }
+    // After the first one, so that the kernel runs it after.
+    let covered = attach(&mut ebpf, names::SET_STATE_MISSED, names::SET_STATE, btf).is_ok();
     let ring = take_map(&mut ebpf, names::RING)?;
     let drops = take_map(&mut ebpf, names::DROPS)?;
     let ring = Reader(RingBuf::try_from(ring).map_err(EbpfError::from)?);
     let drops = PerCpuArray::try_from(drops).map_err(EbpfError::from)?;
-    Ok((Programs { ebpf, hooks, drops }, ring))
+    Ok((Programs { ebpf, hooks, drops, covered }, ring))
 }
 
 /// The kernel's BTF as aya wants it, for [`load`] and the poller.
@@ -158,13 +162,13 @@ pub(super) fn load_object(
     Ok(ebpf)
 }
 
-fn attach(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), String> {
+fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &Btf) -> Result<(), String> {
     let program: &mut BtfTracePoint = ebpf
         .program_mut(name)
         .ok_or("not in the eBPF object")?
         .try_into()
         .map_err(|error: ProgramError| in_words(&error))?;
-    program.load(name, btf).map_err(|error| in_words(&error))?;
+    program.load(tracepoint, btf).map_err(|error| in_words(&error))?;
     program.attach().map_err(|error| in_words(&error))?;
     Ok(())
 }
@@ -203,15 +207,31 @@ impl Programs {
     /// # Errors
     /// When the kernel does not let us read the map.
     pub fn dropped(&self) -> io::Result<u64> {
-        let per_cpu = self.drops.get(&0, 0).map_err(io::Error::other)?;
-        Ok(per_cpu.iter().flatten().fold(0, |sum, count| sum.saturating_add(*count)))
+        Ok(self.counts()?.iter().skip(COVERED + 1).sum())
     }
 
-    /// Runs skipped so far because the program was already running on that CPU; from `fdinfo`,
-    /// where kernels since 5.12 say it.
-    #[must_use]
-    pub fn recursion_misses(&self) -> u64 {
-        self.hooks.iter().map(|hook| self.misses_of(hook.name)).sum()
+    fn counts(&self) -> io::Result<Drops> {
+        let per_cpu = self.drops.get(&0, 0).map_err(io::Error::other)?;
+        let mut sums = Drops::default();
+        for counts in per_cpu.iter() {
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum = sum.saturating_add(*count);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Events lost so far because the kernel skipped a program that was already running on that
+    /// CPU; from `fdinfo`, where kernels since 5.12 say it. What the second program on state
+    /// changes saw is not lost.
+    ///
+    /// # Errors
+    /// When the kernel does not let us read the map.
+    pub fn recursion_losses(&self) -> io::Result<u64> {
+        let misses: u64 = self.hooks.iter().map(|hook| self.misses_of(hook.name)).sum();
+        // Read after the misses: never more covered than were missed by then, but for those since.
+        let covered = if self.covered { self.counts()?[COVERED] } else { 0 };
+        Ok(misses.saturating_sub(covered))
     }
 
     fn misses_of(&self, name: &str) -> u64 {
