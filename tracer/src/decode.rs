@@ -126,7 +126,7 @@ fn from_row(row: &SocketRow) -> Result<Event, DecodeError> {
 
 fn common(record: &Record, what: What) -> Result<Event, DecodeError> {
     let is = |flag: u16| record.flags & flag != 0;
-    let counters = is(flags::COUNTERS).then(|| Counters {
+    let counters = is(flags::COUNTERS).then_some(Counters {
         bytes_sent: record.bytes_sent,
         // tcp_rcv_nxt_update counts the peer's FIN as a byte (tcp_data_queue, tcp_fin).
         bytes_received: record.bytes_received.saturating_sub(u64::from(is(flags::DONE))),
@@ -186,7 +186,7 @@ fn mapped(addr: [u8; 16]) -> [u8; 16] {
 
 fn actor(record: &Record) -> Option<Actor> {
     // Pid 0 is the idle task: a softirq after all.
-    (record.flags & flags::OWNER != 0 && record.pid != 0).then(|| Actor {
+    (record.flags & flags::OWNER != 0 && record.pid != 0).then_some(Actor {
         pid: record.pid,
         tid: record.tid,
         comm: Comm(record.comm),

@@ -92,7 +92,8 @@ impl Filter {
     /// decides.
     #[must_use]
     pub fn wants(&self, conn: &Connection) -> Option<bool> {
-        if !(self.pids.is_empty() && self.comms.is_empty()) && !self.wants_owner(conn)
+        let any_owner = self.pids.is_empty() && self.comms.is_empty();
+        if !(any_owner || self.wants_owner(conn))
             || self.family.is_some_and(|family| family != conn.tuple.family)
             || self.role.is_some_and(|role| role != conn.role)
             || self.netns.is_some_and(|netns| netns != conn.netns)
