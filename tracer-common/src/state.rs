@@ -78,11 +78,13 @@ impl TcpState {
         }
     }
 
-    /// At most eight characters, for terminals too narrow for [`TcpState::name`].
+    /// At most seven characters, for terminals too narrow for [`TcpState::name`].
     #[must_use]
     pub const fn short_name(self) -> &'static str {
         match self {
             TcpState::Established => "ESTAB",
+            TcpState::SynSent => "SYN_SNT",
+            TcpState::SynRecv | TcpState::NewSynRecv => "SYN_RCV",
             TcpState::FinWait1 => "FIN_W1",
             TcpState::FinWait2 => "FIN_W2",
             TcpState::TimeWait => "TIME_W",
@@ -142,7 +144,7 @@ mod tests {
     fn names_are_netstats_and_short_ones_are_short() {
         for state in TcpState::ALL {
             assert!(state.name().len() <= 11);
-            assert!(state.short_name().len() <= 8);
+            assert!(state.short_name().len() <= 7);
         }
     }
 }

@@ -64,12 +64,20 @@ impl OwnerSource {
 /// Who has the socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Owner {
-    /// Process, thread, names.
+    /// Process, thread, names; see [`Owner::pid`].
     pub task: Actor,
     /// Descriptor, when `iter/task_file` has seen it.
     pub fd: Option<u32>,
     /// How this is known.
     pub source: OwnerSource,
+}
+
+impl Owner {
+    /// The process; `None` while it can be any of several that share the listener.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        (self.task.pid != 0).then_some(self.task.pid)
+    }
 }
 
 /// Time spent, and how well it is known.

@@ -793,9 +793,14 @@ impl Table {
 
     pub(crate) fn inherit_owner(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index as usize) else { return };
-        let Some(owner) = self.listener_of(conn).and_then(|listener| listener.owner) else {
-            return;
-        };
+        let Some(listener) = self.listener_of(conn) else { return };
+        let Some(mut owner) = listener.owner else { return };
+        // Workers that share a listener: which of them accepts is not told.
+        let holders = self.holders_of(listener.id);
+        if holders.iter().any(|holder| holder.pid != owner.task.pid) {
+            owner.task.pid = 0;
+            owner.task.tid = 0;
+        }
         if let Some(conn) = self.conns.get_mut(index as usize) {
             conn.learn_owner(Owner { fd: None, source: OwnerSource::Listener, ..owner });
         }

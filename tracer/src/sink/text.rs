@@ -183,11 +183,14 @@ fn is_invisible(character: char) -> bool {
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// `comm[pid]`.
-pub fn process(comm: &Comm, pid: u32, out: &mut Vec<u8>) {
+/// `comm[pid]`, or `comm[?]` for one of several processes of that name.
+pub fn process(comm: &Comm, pid: Option<u32>, out: &mut Vec<u8>) {
     name(comm.bytes(), out);
     out.push(b'[');
-    out.extend_from_slice(itoa::Buffer::new().format(pid).as_bytes());
+    match pid {
+        Some(pid) => out.extend_from_slice(itoa::Buffer::new().format(pid).as_bytes()),
+        None => out.push(b'?'),
+    }
     out.push(b']');
 }
 

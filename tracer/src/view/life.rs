@@ -163,7 +163,7 @@ fn line(pen: &mut Pen, _table: &Table, conn: &Connection, at: MonoNs, out: &mut 
         row.cell(0, Paint::Plain, cell);
     }
     let (words, paint) = how(conn);
-    row.cell(13, paint, words.as_bytes());
+    row.cell(if wide { 13 } else { 0 }, paint, words.as_bytes());
 
     let counters = conn.counters.unwrap_or_default();
     let mut figure = |name: &str, width: usize, write: &dyn Fn(&mut Vec<u8>)| {

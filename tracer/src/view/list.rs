@@ -86,7 +86,7 @@ fn holders(table: &Table, conn: &Connection, cell: &mut Vec<u8>) {
         if index != 0 {
             cell.push(b' ');
         }
-        text::process(&holder.comm, holder.pid, cell);
+        text::process(&holder.comm, Some(holder.pid), cell);
         let _ = write!(cell, " fd {}", holder.fd);
         if index + 1 < holders.len() {
             cell.push(b',');

@@ -130,7 +130,7 @@ pub(crate) fn socket(object: &mut Object<'_>, table: &Table, conn: &Connection) 
         .plain("role", conn.role.name());
     match &conn.owner {
         Some(owner) => {
-            object.number("pid", owner.task.pid).string("comm", owner.task.comm.bytes());
+            object.number_or_null("pid", owner.pid()).string("comm", owner.task.comm.bytes());
             // Of an inherited owner the thread is the listener's and says nothing here.
             if owner.task.tid == 0 || owner.source == crate::conn::OwnerSource::Listener {
                 object.null("tid").null("thread");
@@ -155,7 +155,7 @@ pub(crate) fn socket(object: &mut Object<'_>, table: &Table, conn: &Connection) 
         Some(peer) => {
             object.number_as_string("peer_conn", peer.id.0);
             let owner = peer.owner.as_ref();
-            object.number_or_null("peer_pid", owner.map(|owner| owner.task.pid));
+            object.number_or_null("peer_pid", owner.and_then(|owner| owner.pid()));
             object.string_or_null("peer_comm", owner.map(|owner| owner.task.comm.bytes()));
         }
         None => {
@@ -194,7 +194,7 @@ pub(crate) fn human(ns: u64, out: &mut Vec<u8>) {
 /// Who has it: `java[31467]`, `?` unknown, and for orphans and queues what that means.
 pub(crate) fn process(conn: &Connection, out: &mut Vec<u8>) {
     match &conn.owner {
-        Some(owner) => text::process(&owner.task.comm, owner.task.pid, out),
+        Some(owner) => text::process(&owner.task.comm, owner.pid(), out),
         None => out.push(b'?'),
     }
 }

@@ -28,7 +28,7 @@ fn layout(pen: &Pen) -> Columns {
     if pen.terminal.width.is_none_or(|width| width >= WIDE) {
         Columns { old: 11, new: 11, after: 8, addr: 21, wide: true }
     } else {
-        Columns { old: 8, new: 8, after: 7, addr: 15, wide: false }
+        Columns { old: 7, new: 7, after: 6, addr: 15, wide: false }
     }
 }
 
@@ -150,7 +150,7 @@ fn line(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &
     {
         cell.clear();
         cell.extend_from_slice(b"<-> ");
-        text::process(&peer.task.comm, peer.task.pid, cell);
+        text::process(&peer.task.comm, peer.pid(), cell);
         row.cell(0, Paint::Dim, cell);
     }
     cell.clear();
