@@ -241,18 +241,11 @@ fn netns(text: &str) -> Result<u32, UsageError> {
     })
 }
 
-/// Where a version 2 hierarchy is mounted: alone, or beside version 1.
-const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-
 fn cgroup(path: &Path) -> Result<Cgroup, UsageError> {
     let text = path.display();
-    let root = CGROUP_ROOTS
-        .into_iter()
-        .map(Path::new)
-        .find(|root| root.join("cgroup.controllers").exists())
-        .ok_or_else(|| {
-            UsageError(format!("--cgroup {text}: no cgroup version 2 hierarchy is mounted here"))
-        })?;
+    let root = crate::kernel::cgroups::root().ok_or_else(|| {
+        UsageError(format!("--cgroup {text}: no cgroup version 2 hierarchy is mounted here"))
+    })?;
     let full = if path.starts_with(root) {
         path.to_owned()
     } else {

@@ -68,6 +68,8 @@ pub enum Input<'a> {
     },
     /// A whole walk of `iter/task_file`: wire bytes of `HolderRow`, one after the other.
     Holders(&'a [u8]),
+    /// Names of cgroups and executables, as `names::encode` makes them.
+    Names(&'a [u8]),
     /// Events were lost.
     Lost(Loss),
     /// Nothing but time: views that redraw, do.

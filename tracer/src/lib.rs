@@ -12,6 +12,7 @@ pub mod event;
 pub mod filter;
 pub mod input;
 pub mod kernel;
+pub mod names;
 pub mod pipeline;
 pub mod record;
 pub mod replay;

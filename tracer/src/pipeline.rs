@@ -15,10 +15,12 @@ use crate::config::{Config, Show};
 use crate::conn::{Poll, PollKind, Table};
 use crate::event::{Loss, LossCause};
 use crate::input::{Input, Origin};
+use crate::kernel::cgroups;
 use crate::kernel::loader::{self, DebugMessages, Options, Programs};
 use crate::kernel::poller::{Answer, Poller, Request};
 use crate::kernel::preflight;
 use crate::kernel::ring::Ring;
+use crate::names::{self, Names};
 use crate::record::{Writer, open_output};
 use crate::session::{Session, Totals};
 use crate::sink::clock::Clock;
@@ -35,6 +37,8 @@ const LOSS_EVERY: Duration = Duration::from_millis(250);
 const SLOW_EVERY: Duration = Duration::from_secs(1);
 /// Descriptors are walked no more often than this.
 const HOLDERS_EVERY: Duration = Duration::from_secs(5);
+/// New cgroups are looked for this often while connections come and go.
+const NAMES_EVERY: Duration = Duration::from_secs(10);
 /// A walk may take this part of the time until the next: 1 % of a core.
 const WALK_SHARE: u64 = 100;
 /// Records taken in a row before signals and the clock have a turn.
@@ -82,6 +86,8 @@ struct Live<'a> {
     next_loss: Instant,
     next_slow: Instant,
     next_list: Option<Instant>,
+    next_names: Instant,
+    events_at_last_names: u64,
     events_at_last_holders: u64,
     dropped: u64,
     missed: u64,
@@ -156,6 +162,8 @@ impl<'a> Live<'a> {
             next_loss: now + LOSS_EVERY,
             next_slow: now + SLOW_EVERY,
             next_list: None,
+            next_names: now + NAMES_EVERY,
+            events_at_last_names: 0,
             events_at_last_holders: 0,
             dropped: 0,
             missed: 0,
@@ -163,6 +171,7 @@ impl<'a> Live<'a> {
             stretched: false,
             recording_failed: None,
         };
+        live.name_things();
         live.walk_everything();
         if config.show == Show::Nothing {
             eprintln!("tcptrail: recording; Ctrl-C to stop");
@@ -236,8 +245,34 @@ impl<'a> Live<'a> {
         {
             self.session.out.extend_from_slice(b"\x1b[H\x1b[2J");
         }
+        self.name_things();
         self.session.list(MonoNs::now());
         self.output.push(&mut self.session.out);
+    }
+
+    /// Looks up the paths of cgroups, and for a list the executables of those who hold sockets.
+    fn name_things(&mut self) {
+        let mut bytes = Vec::new();
+        for (id, path) in cgroups::all() {
+            names::encode(
+                names::Entry::Cgroup(id),
+                path.as_os_str().as_encoded_bytes(),
+                &mut bytes,
+            );
+        }
+        if matches!(self.config.show, Show::List { .. }) {
+            let mut pids: Vec<u32> =
+                self.session.table.iter().filter_map(|conn| conn.owner.as_ref()?.pid()).collect();
+            pids.sort_unstable();
+            pids.dedup();
+            for pid in pids {
+                if let Ok(path) = std::fs::read_link(format!("/proc/{pid}/exe")) {
+                    let path = path.as_os_str().as_encoded_bytes();
+                    names::encode(names::Entry::Executable(pid), path, &mut bytes);
+                }
+            }
+        }
+        self.feed(&Input::Names(&bytes));
     }
 
     fn feed(&mut self, input: &Input<'_>) {
@@ -372,6 +407,11 @@ impl<'a> Live<'a> {
             self.next_loss = now + LOSS_EVERY;
             let slow = now >= self.next_slow;
             self.read_losses(slow);
+            if now >= self.next_names && self.session.totals().events != self.events_at_last_names {
+                self.next_names = now + NAMES_EVERY;
+                self.events_at_last_names = self.session.totals().events;
+                self.name_things();
+            }
             if slow {
                 self.next_slow = now + SLOW_EVERY;
                 self.feed(&Input::Tick(MonoNs::now()));
@@ -504,6 +544,7 @@ pub fn view(show: Show) -> View {
 #[must_use]
 pub fn pen(config: &Config, origin: Origin) -> Pen {
     Pen {
+        names: Names::default(),
         clock: Clock::new(origin.anchor(), jiff::tz::TimeZone::system()),
         origin,
         json: config.json,

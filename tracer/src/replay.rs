@@ -90,6 +90,6 @@ fn time_of(input: &Input<'_>) -> MonoNs {
         }
         Input::PollEnd { now, .. } | Input::Tick(now) => *now,
         Input::Lost(loss) => loss.to,
-        Input::PollBegin | Input::Holders(_) => MonoNs(0),
+        Input::PollBegin | Input::Holders(_) | Input::Names(_) => MonoNs(0),
     }
 }

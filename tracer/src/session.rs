@@ -101,6 +101,7 @@ impl<W: io::Write> Session<W> {
                 let holders = rows.chunks(row).filter_map(|row| decode::holder(row).ok()).collect();
                 self.table.set_holders(holders);
             }
+            Input::Names(bytes) => self.pen.names.take_in(bytes),
             Input::Lost(loss) => self.loss(loss),
             Input::Tick(now) => self.tick(*now),
         }

@@ -308,8 +308,11 @@ impl Table {
             if self.listener_of(conn).is_none() {
                 continue;
             }
-            if let Some(conn) = self.conns.get_mut(index as usize) {
-                conn.role = Role::Server;
+            let Some(conn) = self.conns.get_mut(index as usize) else { continue };
+            conn.role = Role::Server;
+            // Who is to accept it.
+            if !conn.accepted && conn.owner.is_none() {
+                self.inherit_owner(index);
             }
         }
     }

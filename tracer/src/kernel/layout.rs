@@ -459,7 +459,12 @@ mod tests {
     #[test]
     fn older_names_are_known_and_absences_told() {
         check_renamed("task_struct", "start_boottime", "real_start_time", Ok(&[]));
-        check_renamed("task_struct", "start_boottime", "gone", Ok(&["task_struct.start_boottime"]));
+        check_renamed(
+            "task_struct",
+            "start_boottime",
+            "gone",
+            Err("the kernel's struct task_struct has no field start_boottime"),
+        );
         check_renamed("sock", "sk_uid", "gone", Ok(&["sock.sk_uid"]));
         check_renamed("net", "ns", "gone", Err("the kernel's struct net has no field ns"));
         check_renamed(

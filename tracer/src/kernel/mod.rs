@@ -4,6 +4,7 @@
 //! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators.
 
 pub mod btf;
+pub mod cgroups;
 pub mod layout;
 pub mod loader;
 pub mod netns;

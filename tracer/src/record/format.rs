@@ -20,11 +20,12 @@
 //! | `POLL_BEGIN` | |
 //! | `POLL_END` | length u32; now u64, began u64, kind u8, network namespaces u32 each |
 //! | `HOLDERS` | length u32; wire bytes |
+//! | `NAMES` | length u32; as `names::encode` makes them |
 //! | `LOST` | count u64, cause u8, from u64, to u64 |
 //! | `TICK` | now u64 |
 //! | `ENDED` | events u64, connections u64, at u64; nothing follows it |
 //!
-//! Items do not cross frames. The two with a u32 length can be larger than a frame, so they may come
+//! Items do not cross frames. The three with a u32 length can be larger than a frame, so they may come
 //! in parts: all but the last have [`MORE`] in the tag, and no other item is between them.
 //!
 //! A change to any of this raises [`FORMAT_VERSION`].
@@ -78,6 +79,7 @@ pub(super) const HOLDERS: u8 = 4;
 pub(super) const LOST: u8 = 5;
 pub(super) const TICK: u8 = 6;
 pub(super) const ENDED: u8 = 7;
+pub(super) const NAMES: u8 = 8;
 
 /// In a tag: the next item continues this one.
 pub(super) const MORE: u8 = 0x80;

@@ -11,7 +11,7 @@ use tracer_common::wire::WIRE_VERSION;
 
 use super::format::{
     self, ENDED, Ended, FORMAT_VERSION, FRAME, HEADER, HEADER_CRC, HOLDERS, LOST, MAGIC, MAX_FRAME,
-    MAX_LONG, MAX_ORIGIN, MORE, POLL_BEGIN, POLL_END, RECORD, TICK,
+    MAX_LONG, MAX_ORIGIN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
 };
 use crate::conn::Poll;
 use crate::event::Loss;
@@ -134,6 +134,7 @@ enum Found {
     PollBegin,
     PollEnd(Poll, MonoNs),
     Holders(Whole),
+    Names(Whole),
     Lost(Loss),
     Tick(MonoNs),
     Ended(Ended),
@@ -308,7 +309,7 @@ impl<R: Read> Reader<R> {
                 Found::Record(items.range(length.into())?)
             }
             POLL_BEGIN if !more => Found::PollBegin,
-            POLL_END | HOLDERS => {
+            POLL_END | HOLDERS | NAMES => {
                 let length = items.length()?;
                 let part = items.range(length)?;
                 let whole = if !more && self.long_tag.is_none() {
@@ -330,6 +331,8 @@ impl<R: Read> Reader<R> {
                 };
                 if tag == HOLDERS {
                     Found::Holders(whole)
+                } else if tag == NAMES {
+                    Found::Names(whole)
                 } else {
                     let payload = match whole {
                         Whole::InFrame(range) => &self.raw[range],
@@ -364,6 +367,8 @@ impl<R: Read> Reader<R> {
             Found::PollEnd(poll, now) => Input::PollEnd { poll, now },
             Found::Holders(Whole::InFrame(range)) => Input::Holders(&self.raw[range]),
             Found::Holders(Whole::InLong) => Input::Holders(&self.long),
+            Found::Names(Whole::InFrame(range)) => Input::Names(&self.raw[range]),
+            Found::Names(Whole::InLong) => Input::Names(&self.long),
             Found::Lost(loss) => Input::Lost(loss),
             Found::Tick(now) => Input::Tick(now),
             Found::Ended(ended) => return Item::Ended(ended),

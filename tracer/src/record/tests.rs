@@ -38,6 +38,7 @@ enum Owned {
     PollBegin,
     PollEnd(Poll, MonoNs),
     Holders(Vec<u8>),
+    Names(Vec<u8>),
     Lost(Loss),
     Tick(MonoNs),
     Ended(Ended),
@@ -50,6 +51,7 @@ impl Owned {
             Item::Input(Input::PollBegin) => Owned::PollBegin,
             Item::Input(Input::PollEnd { poll, now }) => Owned::PollEnd(poll, now),
             Item::Input(Input::Holders(bytes)) => Owned::Holders(bytes.to_vec()),
+            Item::Input(Input::Names(bytes)) => Owned::Names(bytes.to_vec()),
             Item::Input(Input::Lost(loss)) => Owned::Lost(loss),
             Item::Input(Input::Tick(now)) => Owned::Tick(now),
             Item::Ended(ended) => Owned::Ended(ended),
@@ -62,6 +64,7 @@ impl Owned {
             Owned::PollBegin => Input::PollBegin,
             Owned::PollEnd(poll, now) => Input::PollEnd { poll: poll.clone(), now: *now },
             Owned::Holders(bytes) => Input::Holders(bytes),
+            Owned::Names(bytes) => Input::Names(bytes),
             Owned::Lost(loss) => Input::Lost(*loss),
             Owned::Tick(now) => Input::Tick(*now),
             Owned::Ended(_) => panic!("not an input"),
@@ -78,6 +81,7 @@ fn one_of_each() -> Vec<Owned> {
         Owned::Record(vec![9; 192]),
         Owned::PollEnd(poll, MonoNs(50)),
         Owned::Holders(vec![1; 112]),
+        Owned::Names(b"c\x01".to_vec()),
         Owned::Lost(Loss {
             count: 12,
             cause: LossCause::Table,
@@ -359,7 +363,7 @@ fn hostile_lengths_cost_nothing() {
     check(&|bytes| add_frame(bytes, &part(POLL_END, &[0; 17])), "the kind of a walk is unknown");
     let kind = "an item is of an unknown kind";
     check(&|bytes| add_frame(bytes, &[0]), kind);
-    check(&|bytes| add_frame(bytes, &[8]), kind);
+    check(&|bytes| add_frame(bytes, &[9]), kind);
     check(&|bytes| add_frame(bytes, &[RECORD | MORE, 0, 0]), kind);
     check(
         &|bytes| add_frame(bytes, &[part(HOLDERS | MORE, &[1]), vec![POLL_BEGIN]].concat()),

@@ -9,7 +9,7 @@ use crate::event::Shape;
 use crate::sink::json::Object;
 use crate::sink::text::{self, Paint, Row};
 use crate::time::MonoNs;
-use crate::view::{Pen, human, process, socket, times};
+use crate::view::{Pen, human, process, socket, surroundings, times};
 
 /// From this width on columns are aligned under a header; below, cells carry their names.
 const WIDE: usize = 150;
@@ -110,8 +110,9 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut V
         .number_or_null("srtt_us", counters.and_then(|counters| counters.srtt_us))
         .number("syn_retransmits", conn.retransmits.syn)
         .number("synack_retransmits", conn.retransmits.synack)
-        .number("fin_retransmits", conn.retransmits.fin)
-        .end();
+        .number("fin_retransmits", conn.retransmits.fin);
+    surroundings(&mut object, &pen.names, conn);
+    object.end();
 }
 
 /// TIME_WAIT when it got there, however long ago.

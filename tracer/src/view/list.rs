@@ -10,7 +10,7 @@ use crate::filter::Filter;
 use crate::sink::json::Object;
 use crate::sink::text::{self, Paint, Row};
 use crate::time::MonoNs;
-use crate::view::{Pen, process, socket, spent, times};
+use crate::view::{Pen, process, socket, spent, surroundings, times};
 
 const INDENT: usize = 13;
 
@@ -76,6 +76,13 @@ fn line(
     cell.clear();
     holders(table, conn, cell);
     row.cell(0, Paint::Plain, cell);
+    if let Some(id) = pen.names.cgroup(conn.cgroup).and_then(crate::names::container) {
+        cell.clear();
+        cell.extend_from_slice(b"container ");
+        // As container tools show it.
+        text::name(&id[..id.len().min(12)], cell);
+        row.cell(0, Paint::Plain, cell);
+    }
     row.end();
 }
 
@@ -160,6 +167,10 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, now: MonoNs, out: &mut 
         })
         .number("recv_queue", conn.recv_queue)
         .number("send_queue", conn.send_queue)
-        .number_or_null("retransmits", conn.counters.map(|counters| counters.retransmits))
-        .end();
+        .number_or_null("retransmits", conn.counters.map(|counters| counters.retransmits));
+    surroundings(&mut object, &pen.names, conn);
+    let owner = conn.owner.as_ref().and_then(crate::conn::Owner::pid);
+    object.string_or_null("executable", owner.and_then(|pid| pen.names.executable(pid)));
+    let start = table.holders_of(conn.id).first().map(|holder| holder.start_ns);
+    object.number_or_null("process_start_ns", start).end();
 }

@@ -7,6 +7,7 @@ pub mod tail;
 use crate::conn::{Change, Connection, Spent, Table};
 use crate::event::{Direction, Loss};
 use crate::input::Origin;
+use crate::names::Names;
 use crate::sink::clock::Clock;
 use crate::sink::json::Object;
 use crate::sink::text::{self, Terminal};
@@ -21,6 +22,8 @@ pub struct Pen {
     pub json: bool,
     /// What stdout is.
     pub terminal: Terminal,
+    /// Names of cgroups and executables.
+    pub names: Names,
     /// Wall time.
     pub clock: Clock,
     /// Reused for cells.
@@ -205,4 +208,12 @@ pub(crate) const fn direction(direction: Direction) -> &'static str {
         Direction::Sent => "sent",
         Direction::Received => "received",
     }
+}
+
+/// Where it runs: `cgroup` (its path) and `container` (its id), in lines about sockets and ends.
+pub(crate) fn surroundings(object: &mut Object<'_>, names: &Names, conn: &Connection) {
+    let cgroup = names.cgroup(conn.cgroup);
+    object
+        .string_or_null("cgroup", cgroup)
+        .string_or_null("container", cgroup.and_then(crate::names::container));
 }

@@ -1,0 +1,138 @@
+//! Names the kernel's records have only numbers for: paths of cgroups, executables of processes.
+
+use std::collections::HashMap;
+
+/// What a name is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// A cgroup's id.
+    Cgroup(u64),
+    /// A process's id.
+    Executable(u32),
+}
+
+/// Appends an entry in the form of [`Input::Names`](crate::input::Input::Names): kind (`c` or `x`),
+/// number as eight little-endian bytes, length as two, name.
+pub fn encode(entry: Entry, name: &[u8], out: &mut Vec<u8>) {
+    let (kind, number) = match entry {
+        Entry::Cgroup(id) => (b'c', id),
+        Entry::Executable(pid) => (b'x', u64::from(pid)),
+    };
+    // Paths end at 4,096 bytes.
+    let Ok(length) = u16::try_from(name.len()) else { return };
+    out.push(kind);
+    out.extend_from_slice(&number.to_le_bytes());
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(name);
+}
+
+/// The names known so far.
+#[derive(Debug, Default)]
+pub struct Names {
+    cgroups: HashMap<u64, Box<[u8]>>,
+    executables: HashMap<u64, Box<[u8]>>,
+}
+
+impl Names {
+    /// Takes in what [`encode`] made; stops at what makes no sense.
+    pub fn take_in(&mut self, mut bytes: &[u8]) {
+        while let Some((kind, number, name, rest)) = split(bytes) {
+            let names = match kind {
+                b'c' => &mut self.cgroups,
+                b'x' => &mut self.executables,
+                _ => return,
+            };
+            if names.get(&number).is_none_or(|known| **known != *name) {
+                names.insert(number, name.into());
+            }
+            bytes = rest;
+        }
+    }
+
+    /// Path of a cgroup below the root of its hierarchy.
+    #[must_use]
+    pub fn cgroup(&self, id: u64) -> Option<&[u8]> {
+        self.cgroups.get(&id).map(|path| &**path)
+    }
+
+    /// Path of a process's executable.
+    #[must_use]
+    pub fn executable(&self, pid: u32) -> Option<&[u8]> {
+        self.executables.get(&u64::from(pid)).map(|path| &**path)
+    }
+}
+
+fn split(bytes: &[u8]) -> Option<(u8, u64, &[u8], &[u8])> {
+    let (&kind, bytes) = bytes.split_first()?;
+    let (number, bytes) = bytes.split_first_chunk()?;
+    let (length, bytes) = bytes.split_first_chunk()?;
+    let (name, rest) = bytes.split_at_checked(u16::from_le_bytes(*length).into())?;
+    Some((kind, u64::from_le_bytes(*number), name, rest))
+}
+
+/// The id of the container a cgroup's path belongs to: the last part of the path that holds 64 hex
+/// digits (Docker, containerd, CRI-O, Podman), or the name after `lxc.payload.` or `/lxc/`.
+#[must_use]
+pub fn container(path: &[u8]) -> Option<&[u8]> {
+    const ID: usize = 64;
+    let mut parts = path.split(|&byte| byte == b'/').rev();
+    let hex = parts.find_map(|part| {
+        part.windows(ID).enumerate().find_map(|(at, id)| {
+            let alone = !part.get(at + ID).is_some_and(u8::is_ascii_hexdigit)
+                && (at == 0 || !part[at - 1].is_ascii_hexdigit());
+            (alone && id.iter().all(u8::is_ascii_hexdigit)).then_some(id)
+        })
+    });
+    hex.or_else(|| {
+        let parts: Vec<_> = path.split(|&byte| byte == b'/').collect();
+        parts
+            .iter()
+            .find_map(|part| part.strip_prefix(b"lxc.payload."))
+            .or_else(|| parts.windows(2).find_map(|two| (two[0] == b"lxc").then_some(two[1])))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn containers_are_found_in_paths() {
+        let id = "0123456789abcdef".repeat(4);
+        let check = |path: String, expect: Option<&str>| {
+            assert_eq!(container(path.as_bytes()), expect.map(str::as_bytes), "{path}");
+        };
+        check(format!("/docker/{id}"), Some(&id));
+        check(format!("/system.slice/docker-{id}.scope"), Some(&id));
+        check(format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"), Some(&id));
+        check(format!("/kubepods/besteffort/pod1/{id}"), Some(&id));
+        check(format!("/machine.slice/libpod-{id}.scope/container"), Some(&id));
+        check("/lxc/web1".to_owned(), Some("web1"));
+        check("/lxc.payload.web1/system.slice".to_owned(), Some("web1"));
+        check("/system.slice/nginx.service".to_owned(), None);
+        check(format!("/x/{id}0"), None);
+        check("/".to_owned(), None);
+    }
+
+    #[test]
+    fn names_come_back() {
+        let mut bytes = Vec::new();
+        encode(Entry::Cgroup(7), b"/a\nb", &mut bytes);
+        encode(Entry::Executable(8), b"/bin/x", &mut bytes);
+        let mut names = Names::default();
+        names.take_in(&bytes);
+        assert_eq!(names.cgroup(7), Some(&b"/a\nb"[..]));
+        assert_eq!(names.executable(8), Some(&b"/bin/x"[..]));
+        assert_eq!(names.cgroup(8), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            Names::default().take_in(&bytes);
+            let _ = container(&bytes);
+        }
+    }
+}
