@@ -80,7 +80,8 @@ struct Live<'a> {
     walking: usize,
     /// Everything that was there at the start is in the table.
     settled: bool,
-    repair: bool,
+    /// Walks still to be made after a loss: what is gone is known after missing it twice.
+    repair: u8,
     next_walk: Instant,
     next_holders: Instant,
     next_loss: Instant,
@@ -156,7 +157,7 @@ impl<'a> Live<'a> {
             rows: None,
             walking: 0,
             settled: false,
-            repair: false,
+            repair: 0,
             next_walk: now,
             next_holders: now + HOLDERS_EVERY,
             next_loss: now + LOSS_EVERY,
@@ -425,8 +426,8 @@ impl<'a> Live<'a> {
             return;
         }
         let watching = self.next_list.is_some_and(|next| next <= now + SLOW_EVERY);
-        if (self.repair || watching) && now >= self.next_walk {
-            self.repair = false;
+        if (self.repair > 0 || watching) && now >= self.next_walk {
+            self.repair = self.repair.saturating_sub(1);
             self.walk_everything();
         } else if now >= self.next_walk && self.session.table.wants_poll() {
             self.walk(Request::Sockets(PollKind::Minis));
@@ -456,7 +457,7 @@ impl<'a> Live<'a> {
 
     fn lost(&mut self, loss: Loss) {
         // Once what was received is shown and the walk has repaired the table, it is right again.
-        self.repair = true;
+        self.repair = 2;
         self.feed(&Input::Lost(loss));
     }
 

@@ -41,11 +41,11 @@ impl Table {
         self.gone_since.clear();
     }
 
-    /// Whether looking at the mini-sockets now would tell anything: whether there are any. A FIN or a
-    /// RST may have come for each of them, and nothing else says so.
+    /// Whether looking at mini-sockets and requests would tell anything: whether there are any. A FIN,
+    /// a RST or a timeout may have come for each of them, and nothing else says so.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
-        !self.minis.is_empty()
+        !self.minis.is_empty() || self.requests > 0
     }
 
     /// A row of `iter/tcp`.
@@ -112,7 +112,11 @@ impl Table {
         };
         let poll = self.poll;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
-        conn.shape = Shape::Full;
+        if conn.shape == Shape::Request {
+            // The event that made it a full socket was lost.
+            conn.shape = Shape::Full;
+            self.requests -= 1;
+        }
         conn.seen = poll;
         conn.missed = 0;
         conn.recv_queue = row.recv_queue;
@@ -203,7 +207,6 @@ impl Table {
                 conn.entered = expires.before(TIME_WAIT_NS).min(event.at);
             } else {
                 conn.entered_known = Known::AtLatest;
-                self.waiting_for_fin += 1;
             }
             conn.born = conn.entered;
             return;

@@ -91,8 +91,8 @@ pub struct Table {
     pub(crate) start: MonoNs,
     pub(crate) jiffy_ns: u64,
     pub(crate) poll: u32,
-    /// Mini-sockets in FIN_WAIT2: while there are any, polling tells something.
-    pub(crate) waiting_for_fin: usize,
+    /// Request sockets: as of mini-sockets, only polling tells of their end.
+    pub(crate) requests: usize,
     limit: usize,
     /// Whether anybody will tell what becomes of mini-sockets.
     minis_are_seen: bool,
@@ -122,7 +122,7 @@ impl Table {
             start,
             jiffy_ns,
             poll: 0,
-            waiting_for_fin: 0,
+            requests: 0,
             limit,
             minis_are_seen,
             refused: 0,
@@ -319,6 +319,7 @@ impl Table {
             if new == TcpState::SynRecv && conn.shape == Shape::Request {
                 // The request's third ACK came: the child has its cookie.
                 conn.shape = Shape::Full;
+                self.requests -= 1;
                 return Some(index);
             }
             // Its end was lost.
@@ -505,7 +506,6 @@ impl Table {
                 Spent::AtLeast(_) => Known::AtLatest,
                 Spent::Unknown => Known::Not,
             };
-            self.waiting_for_fin += 1;
         }
         if self.polling {
             self.gone_since.insert(id);
@@ -551,7 +551,6 @@ impl Table {
         conn.last = at;
         conn.how = How::Fin;
         conn.expires = at.after(TIME_WAIT_NS);
-        self.waiting_for_fin = self.waiting_for_fin.saturating_sub(1);
         changes.push(Change {
             at,
             conn: ConnRef(index),
@@ -577,7 +576,6 @@ impl Table {
         changes.push(Change { at, conn: ConnRef(index), kind: transition });
         if old == TcpState::FinWait2 {
             conn.how = how;
-            self.waiting_for_fin = self.waiting_for_fin.saturating_sub(1);
             changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
         }
         self.remove(index, at, changes);
@@ -613,6 +611,7 @@ impl Table {
     fn remove(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
         let Some(conn) = self.conns.get(index as usize) else { return };
         let (id, shape) = (conn.id, conn.shape);
+        self.requests -= usize::from(shape == Shape::Request);
         let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
         if map.get(&id) == Some(&index) {
             map.remove(&id);
@@ -684,6 +683,7 @@ impl Table {
         let age = ((1u64 << times.min(16)) - 1).saturating_mul(1_000_000_000);
         if let Some(conn) = self.conns.get_mut(index as usize) {
             conn.shape = Shape::Request;
+            self.requests += 1;
             conn.entered = event.at.before(age);
             conn.born = conn.entered;
             conn.complete = true;

@@ -111,6 +111,7 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut V
         .number("syn_retransmits", conn.retransmits.syn)
         .number("synack_retransmits", conn.retransmits.synack)
         .number("fin_retransmits", conn.retransmits.fin);
+    object.boolean("accepted", conn.accepted);
     surroundings(&mut object, &pen.names, conn);
     object.end();
 }
@@ -196,6 +197,9 @@ fn line(pen: &mut Pen, _table: &Table, conn: &Connection, at: MonoNs, out: &mut 
         cell.push(b' ');
         human(ns, cell);
         row.cell(0, Paint::Dim, cell);
+    }
+    if conn.role == Role::Server && !conn.accepted {
+        row.cell(0, Paint::Warn, b"never accepted");
     }
     row.end();
 }

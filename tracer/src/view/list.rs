@@ -44,8 +44,9 @@ pub fn table(pen: &mut Pen, table: &Table, filter: &Filter, now: MonoNs, out: &m
         .cell(addr, Paint::Dim, b"REMOTE")
         .cell(0, Paint::Dim, b"HELD BY")
         .end();
+    let several = rows.windows(2).any(|two| two[0].netns != two[1].netns);
     for conn in rows {
-        line(pen, table, conn, now, addr, out);
+        line(pen, table, conn, now, addr, several, out);
     }
 }
 
@@ -55,6 +56,7 @@ fn line(
     conn: &Connection,
     now: MonoNs,
     addr: usize,
+    netns: bool,
     out: &mut Vec<u8>,
 ) {
     let cell = &mut pen.cell;
@@ -76,6 +78,11 @@ fn line(
     cell.clear();
     holders(table, conn, cell);
     row.cell(0, Paint::Plain, cell);
+    if netns {
+        cell.clear();
+        let _ = write!(cell, "netns {}", conn.netns);
+        row.cell(0, Paint::Dim, cell);
+    }
     if let Some(id) = pen.names.cgroup(conn.cgroup).and_then(crate::names::container) {
         cell.clear();
         cell.extend_from_slice(b"container ");
