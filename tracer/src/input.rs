@@ -3,9 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::conn::Poll;
+use crate::conn::{self, Poll};
 use crate::event::Loss;
 use crate::time::{Anchor, MonoNs};
+
+/// How the socket iterator stands in [`Origin::hooks`].
+pub const ITER_TCP: &str = "iter/tcp";
 
 /// Where and how the inputs were made. Goes into the header of a recording.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -41,6 +44,19 @@ impl Origin {
     #[must_use]
     pub fn start(&self) -> MonoNs {
         MonoNs(self.start_ns)
+    }
+
+    /// What the table of this run is to know, and that it keeps at most `limit` connections.
+    #[must_use]
+    pub fn table_options(&self, limit: usize) -> conn::Options {
+        let hooked = |name: &str| self.hooks.iter().any(|hook| hook == name);
+        conn::Options {
+            start: self.start(),
+            jiffy_ns: self.jiffy_ns,
+            limit,
+            minis_are_seen: hooked(ITER_TCP),
+            resets_are_seen: hooked(tracer_common::names::SEND_RESET),
+        }
     }
 
     /// The kernel's reason for a RST, where it gives one.

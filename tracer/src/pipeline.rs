@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::config::{Config, Show};
 use crate::conn::{Poll, PollKind, Table};
 use crate::event::{Loss, LossCause};
-use crate::input::{Input, Origin};
+use crate::input::{ITER_TCP, Input, Origin};
 use crate::kernel::cgroups;
 use crate::kernel::loader::{self, DebugMessages, Options, Programs};
 use crate::kernel::poller::{Answer, Poller, Request};
@@ -129,8 +129,7 @@ impl<'a> Live<'a> {
             report_hooks(&programs, &poller);
         }
 
-        let table =
-            Table::new(start, origin.jiffy_ns, config.max_connections, poller.sockets.is_ok());
+        let table = Table::new(origin.table_options(config.max_connections));
         let recording = recording
             .map(|file| Writer::new(file, &origin))
             .transpose()
@@ -582,9 +581,6 @@ fn origin(
         reset_reasons: reset_reasons.to_vec(),
     }
 }
-
-/// How the socket iterator stands in an origin's hooks.
-pub const ITER_TCP: &str = "iter/tcp";
 
 fn report_hooks(programs: &Programs, poller: &Poller) {
     for hook in &programs.hooks {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::config::{Config, Show};
 use crate::conn::Table;
 use crate::input::Input;
-use crate::pipeline::{ITER_TCP, pen, summary, view};
+use crate::pipeline::{pen, summary, view};
 use crate::record::{Item, Reader};
 use crate::session::Session;
 use crate::sink::output::{Ended, Output};
@@ -24,9 +24,8 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     let name = || path.display().to_string();
     let file = File::open(path).with_context(name)?;
     let (origin, mut reader) = Reader::open(file).with_context(name)?;
-    let seen = origin.hooks.iter().any(|hook| hook == ITER_TCP);
-    let (start, jiffy) = (origin.start(), origin.jiffy_ns);
-    let table = Table::new(start, jiffy, config.max_connections, seen);
+    let start = origin.start();
+    let table = Table::new(origin.table_options(config.max_connections));
     let mut session: Session<io::Sink> =
         Session::new(table, config.filter.clone(), view(config.show), pen(config, origin), None);
     let mut output = Output::start(io::stdout()).context("cannot start a thread")?;

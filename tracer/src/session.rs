@@ -7,7 +7,7 @@ use tracer_common::TcpState;
 
 use crate::conn::{Change, ConnRef, Connection, Kind, Role, Spent, Table};
 use crate::decode;
-use crate::event::{Loss, LossCause, What};
+use crate::event::{Loss, LossCause};
 use crate::filter::Filter;
 use crate::input::Input;
 use crate::record::{Ended, Writer};
@@ -18,7 +18,7 @@ use crate::view::{Pen, View, list, times};
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Records of the ring that were taken in.
+    /// Transitions, retransmits and resets that passed the filter.
     pub events: u64,
     /// Connections met.
     pub connections: u64,
@@ -45,6 +45,7 @@ pub struct Session<W: io::Write> {
     recording: Option<Writer<W>>,
     changes: Vec<Change>,
     events: u64,
+    connections: u64,
     lost: [u64; LossCause::ALL.len()],
     /// Connections the table refused, and malformed records, already reported.
     table_reported: u64,
@@ -74,6 +75,7 @@ impl<W: io::Write> Session<W> {
             recording,
             changes: Vec::new(),
             events: 0,
+            connections: 0,
             lost: [0; LossCause::ALL.len()],
             table_reported: 0,
             malformed: 0,
@@ -114,9 +116,6 @@ impl<W: io::Write> Session<W> {
     fn record(&mut self, bytes: &[u8]) {
         match decode::event(bytes) {
             Ok(event) => {
-                if !matches!(event.what, What::Socket(_)) {
-                    self.events += 1;
-                }
                 self.table.apply(&event, &mut self.changes);
                 self.show_changes();
             }
@@ -131,8 +130,10 @@ impl<W: io::Write> Session<W> {
         self.view.loss(&mut self.pen, loss, &mut self.out);
     }
 
-    /// Losses of our own are found out here rather than told.
     fn tick(&mut self, now: MonoNs) {
+        self.table.tick(&mut self.changes);
+        self.show_changes();
+        // Losses of our own are found out here rather than told.
         let from = std::mem::replace(&mut self.reported_at, now);
         for (cause, total, reported) in [
             (LossCause::Table, self.table.refused(), &mut self.table_reported),
@@ -163,11 +164,13 @@ impl<W: io::Write> Session<W> {
     }
 
     fn show(&mut self, change: &Change) {
-        let Some(conn) = self.table.get(change.conn) else { return };
         if self.unfiltered {
+            self.count(change);
+            let Some(conn) = self.table.get(change.conn) else { return };
             self.view.change(&mut self.pen, &self.table, conn, change, &mut self.out);
             return;
         }
+        let Some(conn) = self.table.get(change.conn) else { return };
         match self.filter.wants(conn) {
             None => {
                 // Whether it is wanted turns on the port the kernel has yet to choose.
@@ -180,11 +183,26 @@ impl<W: io::Write> Session<W> {
                 if conn.held {
                     self.release(change.conn);
                 }
+                self.count(change);
                 let Some(conn) = self.table.get(change.conn) else { return };
                 if self.filter_allows(conn, change) {
                     self.view.change(&mut self.pen, &self.table, conn, change, &mut self.out);
                 }
             }
+        }
+    }
+
+    fn count(&mut self, change: &Change) {
+        if matches!(change.kind, Kind::Finished | Kind::Gone) {
+            return;
+        }
+        self.events += 1;
+        if let Some(conn) = self.table.get_mut(change.conn)
+            && conn.role != Role::Listener
+            && !conn.counted
+        {
+            conn.counted = true;
+            self.connections += 1;
         }
     }
 
@@ -203,6 +221,8 @@ impl<W: io::Write> Session<W> {
             in_old: Spent::Unknown,
         };
         let first = Change { at, conn, kind };
+        self.count(&first);
+        let Some(conn_now) = self.table.get(conn) else { return };
         if self.filter_allows(conn_now, &first) {
             self.view.change(&mut self.pen, &self.table, conn_now, &first, &mut self.out);
         }
@@ -250,7 +270,7 @@ impl<W: io::Write> Session<W> {
     /// What it came to so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        Totals { events: self.events, connections: self.table.connections(), lost: self.lost }
+        Totals { events: self.events, connections: self.connections, lost: self.lost }
     }
 
     /// Writes the last line and ends the recording.

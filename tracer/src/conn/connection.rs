@@ -251,8 +251,10 @@ pub struct Connection {
     pub(crate) missed: u8,
     /// Free for the view: whether its first line is held back until the port is known.
     pub held: bool,
-    /// Counted among those that something happened to.
-    pub(crate) counted: bool,
+    /// Free for the session: counted among those that something happened to.
+    pub counted: bool,
+    /// In CLOSE, but the RST that closed it is still to be told.
+    pub(crate) resetting: bool,
     pub(crate) spent: [u64; TIMED.len()],
 }
 

@@ -94,7 +94,7 @@ impl Table {
                 Role::Unknown
             };
             let Some(index) = self.insert(event, row.state, role, Known::AtLatest) else { return };
-            let jiffy = self.jiffy_ns;
+            let jiffy = self.options.jiffy_ns;
             if let Some(conn) = self.conns.get_mut(index as usize) {
                 conn.entered = event.at.before(age_at_least(row, jiffy));
                 conn.born = conn.entered;
@@ -133,7 +133,7 @@ impl Table {
     fn repair(&mut self, index: u32, event: &Event, row: &Existing, changes: &mut Vec<Change>) {
         use crate::conn::connection::Spent;
         use crate::conn::table::{ConnRef, Kind};
-        let jiffy = self.jiffy_ns;
+        let jiffy = self.options.jiffy_ns;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let old = conn.state;
         conn.complete = false;
@@ -161,7 +161,7 @@ impl Table {
             None if self.gone_since.contains(&event.id) => return,
             None => {
                 let Some(index) = self.request(event, row.unanswered) else { return };
-                let left = u64::from(row.timer) * self.jiffy_ns;
+                let left = u64::from(row.timer) * self.options.jiffy_ns;
                 let step = 1_000_000_000u64 << row.unanswered.min(16);
                 if let Some(conn) = self.conns.get_mut(index as usize) {
                     // The timer of this step runs `step` from the last SYN-ACK.
@@ -182,7 +182,7 @@ impl Table {
     }
 
     fn existing_mini(&mut self, event: &Event, row: &Existing, changes: &mut Vec<Change>) {
-        let expires = event.at.after(u64::from(row.timer) * self.jiffy_ns);
+        let expires = event.at.after(u64::from(row.timer) * self.options.jiffy_ns);
         let poll = self.poll;
         let Some(&index) = self.minis.get(&event.id) else {
             // Its socket's last event may not have reached us yet.
@@ -234,7 +234,7 @@ impl Table {
         self.gone_since.clear();
         let mut gone = Vec::new();
         let number = self.poll;
-        let jiffy = self.jiffy_ns;
+        let jiffy = self.options.jiffy_ns;
         for (index, conn) in &mut self.conns {
             if conn.seen == number
                 || conn.last >= poll.began

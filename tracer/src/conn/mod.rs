@@ -17,4 +17,4 @@ mod tests;
 pub use connection::{Connection, Ends, Owner, OwnerSource, Retransmits, Role, Spent};
 pub use ending::{How, errno_name};
 pub use existing::{Poll, PollKind};
-pub use table::{Change, ConnRef, Kind, Table};
+pub use table::{Change, ConnRef, Kind, Options, Table};

@@ -69,6 +69,21 @@ pub enum Kind {
     Gone,
 }
 
+/// What a table is to know of the run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// When the programs were attached: what is older was there before.
+    pub start: MonoNs,
+    /// Length of the kernel's jiffy.
+    pub jiffy_ns: u64,
+    /// Most connections and listeners kept.
+    pub limit: usize,
+    /// Rows of `iter/tcp` will come, and tell what becomes of mini-sockets.
+    pub minis_are_seen: bool,
+    /// `tcp_send_reset` is traced: a RST we send is told, even after CLOSE.
+    pub resets_are_seen: bool,
+}
+
 /// All connections and listeners that are known.
 #[derive(Debug)]
 pub struct Table {
@@ -87,27 +102,20 @@ pub struct Table {
     /// Removed from the indices, kept until the views have seen the changes.
     dead: Vec<u32>,
     hasher: FixedState,
-    /// When the programs were attached: what is older was there before.
-    pub(crate) start: MonoNs,
-    pub(crate) jiffy_ns: u64,
+    pub(crate) options: Options,
     pub(crate) poll: u32,
     /// Request sockets: as of mini-sockets, only polling tells of their end.
     pub(crate) requests: usize,
-    limit: usize,
-    /// Whether anybody will tell what becomes of mini-sockets.
-    minis_are_seen: bool,
+    /// In CLOSE, with the RST that closed them, and its reason, still to be told.
+    resetting: Vec<u32>,
     /// Connections that were not taken in because the table was full.
     pub(crate) refused: u64,
-    connections: u64,
 }
 
 impl Table {
     /// An empty table.
-    ///
-    /// `start` is when the programs were attached, `jiffy_ns` the length of the kernel's jiffy,
-    /// `limit` the most connections kept; `minis_are_seen` whether rows of `iter/tcp` will come.
     #[must_use]
-    pub fn new(start: MonoNs, jiffy_ns: u64, limit: usize, minis_are_seen: bool) -> Self {
+    pub fn new(options: Options) -> Self {
         Table {
             conns: Slab::new(),
             by_id: HashMap::default(),
@@ -119,14 +127,11 @@ impl Table {
             polling: false,
             dead: Vec::new(),
             hasher: FixedState::default(),
-            start,
-            jiffy_ns,
+            options,
             poll: 0,
             requests: 0,
-            limit,
-            minis_are_seen,
+            resetting: Vec::new(),
             refused: 0,
-            connections: 0,
         }
     }
 
@@ -144,12 +149,6 @@ impl Table {
     /// Everything in the table, listeners too, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.conns.iter().map(|(_, conn)| conn)
-    }
-
-    /// Connections (not listeners) that something happened to so far.
-    #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.connections
     }
 
     /// Connections not taken in because the table was full.
@@ -205,19 +204,6 @@ impl Table {
 
     /// Takes in one event; what it changes is appended to `changes`.
     pub fn apply(&mut self, event: &Event, changes: &mut Vec<Change>) {
-        self.apply_one(event, changes);
-        if !matches!(event.what, What::Socket(_))
-            && let Some(&index) = self.by_id.get(&event.id).or_else(|| self.minis.get(&event.id))
-            && let Some(conn) = self.conns.get_mut(index as usize)
-            && !conn.counted
-            && conn.role != Role::Listener
-        {
-            conn.counted = true;
-            self.connections += 1;
-        }
-    }
-
-    fn apply_one(&mut self, event: &Event, changes: &mut Vec<Change>) {
         match event.what {
             What::Transition { old, new, actor } => {
                 self.transition(event, old, new, actor, changes);
@@ -247,6 +233,10 @@ impl Table {
                 | (TcpState::Listen, TcpState::SynRecv)
         );
         if event.flags.maybe_repeated && self.is_known(event.id, new) {
+            return;
+        }
+        if old == new {
+            self.closed_again(event, old, actor);
             return;
         }
         let Some(index) = (if begins {
@@ -303,6 +293,17 @@ impl Table {
         });
     }
 
+    /// close() of a socket that was shut down before sets the state it has (`tcp_close_state`): no
+    /// transition, but the application has let go of it.
+    fn closed_again(&mut self, event: &Event, state: TcpState, actor: Option<Actor>) {
+        let Some(index) = self.find_or_take_in(event, state) else { return };
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.last = event.at;
+        if let Some(task) = actor {
+            conn.learn_owner(Owner { task, fd: None, source: OwnerSource::Close });
+        }
+    }
+
     /// Whether a transition to this state has been taken in already. Of a socket that is not in the
     /// table only CLOSE can have been.
     fn is_known(&self, id: SockId, new: TcpState) -> bool {
@@ -322,8 +323,12 @@ impl Table {
                 self.requests -= 1;
                 return Some(index);
             }
-            // Its end was lost.
-            self.vanish(index, event.at, How::Unknown, changes);
+            if conn.resetting {
+                self.reset_told(index, changes);
+            } else {
+                // Its end was lost.
+                self.vanish(index, event.at, How::Unknown, changes);
+            }
         }
         let role = match new {
             TcpState::SynSent => Role::Client,
@@ -345,7 +350,7 @@ impl Table {
             _ => Role::Unknown,
         };
         let index = self.insert(event, state, role, Known::AtLatest)?;
-        let start = self.start;
+        let start = self.options.start;
         if let Some(conn) = self.conns.get_mut(index as usize) {
             conn.entered = start;
             conn.born = start;
@@ -361,7 +366,7 @@ impl Table {
         role: Role,
         known: Known,
     ) -> Option<u32> {
-        if self.conns.len() >= self.limit {
+        if self.conns.len() >= self.options.limit {
             self.refused += 1;
             return None;
         }
@@ -397,6 +402,7 @@ impl Table {
             missed: 0,
             held: false,
             counted: false,
+            resetting: false,
             spent: [0; TIMED.len()],
         }))
         .ok()?;
@@ -471,16 +477,22 @@ impl Table {
         let becomes_mini =
             conn.how == How::Fin && matches!(old, TcpState::FinWait2 | TcpState::Closing);
         let fin_is_in = old == TcpState::Closing || event.flags.fin_received;
-        if becomes_mini && !fin_is_in && !self.minis_are_seen {
+        if becomes_mini && !fin_is_in && !self.options.minis_are_seen {
             conn.how = How::Unknown;
         }
-        if !becomes_mini || !fin_is_in && !self.minis_are_seen {
+        if !becomes_mini || !fin_is_in && !self.options.minis_are_seen {
             changes.push(transition(TcpState::Close));
-            changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
-            if conn.how == How::Fin && old == TcpState::LastAck {
-                self.fin_reached_peer(index, at, changes);
+            let how = conn.how;
+            if how == How::RstSent && !conn.rst_sent && self.options.resets_are_seen {
+                // __tcp_close and tcp_disconnect set the state, then send the RST: its event, with
+                // the reason, is right behind this one.
+                conn.resetting = true;
+                self.resetting.push(index);
+            } else {
+                changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+                self.remove(index, at, changes);
             }
-            self.remove(index, at, changes);
+            self.tell_peer(index, at, how, changes);
             return;
         }
         conn.shape = Shape::Mini;
@@ -517,18 +529,37 @@ impl Table {
         }
     }
 
-    /// The other end of a connection on this machine has had the ACK of its FIN: our mini-socket
-    /// got that FIN, a moment ago.
-    fn fin_reached_peer(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
+    /// What the end of this one says of the other end, where that is a mini-socket of this machine:
+    /// the ACK of our FIN means that it got it a moment ago, our RST that it is gone.
+    fn tell_peer(&mut self, index: u32, at: MonoNs, how: How, changes: &mut Vec<Change>) {
         let Some(conn) = self.conns.get(index as usize) else { return };
         let Some(peer) = self.peer_index(conn) else { return };
-        let waits = self
-            .conns
-            .get(peer as usize)
-            .is_some_and(|peer| peer.shape == Shape::Mini && peer.state == TcpState::FinWait2);
-        if waits {
-            self.fin_received(peer, at, Known::Exactly, changes);
+        let Some(other) = self.conns.get(peer as usize) else { return };
+        if other.shape != Shape::Mini || other.state != TcpState::FinWait2 {
+            return;
         }
+        match how {
+            How::Fin => self.fin_received(peer, at, Known::Exactly, changes),
+            How::RstSent => self.end_mini(peer, at, How::RstReceived, changes),
+            _ => {}
+        }
+    }
+
+    /// Connections whose RST should have been told by now: nothing more is waited for.
+    pub fn tick(&mut self, changes: &mut Vec<Change>) {
+        for index in std::mem::take(&mut self.resetting) {
+            self.reset_told(index, changes);
+        }
+    }
+
+    fn reset_told(&mut self, index: u32, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        if !std::mem::take(&mut conn.resetting) {
+            return;
+        }
+        let at = conn.entered;
+        changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+        self.remove(index, at, changes);
     }
 
     /// A mini-socket goes from FIN_WAIT2 to TIME_WAIT.
@@ -563,9 +594,9 @@ impl Table {
     pub(crate) fn end_mini(&mut self, index: u32, at: MonoNs, how: How, changes: &mut Vec<Change>) {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let old = conn.state;
-        // Nobody saw it go: by a timer, or between two looks.
+        // Nobody saw it go, by a timer or between two looks; but for the RST we sent ourselves.
         let in_old = match conn.spent_until(at) {
-            Spent::Exactly(ns) => Spent::About(ns),
+            Spent::Exactly(ns) if how != How::RstReceived => Spent::About(ns),
             other => other,
         };
         add(conn, old, in_old);
@@ -733,6 +764,10 @@ impl Table {
             conn: ConnRef(index),
             kind: Kind::Reset { direction, state, reason },
         });
+        if conn.resetting && direction == Direction::Sent {
+            self.resetting.retain(|&other| other != index);
+            self.reset_told(index, changes);
+        }
     }
 
     fn error(&mut self, event: &Event) {
