@@ -82,6 +82,8 @@ struct Live<'a> {
     settled: bool,
     /// Walks still to be made after a loss: what is gone is known after missing it twice.
     repair: u8,
+    /// Records wait because the writer has no room.
+    blocked: bool,
     next_walk: Instant,
     next_holders: Instant,
     next_loss: Instant,
@@ -157,6 +159,7 @@ impl<'a> Live<'a> {
             walking: 0,
             settled: false,
             repair: 0,
+            blocked: false,
             next_walk: now,
             next_holders: now + HOLDERS_EVERY,
             next_loss: now + LOSS_EVERY,
@@ -193,6 +196,7 @@ impl<'a> Live<'a> {
                 _ = hangup.recv() => break,
                 () = sleep_until(deadline), if self.deadline.is_some() => break,
                 Some(answer) = self.poller.answer() => self.answered(answer),
+                () = self.output.progress(), if self.blocked => {}
                 woken = self.ring.woken() => woken.context("the ring buffer cannot be watched")?,
                 _ = ticks.tick() => {}
             }
@@ -299,8 +303,10 @@ impl<'a> Live<'a> {
             return false;
         }
         let mut taken = 0;
+        self.blocked = false;
         while taken < BATCH {
             if !self.output.has_room() {
+                self.blocked = true;
                 return false;
             }
             let mut outcome = Ok(());

@@ -2,9 +2,12 @@
 //! signals, and what waits is bounded: when it is full, events wait in the kernel's ring.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 /// Buffers under way to the thread.
 const DEPTH: usize = 4;
@@ -17,6 +20,8 @@ pub struct Output {
     ended: Receiver<io::Result<()>>,
     /// A buffer the thread had no room for.
     waiting: Option<Vec<u8>>,
+    /// Told after every buffer that is written, and at the end.
+    progress: Arc<Notify>,
     outcome: Option<io::Result<()>>,
 }
 
@@ -42,11 +47,14 @@ impl Output {
         let (full, work) = sync_channel::<Vec<u8>>(DEPTH);
         let (back, empty) = channel();
         let (end, ended) = channel();
+        let progress = Arc::new(Notify::new());
+        let told = Arc::clone(&progress);
         thread::Builder::new().name("tcptrail-out".to_owned()).spawn(move || {
             // Nobody waits for the result when the process is on its way out.
-            let _ = end.send(write_all(to, &work, &back));
+            let _ = end.send(write_all(to, &work, &back, &told));
+            told.notify_one();
         })?;
-        Ok(Output { full: Some(full), empty, ended, waiting: None, outcome: None })
+        Ok(Output { full: Some(full), empty, ended, waiting: None, progress, outcome: None })
     }
 
     /// Whether [`Output::push`] will take a buffer without keeping it waiting.
@@ -55,6 +63,11 @@ impl Output {
             self.send(buffer);
         }
         self.waiting.is_none()
+    }
+
+    /// Waits until something more is written, or writing has ended.
+    pub async fn progress(&self) {
+        self.progress.notified().await;
     }
 
     /// Hands `buffer` over and leaves an empty one in its place; call only with room.
@@ -127,6 +140,7 @@ fn write_all(
     mut to: impl Write,
     work: &Receiver<Vec<u8>>,
     back: &Sender<Vec<u8>>,
+    told: &Notify,
 ) -> io::Result<()> {
     for mut buffer in work {
         to.write_all(&buffer)?;
@@ -134,6 +148,7 @@ fn write_all(
         buffer.clear();
         // The other side may be gone already.
         let _ = back.send(buffer);
+        told.notify_one();
     }
     Ok(())
 }

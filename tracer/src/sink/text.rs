@@ -194,15 +194,15 @@ pub fn process(comm: &Comm, pid: Option<u32>, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// Bytes as people say them, at most five characters: `0`, `999`, `1.2K`, `34M`.
+/// Bytes as people say them, in thousands, at most four characters: `0`, `999`, `1.2K`, `34M`.
 pub fn bytes(count: u64, out: &mut Vec<u8>) {
     const UNITS: [&[u8]; 7] = [b"", b"K", b"M", b"G", b"T", b"P", b"E"];
     let mut unit = 0;
     let mut whole = count;
     let mut tenths = 0;
     while whole >= 1000 && unit + 1 < UNITS.len() {
-        tenths = whole % 1024 * 10 / 1024;
-        whole /= 1024;
+        tenths = whole % 1000 / 100;
+        whole /= 1000;
         unit += 1;
     }
     out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
@@ -241,10 +241,10 @@ mod tests {
         let check = |count, expect: &str| assert_eq!(text(|out| bytes(count, out)), expect);
         check(0, "0");
         check(999, "999");
-        check(1000, "0.9K");
-        check(1024, "1.0K");
-        check(123_456, "120K");
-        check(u64::MAX, "15E");
+        check(1000, "1.0K");
+        check(1999, "1.9K");
+        check(123_456, "123K");
+        check(u64::MAX, "18E");
     }
 
     #[test]
