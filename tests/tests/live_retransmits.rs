@@ -1,0 +1,295 @@
+//! Segments lost on purpose: each retransmit is told with its kind, state and count, and as often as
+//! the kernel itself counted.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use tests::netns::Netns;
+use tests::ready;
+use tests::tcptrail::{Event, Run, Tcptrail, shown};
+use tests::traffic::{Both, Ends, accept, connect, listen, read_end, transfer};
+use tests::witness::{counters, now_ns, ss};
+
+/// Segments by what nft sees of them.
+const SYN: &str = "tcp flags & (syn | ack) == syn";
+const SYN_ACK: &str = "tcp flags & (syn | ack) == (syn | ack)";
+const BARE_ACK: &str = "tcp flags & (syn | ack | fin | psh | rst) == ack";
+const DATA: &str = "tcp flags & psh == psh";
+const FIN: &str = "tcp flags & fin == fin";
+
+/// A namespace with a tracer on it, and what the kernel had counted before.
+struct Scene {
+    netns: Netns,
+    tcptrail: Tcptrail,
+    life: Tcptrail,
+}
+
+/// What was seen, and what the kernel counted.
+struct Seen {
+    tail: Run,
+    life: Run,
+    sent_again: u64,
+}
+
+impl Scene {
+    fn new() -> Result<Scene> {
+        let netns = Netns::new()?;
+        let tcptrail = Tcptrail::start(&["--netns", netns.name()])?;
+        let life = Tcptrail::start(&["life", "--netns", netns.name()])?;
+        Ok(Scene { netns, tcptrail, life })
+    }
+
+    fn end(self) -> Result<Seen> {
+        let sent_again = *counters(&self.netns)?.get("RetransSegs").context("no RetransSegs")?;
+        let (tail, life) = (self.tcptrail.stop()?, self.life.stop()?);
+        tail.check_whole()?;
+        life.check_whole()?;
+        Ok(Seen { tail, life, sent_again })
+    }
+}
+
+impl Seen {
+    /// Every retransmit that the kernel counted was told, and those of this end are just these:
+    /// `times` of one kind in one state, counted from 1.
+    fn check(
+        &self,
+        end: (SocketAddr, SocketAddr),
+        kind: &str,
+        state: &str,
+        times: u32,
+    ) -> Result<()> {
+        let all = self.tail.of_kind("retransmit").count();
+        ensure!(
+            all as u64 == self.sent_again,
+            "{all} retransmits told, {} counted by the kernel",
+            self.sent_again
+        );
+        let told: Vec<_> = self
+            .tail
+            .side(end.0, end.1)
+            .events
+            .into_iter()
+            .filter(|event| event.kind() == "retransmit" && event.text("kind") == kind)
+            .map(|event| (event.text("state").to_owned(), event.number("count")))
+            .collect();
+        let expected: Vec<_> =
+            (1..=times).map(|count| (state.to_owned(), Some(u64::from(count)))).collect();
+        ensure!(told == expected, "{kind}: {told:?}, not {expected:?}");
+        Ok(())
+    }
+
+    /// No retransmits of this kind by anybody.
+    fn check_none(&self, kind: &str) -> Result<()> {
+        let told: Vec<_> =
+            self.tail.of_kind("retransmit").filter(|event| event.text("kind") == kind).collect();
+        ensure!(told.is_empty(), "{kind}: {told:?}");
+        Ok(())
+    }
+
+    fn check_life(&self, end: (SocketAddr, SocketAddr), key: &str, figure: u64) -> Result<()> {
+        let side = self.life.side(end.0, end.1);
+        let event = side.only("close")?;
+        ensure!(event.number(key) == Some(figure), "{key} is not {figure}: {event:?}");
+        Ok(())
+    }
+}
+
+fn client(ends: Ends) -> (SocketAddr, SocketAddr) {
+    (ends.client, ends.server)
+}
+
+fn server(ends: Ends) -> (SocketAddr, SocketAddr) {
+    (ends.server, ends.client)
+}
+
+/// Closes both ends in order.
+fn finish(both: Both) -> Result<Ends> {
+    drop(both.client);
+    read_end(&both.server)?;
+    drop(both.server);
+    Ok(both.ends)
+}
+
+/// Timeouts of SYNs: 1 s each for the first few (`tcp_syn_linear_timeouts`; before 6.5 they double).
+fn linear_ns(times: u32) -> u64 {
+    u64::from(times) * 1_000_000_000
+}
+
+/// Timeouts of SYN-ACKs: 1, 2, 4, ... s.
+fn doubling_ns(times: u32) -> u64 {
+    ((1 << times) - 1) * 1_000_000_000
+}
+
+fn check_handshake(
+    seen: &Seen,
+    end: (SocketAddr, SocketAddr),
+    least: u64,
+    took: u64,
+) -> Result<()> {
+    let side = seen.life.side(end.0, end.1);
+    let told = side.only("close")?.number("handshake_ns").context("no handshake_ns")?;
+    ensure!(
+        told + 20_000_000 >= least && told <= took + 20_000_000,
+        "handshake of {told} ns, not {least} to {took}"
+    );
+    Ok(())
+}
+
+fn lost_syn(times: u32) -> Result<()> {
+    let scene = Scene::new()?;
+    scene.netns.lose_first(times, SYN)?;
+    let listener = listen(&scene.netns, "127.0.0.1:0")?;
+    let began = now_ns();
+    let both = Both::new(&scene.netns, &listener, listener.local_addr()?)?;
+    let took = now_ns() - began;
+    ensure!(took > linear_ns(times), "nothing was lost: {took} ns");
+    let ends = finish(both)?;
+    let seen = scene.end()?;
+    seen.check(client(ends), "syn", "SYN_SENT", times)?;
+    seen.check_none("synack")?;
+    seen.check_life(client(ends), "syn_retransmits", u64::from(times))?;
+    check_handshake(&seen, client(ends), linear_ns(times), took)
+}
+
+fn lost_third_ack(times: u32) -> Result<()> {
+    let scene = Scene::new()?;
+    let listener = listen(&scene.netns, "127.0.0.1:0")?;
+    scene.netns.lose_first(times, BARE_ACK)?;
+    let began = now_ns();
+    let stream = connect(&scene.netns, listener.local_addr()?)?;
+    ensure!(now_ns() - began < 500_000_000, "connect waited for what the server lacks");
+    // The client believes ESTABLISHED; the server has a request.
+    let states: Vec<_> = ss(&scene.netns)?.into_iter().map(|socket| socket.state).collect();
+    ensure!(states.iter().any(|state| state == "SYN_RECV"), "{states:?}");
+    let accepted = accept(&listener)?;
+    let took = now_ns() - began;
+    let ends = Ends { client: stream.local_addr()?, server: stream.peer_addr()? };
+    finish(Both { client: stream, server: accepted, ends })?;
+    let seen = scene.end()?;
+    seen.check(server(ends), "synack", "SYN_RECV", times)?;
+    seen.check_none("syn")?;
+    seen.check_life(server(ends), "synack_retransmits", u64::from(times))?;
+    seen.tail.side(ends.server, ends.client).check_steps(&[
+        "LISTEN>SYN_RECV",
+        "SYN_RECV>ESTABLISHED",
+        "ESTABLISHED>CLOSE_WAIT",
+        "CLOSE_WAIT>LAST_ACK",
+        "LAST_ACK>CLOSE",
+    ])?;
+    check_handshake(&seen, server(ends), doubling_ns(times), took)
+}
+
+fn lost_syn_ack(times: u32) -> Result<()> {
+    let scene = Scene::new()?;
+    let listener = listen(&scene.netns, "127.0.0.1:0")?;
+    scene.netns.lose_first(times, SYN_ACK)?;
+    let both = Both::new(&scene.netns, &listener, listener.local_addr()?)?;
+    let ends = finish(both)?;
+    let seen = scene.end()?;
+    // Which of the two timers, the client's or the server's, comes first is chance; all is told.
+    let all = seen.tail.of_kind("retransmit").count() as u64;
+    ensure!(all == seen.sent_again, "{all} told, {} counted", seen.sent_again);
+    let of_server: Vec<_> = seen.tail.side(ends.server, ends.client).events;
+    let again: Vec<&Event> =
+        of_server.into_iter().filter(|event| event.kind() == "retransmit").collect();
+    ensure!(again.len() >= times as usize, "{again:?}");
+    for event in &again {
+        ensure!(event.text("kind") == "synack" && event.text("state") == "SYN_RECV", "{event:?}");
+        ensure!(event.text("local") == shown(ends.server), "{event:?}");
+        ensure!(event.text("role") == "server", "{event:?}");
+    }
+    Ok(())
+}
+
+fn lost_data(times: u32) -> Result<()> {
+    let scene = Scene::new()?;
+    let listener = listen(&scene.netns, "127.0.0.1:0")?;
+    let both = Both::new(&scene.netns, &listener, listener.local_addr()?)?;
+    scene.netns.lose_first(times, DATA)?;
+    transfer(&both.client, &both.server, 100)?;
+    let socket = ss(&scene.netns)?
+        .into_iter()
+        .find(|socket| socket.local == shown(both.ends.client))
+        .context("ss does not have it")?;
+    let total = socket.figure("retrans").and_then(|figure| figure.split_once('/'));
+    ensure!(total.is_some_and(|(_, total)| total.parse() == Ok(times)), "ss: {socket:?}");
+    let ends = finish(both)?;
+    let seen = scene.end()?;
+    seen.check(client(ends), "data", "ESTABLISHED", times)?;
+    seen.check_life(client(ends), "retransmits", u64::from(times))?;
+    seen.check_life(server(ends), "retransmits", 0)?;
+    // What was sent again is not sent twice as much.
+    seen.check_life(client(ends), "bytes_sent", 100)?;
+    seen.check_life(server(ends), "bytes_received", 100)
+}
+
+fn lost_fin(times: u32) -> Result<()> {
+    let scene = Scene::new()?;
+    let listener = listen(&scene.netns, "127.0.0.1:0")?;
+    let both = Both::new(&scene.netns, &listener, listener.local_addr()?)?;
+    scene.netns.lose_first(times, FIN)?;
+    let ends = finish(both)?;
+    let seen = scene.end()?;
+    seen.check(client(ends), "fin", "FIN_WAIT1", times)?;
+    seen.check_none("data")?;
+    seen.check_life(client(ends), "fin_retransmits", u64::from(times))
+}
+
+fn lost_second_fin(times: u32) -> Result<()> {
+    let scene = Scene::new()?;
+    let listener = listen(&scene.netns, "127.0.0.1:0")?;
+    let Both { client: first, server: second, ends } =
+        Both::new(&scene.netns, &listener, listener.local_addr()?)?;
+    drop(first);
+    read_end(&second)?;
+    scene.netns.lose_first(times, FIN)?;
+    drop(second);
+    let mut scene = scene;
+    scene.tcptrail.wait_for("LAST_ACK>CLOSE", |event| event.is_step("LAST_ACK>CLOSE"))?;
+    let seen = scene.end()?;
+    seen.check(server(ends), "fin", "LAST_ACK", times)?;
+    seen.check_life(server(ends), "fin_retransmits", u64::from(times))
+}
+
+/// Loses the segment once and twice.
+fn once_and_twice(scenario: fn(u32) -> Result<()>) -> Result<()> {
+    if !ready(&["nft", "ss"]) {
+        return Ok(());
+    }
+    // Each waits for the kernel's timers: both at the same time.
+    std::thread::scope(|scope| {
+        let twice = scope.spawn(move || scenario(2).context("lost twice"));
+        scenario(1).context("lost once")?;
+        twice.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+#[test]
+fn a_lost_syn() -> Result<()> {
+    once_and_twice(lost_syn)
+}
+
+#[test]
+fn a_lost_syn_ack() -> Result<()> {
+    once_and_twice(lost_syn_ack)
+}
+
+#[test]
+fn a_lost_third_ack() -> Result<()> {
+    once_and_twice(lost_third_ack)
+}
+
+#[test]
+fn lost_data_segments() -> Result<()> {
+    once_and_twice(lost_data)
+}
+
+#[test]
+fn a_lost_fin() -> Result<()> {
+    once_and_twice(lost_fin)
+}
+
+#[test]
+fn a_lost_second_fin() -> Result<()> {
+    once_and_twice(lost_second_fin)
+}
