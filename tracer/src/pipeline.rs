@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::config::{Config, Show};
 use crate::conn::{Poll, PollKind, Table};
@@ -221,7 +221,7 @@ impl<'a> Live<'a> {
             return true;
         }
         let Show::List { watch } = self.config.show else { return false };
-        if !self.settled {
+        if !self.settled || self.rows.is_some() {
             return false;
         }
         match (watch, self.next_list) {
@@ -470,23 +470,24 @@ impl<'a> Live<'a> {
         if !self.output.has_ended() {
             self.last_look().await;
         }
-        while self.take_records() && !self.output.has_ended() {}
+        self.settled = true;
+        let stalled = !self.take_the_rest().await;
         self.read_losses(true);
         let now = MonoNs::now();
         if let Err(error) = self.session.end(now) {
             self.recording_broke(error);
         }
-        let room = self.output.has_room();
         self.output.push(&mut self.session.out);
         let totals = self.session.totals();
-        let ended = self.output.finish(PATIENCE);
+        let patience = if stalled { Duration::ZERO } else { PATIENCE };
+        let ended = self.output.finish(patience);
         let mut code = u8::from(self.recording_failed.is_some());
         match ended {
             Ended::Closed => return Ok(code),
-            Ended::Done => {}
-            Ended::Stalled => {
+            Ended::Done if !stalled => {}
+            Ended::Done | Ended::Stalled => {
                 eprintln!(
-                    "tcptrail: the reader of the output does not read: its last lines were not written"
+                    "tcptrail: the reader of the output does not read: what came last was not written"
                 );
                 code = 1;
             }
@@ -495,11 +496,21 @@ impl<'a> Live<'a> {
                 code = 1;
             }
         }
-        if !room {
-            eprintln!("tcptrail: the output fell behind");
-        }
         eprintln!("{}", summary(&totals, now.since(self.start)));
         Ok(code)
+    }
+
+    /// Everything that is in the ring now and has been received; false when the writer stands still.
+    async fn take_the_rest(&mut self) -> bool {
+        while self.take_records() || self.blocked {
+            if self.output.has_ended() {
+                return true;
+            }
+            if self.blocked && timeout(PATIENCE, self.output.progress()).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Mini-sockets whose FIN came since the last walk are finished connections: one more look, if

@@ -108,6 +108,7 @@ impl Table {
             if role == Role::Listener {
                 self.note_listener(index);
             }
+            self.own_by_holders(index);
             index
         };
         let poll = self.poll;
@@ -270,32 +271,48 @@ impl Table {
     /// Takes in the holders of all sockets: who owns what nobody was seen to open.
     pub fn set_holders(&mut self, mut holders: Vec<Holder>) {
         holders.sort_unstable_by_key(|holder| (holder.id, holder.pid, holder.fd));
-        for holder in &holders {
-            let Some(&index) = self.by_id.get(&holder.id) else { continue };
-            let Some(conn) = self.conns.get_mut(index as usize) else { continue };
-            let known_better = conn.owner.is_some_and(|owner| {
-                owner.source > OwnerSource::Listener && owner.task.pid != holder.pid
-            });
-            if known_better {
-                continue;
+        self.holders = holders;
+        for at in 0..self.holders.len() {
+            self.own(self.holders[at]);
+        }
+    }
+
+    /// A socket that came to the table after the walk over descriptors.
+    fn own_by_holders(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        if let Some(&holder) = self.holders_of(conn.id).first() {
+            self.own(holder);
+        }
+    }
+
+    fn own(&mut self, holder: Holder) {
+        let Some(&index) = self.by_id.get(&holder.id) else { return };
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        // Who opened it owns it for as long as it has it, whoever else got it by fork.
+        let keeps_it = conn.owner.is_some_and(|owner| {
+            owner.source > OwnerSource::Listener
+                && owner.task.pid != holder.pid
+                && self.holders_of(holder.id).iter().any(|other| other.pid == owner.task.pid)
+        });
+        if keeps_it {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        match &mut conn.owner {
+            Some(owner) if owner.task.pid == holder.pid => {
+                owner.fd = Some(holder.fd);
+                owner.source = owner.source.max(OwnerSource::Files);
             }
-            let task =
-                Actor { pid: holder.pid, tid: holder.pid, comm: holder.comm, thread: holder.comm };
-            match &mut conn.owner {
-                Some(owner) if owner.task.pid == holder.pid => {
-                    owner.fd = owner.fd.or(Some(holder.fd));
-                    owner.source = owner.source.max(OwnerSource::Files);
-                }
-                _ => {
-                    conn.learn_owner(Owner {
-                        task,
-                        fd: Some(holder.fd),
-                        source: OwnerSource::Files,
-                    });
-                }
+            owner => {
+                let task = Actor {
+                    pid: holder.pid,
+                    tid: holder.pid,
+                    comm: holder.comm,
+                    thread: holder.comm,
+                };
+                *owner = Some(Owner { task, fd: Some(holder.fd), source: OwnerSource::Files });
             }
         }
-        self.holders = holders;
     }
 
     /// Connections that were there before: at a listener's port we are the server.

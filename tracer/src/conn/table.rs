@@ -239,6 +239,11 @@ impl Table {
             self.closed_again(event, old, actor);
             return;
         }
+        let half_open = self
+            .by_id
+            .get(&event.id)
+            .and_then(|&index| self.conns.get(index as usize))
+            .is_some_and(|conn| conn.shape == Shape::Request);
         let Some(index) = (if begins {
             self.begin(event, new, changes)
         } else {
@@ -260,8 +265,11 @@ impl Table {
             leave(conn, event, new)
         };
         conn.state = new;
-        conn.entered = event.at;
-        conn.entered_known = Known::Exactly;
+        // A request has been in SYN_RECV all along; the child that takes its place goes on with it.
+        if !(begins && half_open) {
+            conn.entered = event.at;
+            conn.entered_known = Known::Exactly;
+        }
         conn.last = event.at;
         if event.counters.is_some() {
             conn.counters = event.counters;
