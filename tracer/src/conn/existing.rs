@@ -269,6 +269,24 @@ impl Table {
         self.assign_roles();
     }
 
+    /// Ends the mini-sockets whose timer has run out, where no walk tells of them.
+    pub(crate) fn expire(&mut self, now: MonoNs, changes: &mut Vec<Change>) {
+        if self.options.minis_are_seen {
+            return;
+        }
+        let mut over = Vec::new();
+        for &index in self.minis.values() {
+            let expires = self.conns.get(index as usize).map(|conn| conn.expires);
+            if let Some(expires) = expires.filter(|&expires| expires <= now) {
+                over.push((expires, index));
+            }
+        }
+        over.sort_unstable();
+        for (expires, index) in over {
+            self.end_mini(index, expires, How::Unknown, changes);
+        }
+    }
+
     /// Takes in the holders of all sockets: who owns what nobody was seen to open.
     pub fn set_holders(&mut self, mut holders: Vec<Holder>) {
         holders.sort_unstable_by_key(|holder| (holder.id, holder.pid, holder.fd));

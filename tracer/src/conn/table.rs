@@ -603,8 +603,10 @@ impl Table {
         }
     }
 
-    /// Connections whose RST should have been told by now: nothing more is waited for.
-    pub fn tick(&mut self, changes: &mut Vec<Change>) {
+    /// What time alone tells: connections whose RST should have been told by now end without it,
+    /// and mini-sockets with their timer where no walk tells of them.
+    pub fn tick(&mut self, now: MonoNs, changes: &mut Vec<Change>) {
+        self.expire(now, changes);
         for index in std::mem::take(&mut self.resetting) {
             self.reset_told(index, changes);
         }
