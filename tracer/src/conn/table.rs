@@ -618,6 +618,8 @@ impl Table {
             return;
         }
         let at = conn.entered;
+        // Few wait at a time, and its place will be another's.
+        self.resetting.retain(|&other| other != index);
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
         self.remove(index, at, changes);
     }
@@ -833,7 +835,6 @@ impl Table {
             kind: Kind::Reset { direction, state, reason },
         });
         if conn.resetting && direction == Direction::Sent {
-            self.resetting.retain(|&other| other != index);
             self.reset_told(index, changes);
         }
     }
