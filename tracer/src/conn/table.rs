@@ -1005,3 +1005,46 @@ fn add(conn: &mut Connection, state: TcpState, spent: Spent) {
         conn.spent[slot] = conn.spent[slot].saturating_add(ns);
     }
 }
+
+#[cfg(test)]
+impl Table {
+    /// Panics unless the indices and counts agree with the connections. Only after
+    /// [`settle`](Table::settle).
+    pub(crate) fn check(&self) {
+        assert!(self.dead.is_empty(), "not settled");
+        for (what, map, is_mini) in [("by_id", &self.by_id, false), ("minis", &self.minis, true)] {
+            for (id, &index) in map {
+                let conn = self.conns.get(index as usize);
+                let conn = conn.unwrap_or_else(|| panic!("{what}: {id:?} points to nothing"));
+                assert_eq!(conn.id, *id, "{what}: {conn:?}");
+                assert_eq!(conn.shape == Shape::Mini, is_mini, "{what}: {conn:?}");
+            }
+        }
+        // Each connection is under its id once, so none is out of reach of events and walks.
+        assert_eq!(self.by_id.len() + self.minis.len(), self.conns.len());
+        for (key, &index) in &self.by_tuple {
+            let conn = self.conns.get(index as usize).expect("by_tuple points to nothing");
+            assert_eq!(self.tuple_key(&conn.tuple, conn.netns), *key, "by_tuple: {conn:?}");
+        }
+        let mut listed = 0;
+        for (key, list) in &self.listeners {
+            assert!(!list.is_empty(), "{key:?}: an empty list of listeners");
+            listed += list.len();
+            for &index in list {
+                let conn = self.conns.get(index as usize).expect("listeners point to nothing");
+                assert_eq!((conn.netns, conn.tuple.local_port), *key, "listeners: {conn:?}");
+                assert_eq!(conn.role, Role::Listener, "listeners: {conn:?}");
+            }
+        }
+        let count = |wanted: &dyn Fn(&Connection) -> bool| {
+            self.conns.iter().filter(|(_, conn)| wanted(conn)).count()
+        };
+        assert_eq!(listed, count(&|conn| conn.role == Role::Listener), "listeners not listed");
+        assert_eq!(self.requests, count(&|conn| conn.shape == Shape::Request), "requests");
+        for &index in &self.resetting {
+            let conn = self.conns.get(index as usize).expect("resetting points to nothing");
+            assert!(conn.resetting && conn.state == TcpState::Close, "resetting: {conn:?}");
+        }
+        assert_eq!(self.resetting.len(), count(&|conn| conn.resetting), "resetting");
+    }
+}
