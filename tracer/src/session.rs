@@ -131,7 +131,7 @@ impl<W: io::Write> Session<W> {
     }
 
     fn tick(&mut self, now: MonoNs) {
-        self.table.tick(&mut self.changes);
+        self.table.tick(now, &mut self.changes);
         self.show_changes();
         // Losses of our own are found out here rather than told.
         let from = std::mem::replace(&mut self.reported_at, now);
