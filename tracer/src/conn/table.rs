@@ -197,7 +197,8 @@ impl Table {
 
     /// After the views have seen the changes: forgets what is gone.
     pub fn settle(&mut self) {
-        for index in self.dead.drain(..) {
+        for index in std::mem::take(&mut self.dead) {
+            self.unindex_tuple(index);
             self.conns.try_remove(index as usize);
         }
     }
@@ -456,6 +457,7 @@ impl Table {
             held: false,
             counted: false,
             resetting: false,
+            approximate: false,
             spent: [0; TIMED.len()],
         }))
         .ok()?;
@@ -499,7 +501,8 @@ impl Table {
     fn replace_mini(&mut self, tuple: Tuple, netns: u32, at: MonoNs, changes: &mut Vec<Change>) {
         let Some(&other) = self.by_tuple.get(&self.tuple_key(&tuple, netns)) else { return };
         let Some(mini) = self.conns.get(other as usize) else { return };
-        if mini.shape == Shape::Mini && mini.tuple == tuple && mini.netns == netns {
+        let lives = mini.shape == Shape::Mini && mini.state != TcpState::Close;
+        if lives && mini.tuple == tuple && mini.netns == netns {
             self.end_mini(other, at, How::Unknown, changes);
         }
     }
@@ -656,9 +659,10 @@ impl Table {
     pub(crate) fn end_mini(&mut self, index: u32, at: MonoNs, how: How, changes: &mut Vec<Change>) {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let old = conn.state;
-        // Nobody saw it go, by a timer or between two looks; but for the RST we sent ourselves.
+        // Nobody saw it go, by a timer or between two looks; but for a RST sent on this machine.
+        let seen = matches!(how, How::RstSent | How::RstReceived);
         let in_old = match conn.spent_until(at) {
-            Spent::Exactly(ns) if how != How::RstReceived => Spent::About(ns),
+            Spent::Exactly(ns) if !seen => Spent::About(ns),
             other => other,
         };
         add(conn, old, in_old);
@@ -712,7 +716,7 @@ impl Table {
         if self.polling {
             self.gone_since.insert(id);
         }
-        self.unindex_tuple(index);
+        // Its place among the tuples it keeps until the views have seen it: they name the peer.
         self.dead.push(index);
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Gone });
     }
@@ -815,6 +819,9 @@ impl Table {
                 index
             }
         };
+        if direction == Direction::Sent || state != TcpState::Close {
+            self.fill_in(index, event.tuple, changes);
+        }
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         match direction {
             Direction::Sent => {
@@ -834,7 +841,11 @@ impl Table {
             conn: ConnRef(index),
             kind: Kind::Reset { direction, state, reason },
         });
-        if conn.resetting && direction == Direction::Sent {
+        if direction == Direction::Sent && conn.shape == Shape::Mini {
+            // Data came after close(): what looked like the making of a mini-socket was the end
+            // (tcp_rcv_state_process, TCPABORTONDATA). Mini-sockets themselves have no such event.
+            self.end_mini(index, event.at, How::RstSent, changes);
+        } else if conn.resetting && direction == Direction::Sent {
             self.reset_told(index, changes);
         }
     }
@@ -1001,6 +1012,7 @@ fn leave(conn: &mut Connection, event: &Event, new: TcpState) -> Spent {
 }
 
 fn add(conn: &mut Connection, state: TcpState, spent: Spent) {
+    conn.approximate |= !spent.is_exact();
     if let (Some(slot), Some(ns)) = (timed_index(state), spent.ns()) {
         conn.spent[slot] = conn.spent[slot].saturating_add(ns);
     }
