@@ -48,6 +48,21 @@ fn a_client_whose_peer_closes_first() {
 }
 
 #[test]
+fn data_that_comes_after_close_ends_it_by_our_reset() {
+    check(
+        client(7).fin_wait1(101).orphaned().fin_wait2(102).close(102).reset(Direction::Sent, 102),
+        "0 #7 CLOSE > SYN_SENT -
+         1ms #7 SYN_SENT > ESTABLISHED 1ms
+         101ms #7 ESTABLISHED > FIN_WAIT1 100ms
+         102ms #7 FIN_WAIT1 > FIN_WAIT2 1ms
+         102ms #7 RST Sent in CLOSE
+         102ms #7 FIN_WAIT2 > CLOSE 0
+         102ms #7 finished: client, rst_sent, first local, 102ms, handshake 1ms, SYN_SENT 1ms, ESTABLISHED 100ms, FIN_WAIT1 1ms
+         102ms #7 gone",
+    );
+}
+
+#[test]
 fn a_simultaneous_open_is_one_handshake() {
     let table = check(
         life(7).syn(0).to(TcpState::SynRecv, 3).established(5),
