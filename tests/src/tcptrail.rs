@@ -216,6 +216,14 @@ impl Tcptrail {
         if let Some(found) = self.events.iter().find(|event| wanted(event)) {
             return Ok(found.clone());
         }
+        self.wait_for_next(what, wanted)
+    }
+
+    /// Waits for the next event that `wanted` takes.
+    ///
+    /// # Errors
+    /// When none comes in time or it ends.
+    pub fn wait_for_next(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let line = self.next_line(what, deadline)?;
