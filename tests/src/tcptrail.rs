@@ -120,14 +120,39 @@ impl Tcptrail {
     /// # Errors
     /// When there is none; with what it said instead.
     pub fn start(args: &[&str]) -> Result<Tcptrail> {
-        let mut all = args.to_vec();
-        all.push("--json");
-        let mut tcptrail = Self::spawn(command(&all))?;
-        if let Err(error) = tcptrail.wait_for("start", |event| event.kind() == "start") {
-            let run = tcptrail.stop()?;
+        Self::spawn(command(&[args, &["--json"]].concat()))?.attached()
+    }
+
+    /// Starts many at the same time, with `--json`, and waits for all of them.
+    ///
+    /// # Errors
+    /// When one does not start.
+    pub fn start_all(all: &[Vec<&str>]) -> Result<Vec<Tcptrail>> {
+        let begun: Vec<_> = all
+            .iter()
+            .map(|args| Self::spawn(command(&[args.as_slice(), &["--json"]].concat())))
+            .collect::<Result<_>>()?;
+        begun.into_iter().map(Self::attached).collect()
+    }
+
+    fn attached(mut self) -> Result<Tcptrail> {
+        if let Err(error) = self.wait_for("start", |event| event.kind() == "start") {
+            let run = self.stop()?;
             bail!("{error}; tcptrail said: {}", run.stderr);
         }
-        Ok(tcptrail)
+        Ok(self)
+    }
+
+    /// Ctrl-C for all, and all that they say until they have ended.
+    ///
+    /// # Errors
+    /// When one does not end in time.
+    pub fn stop_all(all: Vec<Tcptrail>) -> Result<Vec<Run>> {
+        for one in &all {
+            // One that ended by itself gets no signal.
+            let _ = one.signal(Signal::INT);
+        }
+        all.into_iter().map(Self::wait).collect()
     }
 
     /// Starts without `--json` and waits for the header line.
@@ -204,6 +229,23 @@ impl Tcptrail {
         if let Some(found) = self.events.iter().find(|event| wanted(event)) {
             return Ok(found.clone());
         }
+        self.wait_for_next_within(what, patience, wanted)
+    }
+
+    /// Waits for the next event that `wanted` takes.
+    ///
+    /// # Errors
+    /// When none comes in time or it ends.
+    pub fn wait_for_next(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
+        self.wait_for_next_within(what, PATIENCE, wanted)
+    }
+
+    fn wait_for_next_within(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Result<Event> {
         let deadline = Instant::now() + patience;
         loop {
             let line = self.next_line(what, deadline)?;

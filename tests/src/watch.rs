@@ -101,6 +101,26 @@ impl Watch {
         })
     }
 
+    /// Waits for the socket with these ends in this state, and nobody's any more: that the application
+    /// has let go is seen by the next walk, not by the event.
+    ///
+    /// # Errors
+    /// When it never comes.
+    pub fn until_orphan(
+        &mut self,
+        (local, remote): (SocketAddr, SocketAddr),
+        state: &str,
+    ) -> Result<Shown> {
+        self.until(&format!("{local} {state} orphan"), |frame| {
+            Ok(frame
+                .find(local, remote)
+                .filter(|socket| socket.text("state") == state)
+                .filter(|socket| socket.truth("orphan") == Some(true))
+                .filter(|socket| holders(socket).is_empty())
+                .map(|socket| Shown { at: frame.at, socket: socket.clone() }))
+        })
+    }
+
     /// Waits for a frame without a socket with these ends; says when it was taken.
     ///
     /// # Errors

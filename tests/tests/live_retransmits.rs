@@ -1,14 +1,15 @@
 //! Segments lost on purpose: each retransmit is told with its kind, state and count, and as often as
 //! the kernel itself counted.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::netns::Netns;
 use tests::ready;
 use tests::tcptrail::{Event, Run, Tcptrail, shown};
 use tests::traffic::{Both, Ends, accept, connect, listen, read_end, transfer};
-use tests::witness::{counters, now_ns, ss};
+use tests::witness::{counters, eventually, now_ns, ss};
 
 /// Segments by what nft sees of them.
 const SYN: &str = "tcp flags & (syn | ack) == syn";
@@ -227,7 +228,8 @@ fn lost_fin(times: u32) -> Result<()> {
     let scene = Scene::new()?;
     let listener = listen(&scene.netns, "127.0.0.1:0")?;
     let both = Both::new(&scene.netns, &listener, listener.local_addr()?)?;
-    scene.netns.lose_first(times, FIN)?;
+    let to = format!("tcp dport {} {FIN}", both.ends.server.port());
+    scene.netns.lose_first(times, &to)?;
     let ends = finish(both)?;
     let seen = scene.end()?;
     seen.check(client(ends), "fin", "FIN_WAIT1", times)?;
@@ -242,7 +244,8 @@ fn lost_second_fin(times: u32) -> Result<()> {
         Both::new(&scene.netns, &listener, listener.local_addr()?)?;
     drop(first);
     read_end(&second)?;
-    scene.netns.lose_first(times, FIN)?;
+    // Only this end's: it may carry the delayed ACK of the other's, which is then sent again too.
+    scene.netns.lose_first(times, &format!("tcp sport {} {FIN}", ends.server.port()))?;
     drop(second);
     let mut scene = scene;
     scene.tcptrail.wait_for("LAST_ACK>CLOSE", |event| event.is_step("LAST_ACK>CLOSE"))?;
@@ -292,4 +295,77 @@ fn a_lost_fin() -> Result<()> {
 #[test]
 fn a_lost_second_fin() -> Result<()> {
     once_and_twice(lost_second_fin)
+}
+
+/// Age of the only socket in a state, as `list` tells it, and as it is.
+fn check_age(netns: &Netns, state: &str, born: u64, off_by: u64) -> Result<()> {
+    let began = now_ns();
+    let run = tests::tcptrail::run(&["list", "--json", "--netns", netns.name()])?;
+    run.check_whole()?;
+    let (least, most) = (began - born, now_ns() - born);
+    let all: Vec<_> = run.of_kind("socket").filter(|event| event.text("state") == state).collect();
+    ensure!(all.len() == 1, "{state}: {all:?}");
+    let told = all[0].number("in_state_ns").context("no age")?;
+    ensure!(
+        told <= most + off_by.min(100_000_000) * u64::from(state == "SYN_RECV")
+            && told + off_by >= least,
+        "{state} for {told} ns, not {least} to {most}: {:?}",
+        all[0]
+    );
+    ensure!(all[0].truth("exact") == Some(false), "{:?}", all[0]);
+    Ok(())
+}
+
+/// Waits until `ss` shows that the only socket in a state has sent again this often.
+fn wait_retried(netns: &Netns, state: &str, times: u32) -> Result<()> {
+    // timer:(on,990ms,2)
+    let ending = format!(",{times})");
+    eventually("the retries", Duration::from_secs(10), || {
+        let retried = ss(netns)?.iter().any(|socket| {
+            socket.state == state
+                && socket.figure("timer").is_some_and(|timer| timer.ends_with(&ending))
+        });
+        Ok(retried.then_some(()))
+    })
+}
+
+#[test]
+fn a_connect_under_way_is_not_older_than_it_is() -> Result<()> {
+    if !ready(&["nft", "ss"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    netns.lose_first(100, SYN)?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let to = listener.local_addr()?;
+    std::thread::scope(|scope| {
+        let born = now_ns();
+        let connecting = scope.spawn(|| {
+            netns.run(|| Ok(TcpStream::connect_timeout(&to, Duration::from_secs(4)).is_err()))
+        });
+        wait_retried(&netns, "SYN_SENT", 2)?;
+        // A lower bound: never more than it is.
+        check_age(&netns, "SYN_SENT", born, 2_000_000_000)?;
+        let failed = connecting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        ensure!(failed, "it was answered");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_request_is_as_old_as_it_is() -> Result<()> {
+    if !ready(&["nft", "ss"]) {
+        return Ok(());
+    }
+    for retries in [0, 1] {
+        let netns = Netns::new()?;
+        let listener = listen(&netns, "127.0.0.1:0")?;
+        netns.lose_first(100, BARE_ACK)?;
+        let born = now_ns();
+        let _stream = connect(&netns, listener.local_addr()?)?;
+        wait_retried(&netns, "SYN_RECV", retries)?;
+        check_age(&netns, "SYN_RECV", born, 100_000_000)
+            .with_context(|| format!("after {retries} retries"))?;
+    }
+    Ok(())
 }

@@ -89,7 +89,11 @@ pub fn is_tcp(sk: Kernel) -> bool {
 #[inline(always)]
 pub fn identity(common: Kernel) -> (u64, u16) {
     if global!(SETTINGS.cookie_helper) != 0 {
-        // SAFETY: a trusted `sock_common` pointer. The helper makes the cookie if there is none.
+        let cookie: u64 = load!(common, cookie);
+        if cookie != 0 {
+            return (cookie, 0);
+        }
+        // SAFETY: a trusted `sock_common` pointer. The helper makes the cookie.
         return (unsafe { bpf_get_socket_cookie(common.cast_mut()) }, 0);
     }
     (common as u64, flags::ID_IS_ADDRESS)
@@ -175,6 +179,8 @@ pub struct Subject {
     pub counters: bool,
     /// Name the current task as the one that acts.
     pub owner: bool,
+    /// Name the socket's cgroup.
+    pub cgroup: bool,
 }
 
 /// Writes one record about `common`; `full` is the socket for what only full sockets have (of a
@@ -207,7 +213,7 @@ pub fn emit(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
         (*record).error = subject.error;
         (*record).local_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.local);
         (*record).remote_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.remote);
-        (*record).cgroup = cgroup_id(full);
+        (*record).cgroup = if subject.cgroup { cgroup_id(full) } else { 0 };
         (*record).detail = subject.detail;
         (*record).pad = 0;
         if subject.owner {
@@ -229,7 +235,9 @@ pub fn emit(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
         }
         (*record).flags = bits;
     }
-    entry.submit(wake_flag());
+    // Every connection passes through one of these; asking each time would cost more than it is worth.
+    let wake = if subject.counters { wake_flag() } else { BPF_RB_NO_WAKEUP };
+    entry.submit(wake);
 }
 
 /// # Safety
@@ -238,22 +246,27 @@ pub fn emit(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
 unsafe fn write_owner(record: *mut Record) {
     // SAFETY: a helper of every tracing program, without arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
-    // SAFETY: the record is ours to write; the helper writes sixteen bytes into it.
+    // SAFETY: the record is ours to write.
     unsafe {
         (*record).pid = (pid_tgid >> 32) as u32;
         (*record).tid = pid_tgid as u32;
-        bpf_get_current_comm((&raw mut (*record).thread).cast::<c_void>(), 16);
     }
     if has!(task_leader) {
         // SAFETY: helper without arguments; a trusted pointer to the current task.
         let task: Kernel = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
         let leader: Kernel = load!(task, task_leader);
-        let name = task_comm(leader);
+        let (comm, thread) = (task_comm(leader), task_comm(task));
         // SAFETY: the record is ours to write.
-        unsafe { (*record).comm = name };
+        unsafe {
+            (*record).comm = comm;
+            (*record).thread = thread;
+        }
     } else {
-        // SAFETY: the record is ours to write, and `thread` was written above.
-        unsafe { (*record).comm = (*record).thread };
+        // SAFETY: the record is ours to write; the helper writes sixteen bytes into it.
+        unsafe {
+            bpf_get_current_comm((&raw mut (*record).thread).cast::<c_void>(), 16);
+            (*record).comm = (*record).thread;
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
             retransmits: 0,
             counters: false,
             owner: false,
+            cgroup: true,
         },
     );
     0

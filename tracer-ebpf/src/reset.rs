@@ -57,6 +57,7 @@ fn report(sk: Kernel, kind: RecordKind, reason: u32) -> i32 {
             retransmits: 0,
             counters: true,
             owner: false,
+            cgroup: true,
         },
     );
     0

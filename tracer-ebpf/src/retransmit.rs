@@ -52,6 +52,7 @@ pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
             retransmits: 0,
             counters: true,
             owner: false,
+            cgroup: true,
         },
     );
     0
@@ -98,6 +99,7 @@ pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
             retransmits: u32::from(retransmits),
             counters: false,
             owner: false,
+            cgroup: true,
         },
     );
     0

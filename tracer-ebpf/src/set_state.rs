@@ -81,6 +81,10 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
             retransmits: 0,
             counters,
             owner: made_by_current_task(old, new, error, shutdown),
+            // A connection keeps the one it was made in.
+            cgroup: new == TcpState::SynSent.number()
+                || new == TcpState::SynRecv.number()
+                || new == TcpState::Listen.number(),
         },
     );
 }

@@ -10,7 +10,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     name = "tcptrail",
     version,
-    about,
     after_help = "Without a command: tail. Needs root, or CAP_BPF and CAP_PERFMON (and CAP_SYS_ADMIN for \
                   network namespaces other than its own).\n\
                   Exit codes: 0 fine, 1 failed, 2 wrong usage.",
@@ -36,7 +35,7 @@ pub enum Command {
     List(ListArgs),
     /// Write everything received to FILE, to look at later with `replay`
     Record {
-        /// Where to; an existing file is overwritten
+        /// Where to: a new file that only you may read, or one of yours, which is overwritten
         file: PathBuf,
     },
     /// Show a recording as it was live; needs no privileges and no eBPF
@@ -56,7 +55,7 @@ pub struct LifeArgs {
 /// Options of `list`.
 #[derive(Args, Debug, Clone, Default)]
 pub struct ListArgs {
-    /// Show it again every INTERVAL, until stopped
+    /// Show it again every INTERVAL (2s when left out), until stopped; with the equals sign: --watch=5s
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s",
           require_equals = true, value_parser = humantime::parse_duration)]
     pub watch: Option<Duration>,
@@ -89,7 +88,7 @@ pub enum ReplayView {
 /// Options of all commands.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Common {
-    /// Only sockets of these processes
+    /// Only sockets of these processes: 1234, or several: 1234,5678
     #[arg(
         short,
         long,
@@ -99,7 +98,7 @@ pub struct Common {
         help_heading = "Filters"
     )]
     pub pid: Vec<u32>,
-    /// Only sockets of processes of this name
+    /// Only sockets of processes or threads of exactly this name; for several names give it again
     #[arg(long, value_name = "NAME", global = true, help_heading = "Filters")]
     pub comm: Vec<String>,
     /// Only these ports, on either side: 80, 8000-8099, or several: 80,443
@@ -150,7 +149,8 @@ pub struct Common {
     /// Only IPv6
     #[arg(short = '6', long = "ipv6", global = true, help_heading = "Filters")]
     pub ipv6: bool,
-    /// Only these states, left or entered: CLOSE_WAIT, established, time-wait, ...
+    /// Only these states (tail: left or entered; life: been in; list: in now): CLOSE_WAIT, established,
+    /// time-wait, ...
     #[arg(
         long,
         value_name = "STATE",
@@ -159,7 +159,7 @@ pub struct Common {
         help_heading = "Filters"
     )]
     pub state: Vec<String>,
-    /// Only our side of the handshake
+    /// Only connections where this machine is the client, or the server, or only listeners
     #[arg(long, value_enum, value_name = "ROLE", global = true, help_heading = "Filters")]
     pub role: Option<RoleArg>,
     /// Only this network namespace: its name, a path, an inode number, or pid:PID
@@ -168,14 +168,15 @@ pub struct Common {
     /// Only sockets made in this cgroup or below it: a path below /sys/fs/cgroup
     #[arg(long, value_name = "PATH", global = true, help_heading = "Filters")]
     pub cgroup: Option<PathBuf>,
-    /// Only what took at least this long: tail the state left, life the connection, list the state
+    /// Only what took at least this long: in tail the state just left, in life the whole connection,
+    /// in list the present state
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, global = true, help_heading = "Filters")]
     pub min_duration: Option<Duration>,
 
     /// One JSON object per line on stdout
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
-    /// Stop after this time: 30s, 5m
+    /// Stop by itself after this time: 30s, 5m; a replay ends with its file
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, global = true, help_heading = "Output")]
     pub duration: Option<Duration>,
     /// Also write everything received to FILE, as `tcptrail record` does
@@ -184,11 +185,11 @@ pub struct Common {
     /// No colours; NO_COLOR in the environment does the same
     #[arg(long, global = true, help_heading = "Output")]
     pub no_color: bool,
-    /// Say more on stderr; twice: the eBPF programs' debug messages too
+    /// Say on stderr which hooks this kernel lacks; twice: the eBPF programs' debug messages too
     #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Output")]
     pub verbose: u8,
 
-    /// Size of the kernel's ring buffer: 64KiB, 16MiB, ...
+    /// Memory for events on their way out of the kernel: a power of two, 4KiB to 1GiB
     #[arg(
         long,
         value_name = "SIZE",
@@ -197,7 +198,7 @@ pub struct Common {
         help_heading = "Limits"
     )]
     pub ring_size: String,
-    /// Most connections kept in memory
+    /// Most connections kept in memory; what is beyond is counted as lost
     #[arg(
         long,
         value_name = "N",

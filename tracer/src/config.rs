@@ -101,6 +101,11 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
                     "a replay cannot be recorded: copy the file instead".into(),
                 ));
             }
+            if common.duration.is_some() {
+                return Err(UsageError(
+                    "--duration is for live runs: a replay runs to the file's end".into(),
+                ));
+            }
             let show = match args.view {
                 ReplayView::Tail => Show::Tail,
                 ReplayView::Life => Show::Life { with_time_wait: args.with_time_wait },
@@ -111,7 +116,8 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
             }
             (Source::File(args.file), show)
         }
-        Command::Doctor => return Err(UsageError("doctor takes no filters".into())),
+        // `no_options` has seen it.
+        Command::Doctor => return Err(UsageError("doctor has no view".into())),
     };
     if common.max_connections == 0 {
         return Err(UsageError("--max-connections must be at least 1".into()));
@@ -134,6 +140,19 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         verbose: common.verbose,
         max_connections: common.max_connections,
     })
+}
+
+/// For `doctor`: what else was given would be ignored.
+///
+/// # Errors
+/// When a filter or a recording is asked for.
+pub fn no_options(common: &Common) -> Result<(), UsageError> {
+    if !filter_words(common).is_empty() || common.record_to.is_some() || common.duration.is_some() {
+        return Err(UsageError(
+            "doctor takes no filters and makes no recording: leave them out".into(),
+        ));
+    }
+    Ok(())
 }
 
 fn filter(common: &Common) -> Result<Filter, UsageError> {
@@ -256,7 +275,15 @@ fn cgroup(path: &Path) -> Result<Cgroup, UsageError> {
         UsageError(format!("--cgroup {text}: there is no cgroup {}", full.display()))
     })?;
     let level = u32::try_from(inside.components().count()).unwrap_or(u32::MAX);
-    Ok(Cgroup { id: metadata.ino(), level })
+    let id = metadata.ino();
+    let below = Path::new("/").join(inside);
+    let within = crate::kernel::cgroups::all()
+        .into_iter()
+        .filter(|(_, path)| path.starts_with(&below))
+        .map(|(id, _)| id)
+        .chain([id])
+        .collect();
+    Ok(Cgroup { id, level, within })
 }
 
 fn ring_bytes(text: &str) -> Result<u32, UsageError> {

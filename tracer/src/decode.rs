@@ -77,7 +77,8 @@ fn from_record(record: &Record) -> Result<Event, DecodeError> {
         RecordKind::RetransmitSynack => What::Retransmit {
             segment: Segment::SynAck,
             state: TcpState::SynRecv,
-            times: record.retransmits,
+            // tcp_rtx_synack counts after its tracepoint.
+            times: record.retransmits.saturating_add(1),
         },
         RecordKind::ResetSent => {
             What::Reset { direction: Direction::Sent, state: new, reason: record.detail }

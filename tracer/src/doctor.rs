@@ -69,7 +69,7 @@ fn as_text(check: &Check, terminal: Terminal, out: &mut Vec<u8>) {
     let mut safe = Vec::new();
     text::name(detail.as_bytes(), &mut safe);
     let mut row = Row::new(out, terminal, 5);
-    row.cell(2, paint, mark).cell(24, Paint::Plain, check.name.as_bytes());
+    row.cell(2, paint, mark).cell(31, Paint::Plain, check.name.as_bytes());
     for word in safe.split(|&byte| byte == b' ') {
         row.cell(0, Paint::Plain, word);
     }

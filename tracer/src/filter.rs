@@ -49,12 +49,14 @@ impl Ports {
 }
 
 /// A cgroup to be in or below.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cgroup {
     /// Its id: the inode of its directory in the version 2 hierarchy.
     pub id: u64,
     /// Its depth below the root.
     pub level: u32,
+    /// Ids of itself and of those below it when the run began.
+    pub within: Vec<u64>,
 }
 
 /// Everything the command line can ask for. Within a kind the values are alternatives; all kinds
@@ -81,7 +83,7 @@ pub struct Filter {
     pub role: Option<Role>,
     /// Inode of the network namespace.
     pub netns: Option<u32>,
-    /// Cgroup; decided in the kernel only.
+    /// Cgroup; for events decided in the kernel, for sockets older than the run here.
     pub cgroup: Option<Cgroup>,
     /// Least time, nanoseconds; the view knows of what.
     pub min_ns: u64,
@@ -98,16 +100,31 @@ impl Filter {
             || self.role.is_some_and(|role| role != conn.role)
             || self.netns.is_some_and(|netns| netns != conn.netns)
             || !self.wants_address(&conn.tuple)
+            || !self.wants_cgroup(conn)
         {
             return Some(false);
         }
         self.wants_ports(&conn.tuple)
     }
 
+    /// Whether some of it can only be decided on connections, not on records.
+    #[must_use]
+    pub fn is_partly_for_views(&self) -> bool {
+        let here = !self.pids.is_empty() || !self.comms.is_empty() || !self.states.is_empty();
+        here || self.role.is_some() || self.min_ns != 0
+    }
+
     /// Whether a transition between these states is wanted.
     #[must_use]
     pub fn wants_states(&self, old: TcpState, new: TcpState) -> bool {
         self.states.is_empty() || self.states.contains(&old) || self.states.contains(&new)
+    }
+
+    fn wants_cgroup(&self, conn: &Connection) -> bool {
+        // One that was seen from its beginning was let through by the kernel.
+        self.cgroup
+            .as_ref()
+            .is_none_or(|cgroup| conn.complete || cgroup.within.contains(&conn.cgroup))
     }
 
     fn wants_owner(&self, conn: &Connection) -> bool {
@@ -158,8 +175,8 @@ impl Filter {
                 Some(Family::V6) => 6,
             },
             netns: self.netns.unwrap_or(0),
-            cgroup: self.cgroup.map_or(0, |cgroup| cgroup.id),
-            cgroup_level: self.cgroup.map_or(0, |cgroup| cgroup.level),
+            cgroup: self.cgroup.as_ref().map_or(0, |cgroup| cgroup.id),
+            cgroup_level: self.cgroup.as_ref().map_or(0, |cgroup| cgroup.level),
             ..globals::Filter::default()
         };
         kernel.either_count = fill(&mut kernel.either_ports, &self.ports);

@@ -13,14 +13,14 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if matches!(cli.command, Some(Command::Doctor)) {
-        return ExitCode::from(doctor::run(cli.common.json));
+        return match config::no_options(&cli.common) {
+            Ok(()) => ExitCode::from(doctor::run(cli.common.json)),
+            Err(error) => wrong_usage(&error),
+        };
     }
     let config = match config::resolve(cli.command, &cli.common) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("tcptrail: {error}");
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return wrong_usage(&error),
     };
     let outcome = match &config.source {
         Source::Live { ring_bytes } => pipeline::run(&config, *ring_bytes),
@@ -33,4 +33,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn wrong_usage(error: &config::UsageError) -> ExitCode {
+    eprintln!("tcptrail: {error}");
+    ExitCode::from(USAGE)
 }

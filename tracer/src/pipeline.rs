@@ -84,6 +84,8 @@ struct Live<'a> {
     repair: u8,
     /// Records wait because the writer has no room.
     blocked: bool,
+    /// Sockets in the last list.
+    listed: usize,
     next_walk: Instant,
     next_holders: Instant,
     next_loss: Instant,
@@ -160,6 +162,7 @@ impl<'a> Live<'a> {
             settled: false,
             repair: 0,
             blocked: false,
+            listed: 0,
             next_walk: now,
             next_holders: now + HOLDERS_EVERY,
             next_loss: now + LOSS_EVERY,
@@ -178,6 +181,11 @@ impl<'a> Live<'a> {
         live.walk_everything();
         if config.show == Show::Nothing {
             eprintln!("tcptrail: recording; Ctrl-C to stop");
+            if config.filter.is_partly_for_views() {
+                eprintln!(
+                    "tcptrail: --pid, --comm, --state, --role and --min-duration choose what is shown, not what is recorded: give them to replay"
+                );
+            }
         }
         Ok(live)
     }
@@ -250,7 +258,7 @@ impl<'a> Live<'a> {
             self.session.out.extend_from_slice(b"\x1b[H\x1b[2J");
         }
         self.name_things();
-        self.session.list(MonoNs::now());
+        self.listed = self.session.list(MonoNs::now());
         self.output.push(&mut self.session.out);
     }
 
@@ -496,7 +504,13 @@ impl<'a> Live<'a> {
                 code = 1;
             }
         }
-        eprintln!("{}", summary(&totals, now.since(self.start)));
+        if let Show::List { .. } = self.config.show {
+            let lost = totals.all_lost();
+            let took = crate::time::Human(now.since(self.start));
+            eprintln!("tcptrail: {} sockets, {lost} lost in {took}", self.listed);
+        } else {
+            eprintln!("{}", summary(&totals, now.since(self.start)));
+        }
         Ok(code)
     }
 

@@ -131,7 +131,7 @@ impl<W: io::Write> Session<W> {
     }
 
     fn tick(&mut self, now: MonoNs) {
-        self.table.tick(&mut self.changes);
+        self.table.tick(now, &mut self.changes);
         self.show_changes();
         // Losses of our own are found out here rather than told.
         let from = std::mem::replace(&mut self.reported_at, now);
@@ -249,9 +249,9 @@ impl<W: io::Write> Session<W> {
         }
     }
 
-    /// Shows the whole table, for `list`.
-    pub fn list(&mut self, now: MonoNs) {
-        list::table(&mut self.pen, &self.table, &self.filter, now, &mut self.out);
+    /// Shows the whole table, for `list`; returns how many sockets that were.
+    pub fn list(&mut self, now: MonoNs) -> usize {
+        list::table(&mut self.pen, &self.table, &self.filter, now, &mut self.out)
     }
 
     /// Lets the recording have what it has received so far.

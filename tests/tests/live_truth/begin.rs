@@ -56,6 +56,7 @@ fn a_half_open_request_has_its_age_and_ends_by_timeout() -> Result<()> {
     let gone = stage.gone(end)?;
     stage.watch.until_gone(end)?;
     stage.closed(end)?;
+    stage.step(end, "SYN_RECV>CLOSE")?;
     let told = stage.end()?;
     let close = told.closed(
         end,
@@ -94,6 +95,7 @@ fn a_half_open_request_that_is_reset_has_not_timed_out() -> Result<()> {
     let reset = hand.send(RST, &[])?;
     stage.gone(end)?;
     stage.closed(end)?;
+    stage.step(end, "SYN_RECV>CLOSE")?;
     let told = stage.end()?;
     let close = told.close(end)?;
     ensure!(close.text("how") != "timeout", "{close:?}");

@@ -26,7 +26,7 @@ fn a_last_ack_whose_peer_is_gone_times_out() -> Result<()> {
     check_words(&shown.socket, &[("orphan", "false"), ("accepted", "true"), ("role", "server")])?;
     stage.watch.until_same_as_ss(&stage.pair.right)?;
     let closed = close(stream);
-    let shown = stage.watch.until_state(end, "LAST_ACK")?;
+    let shown = stage.watch.until_orphan(end, "LAST_ACK")?;
     check_at("LAST_ACK", shown.since()?, closed, CLOSE_TO)?;
     check_words(&shown.socket, &[("orphan", "true"), ("holders", "[]")])?;
     check_words(&shown.socket, &[("pid", &std::process::id().to_string())])?;
@@ -72,7 +72,7 @@ fn a_fin_wait1_whose_peer_is_gone_times_out() -> Result<()> {
     let mut stage = Stage::with(FEW)?;
     let Called { hand, stream, end, connected, .. } = stage.call(5001)?;
     let closed = close(stream);
-    let shown = stage.watch.until_state(end, "FIN_WAIT1")?;
+    let shown = stage.watch.until_orphan(end, "FIN_WAIT1")?;
     check_at("FIN_WAIT1", shown.since()?, closed, CLOSE_TO)?;
     check_words(&shown.socket, &[("orphan", "true"), ("holders", "[]"), ("role", "client")])?;
     let gone = stage.gone(end)?;

@@ -253,6 +253,8 @@ pub struct Connection {
     pub held: bool,
     /// Free for the session: counted among those that something happened to.
     pub counted: bool,
+    /// Some of its times are from timers, or lower bounds.
+    pub approximate: bool,
     /// In CLOSE, but the RST that closed it is still to be told.
     pub(crate) resetting: bool,
     pub(crate) spent: [u64; TIMED.len()],

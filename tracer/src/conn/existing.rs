@@ -6,7 +6,7 @@ use tracer_common::TcpState;
 use crate::conn::connection::{Ends, Known, Owner, OwnerSource, Role};
 use crate::conn::ending::How;
 use crate::conn::table::{Change, TIME_WAIT_NS, Table};
-use crate::event::{Actor, Event, Existing, Holder, Shape};
+use crate::event::{Actor, Comm, Event, Existing, Holder, Shape};
 use crate::time::MonoNs;
 
 /// A row and an event this close are the same moment: the tracepoint comes before the state is
@@ -62,15 +62,16 @@ impl Table {
         if row.state == TcpState::Close {
             return;
         }
-        let index = if let Some(&index) = self.by_id.get(&event.id) {
-            if let Some(conn) = self.conns.get_mut(index as usize)
-                && conn.last > event.at
-            {
-                // Older than what is known.
-                conn.seen = self.poll;
-                conn.missed = 0;
-                return;
-            }
+        let known = self.by_id.get(&event.id).and_then(|&index| self.conns.get_mut(index as usize));
+        if let Some(conn) = known
+            && conn.last > event.at
+        {
+            // Older than what is known.
+            conn.seen = self.poll;
+            conn.missed = 0;
+            return;
+        }
+        let index = if let Some(index) = self.find(event, row.state, changes) {
             let Some(conn) = self.conns.get(index as usize) else { return };
             if conn.state != row.state {
                 if event.at.since(conn.last) < SAME_MOMENT_NS {
@@ -111,6 +112,7 @@ impl Table {
             self.own_by_holders(index);
             index
         };
+        self.fill_in(index, event.tuple, changes);
         let poll = self.poll;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if conn.shape == Shape::Request {
@@ -178,6 +180,7 @@ impl Table {
         conn.seen = poll;
         conn.missed = 0;
         if conn.shape == Shape::Request {
+            conn.last = conn.last.max(event.at);
             conn.retransmits.synack = u8::try_from(row.unanswered).unwrap_or(u8::MAX);
         }
     }
@@ -242,8 +245,6 @@ impl Table {
                 || conn.state == TcpState::Close
                 || (poll.kind == PollKind::Minis && conn.shape == Shape::Full)
                 || poll.netns.binary_search(&conn.netns).is_err()
-                // A connect has no place in the kernel's tables before it has a port.
-                || conn.tuple.local_port == 0
             {
                 continue;
             }
@@ -266,6 +267,24 @@ impl Table {
             self.vanish(index, at, how, changes);
         }
         self.assign_roles();
+    }
+
+    /// Ends the mini-sockets whose timer has run out, where no walk tells of them.
+    pub(crate) fn expire(&mut self, now: MonoNs, changes: &mut Vec<Change>) {
+        if self.options.minis_are_seen {
+            return;
+        }
+        let mut over = Vec::new();
+        for &index in self.minis.values() {
+            let expires = self.conns.get(index as usize).map(|conn| conn.expires);
+            if let Some(expires) = expires.filter(|&expires| expires <= now) {
+                over.push((expires, index));
+            }
+        }
+        over.sort_unstable();
+        for (expires, index) in over {
+            self.end_mini(index, expires, How::Unknown, changes);
+        }
     }
 
     /// Takes in the holders of all sockets: who owns what nobody was seen to open.
@@ -304,12 +323,9 @@ impl Table {
                 owner.source = owner.source.max(OwnerSource::Files);
             }
             owner => {
-                let task = Actor {
-                    pid: holder.pid,
-                    tid: holder.pid,
-                    comm: holder.comm,
-                    thread: holder.comm,
-                };
+                // Which of its threads, nobody tells.
+                let thread = Comm::default();
+                let task = Actor { pid: holder.pid, tid: 0, comm: holder.comm, thread };
                 *owner = Some(Owner { task, fd: Some(holder.fd), source: OwnerSource::Files });
             }
         }

@@ -197,7 +197,8 @@ impl Table {
 
     /// After the views have seen the changes: forgets what is gone.
     pub fn settle(&mut self) {
-        for index in self.dead.drain(..) {
+        for index in std::mem::take(&mut self.dead) {
+            self.unindex_tuple(index);
             self.conns.try_remove(index as usize);
         }
     }
@@ -229,30 +230,32 @@ impl Table {
     ) {
         let begins = matches!(
             (old, new),
-            (TcpState::Close, TcpState::SynSent | TcpState::Listen)
+            (TcpState::Close, TcpState::SynSent)
+                | (_, TcpState::Listen)
                 | (TcpState::Listen, TcpState::SynRecv)
         );
         if event.flags.maybe_repeated && self.is_known(event.id, new) {
             return;
         }
         if old == new {
-            self.closed_again(event, old, actor);
+            self.closed_again(event, old, actor, changes);
             return;
         }
-        let half_open = self
-            .by_id
-            .get(&event.id)
-            .and_then(|&index| self.conns.get(index as usize))
-            .is_some_and(|conn| conn.shape == Shape::Request);
         let Some(index) = (if begins {
             self.begin(event, new, changes)
         } else {
-            self.find_or_take_in(event, old)
+            self.find_or_take_in(event, old, changes)
         }) else {
             return;
         };
 
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let half_open = conn.shape == Shape::Request;
+        if half_open {
+            // Whatever has transitions is a full socket.
+            conn.shape = Shape::Full;
+            self.requests -= 1;
+        }
         let in_old = if begins {
             Spent::Unknown
         } else {
@@ -303,8 +306,21 @@ impl Table {
 
     /// close() of a socket that was shut down before sets the state it has (`tcp_close_state`): no
     /// transition, but the application has let go of it.
-    fn closed_again(&mut self, event: &Event, state: TcpState, actor: Option<Actor>) {
-        let Some(index) = self.find_or_take_in(event, state) else { return };
+    fn closed_again(
+        &mut self,
+        event: &Event,
+        state: TcpState,
+        actor: Option<Actor>,
+        changes: &mut Vec<Change>,
+    ) {
+        let index = match self.find(event, state, changes) {
+            Some(index) => index,
+            None if state == TcpState::Close => return,
+            None => {
+                let Some(index) = self.find_or_take_in(event, state, changes) else { return };
+                index
+            }
+        };
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.last = event.at;
         if let Some(task) = actor {
@@ -316,7 +332,7 @@ impl Table {
     /// table only CLOSE can have been.
     fn is_known(&self, id: SockId, new: TcpState) -> bool {
         match self.by_id.get(&id).and_then(|&index| self.conns.get(index as usize)) {
-            Some(conn) => conn.state == new,
+            Some(conn) => conn.state == new && conn.shape != Shape::Request,
             None => new == TcpState::Close,
         }
     }
@@ -327,8 +343,6 @@ impl Table {
             let conn = self.conns.get_mut(index as usize)?;
             if new == TcpState::SynRecv && conn.shape == Shape::Request {
                 // The request's third ACK came: the child has its cookie.
-                conn.shape = Shape::Full;
-                self.requests -= 1;
                 return Some(index);
             }
             if conn.resetting {
@@ -343,12 +357,18 @@ impl Table {
             TcpState::Listen => Role::Listener,
             _ => Role::Server,
         };
+        self.replace_mini(event.tuple, event.netns, event.at, changes);
         self.insert(event, new, role, Known::Exactly)
     }
 
     /// The socket of an event that is not its first; one we have never seen was there before us.
-    fn find_or_take_in(&mut self, event: &Event, state: TcpState) -> Option<u32> {
-        if let Some(&index) = self.by_id.get(&event.id) {
+    fn find_or_take_in(
+        &mut self,
+        event: &Event,
+        state: TcpState,
+        changes: &mut Vec<Change>,
+    ) -> Option<u32> {
+        if let Some(index) = self.find(event, state, changes) {
             return Some(index);
         }
         let role = match state {
@@ -363,6 +383,32 @@ impl Table {
             conn.entered = start;
             conn.born = start;
             conn.complete = false;
+        }
+        if role == Role::Listener {
+            self.add_listener(index);
+        }
+        Some(index)
+    }
+
+    /// The full socket or request of an event or row that tells of `state`. A listener is another
+    /// life than a connection, though the same socket may lead both: the end of the other was lost.
+    pub(crate) fn find(
+        &mut self,
+        event: &Event,
+        state: TcpState,
+        changes: &mut Vec<Change>,
+    ) -> Option<u32> {
+        let index = *self.by_id.get(&event.id)?;
+        let conn = self.conns.get(index as usize)?;
+        if conn.resetting {
+            // Only its RST was waited for.
+            self.reset_told(index, changes);
+            return None;
+        }
+        let listens = conn.role == Role::Listener;
+        if listens != (state == TcpState::Listen) {
+            self.vanish(index, event.at, How::Unknown, changes);
+            return None;
         }
         Some(index)
     }
@@ -411,6 +457,7 @@ impl Table {
             held: false,
             counted: false,
             resetting: false,
+            approximate: false,
             spent: [0; TIMED.len()],
         }))
         .ok()?;
@@ -421,7 +468,7 @@ impl Table {
 
     /// The tuple is complete at ESTABLISHED: before, a client has no port and on older kernels a
     /// child still has its listener's address.
-    fn fill_in(&mut self, index: u32, tuple: Tuple, changes: &mut Vec<Change>) {
+    pub(crate) fn fill_in(&mut self, index: u32, tuple: Tuple, changes: &mut Vec<Change>) {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let known = conn.tuple;
         // At ->CLOSE the kernel may have forgotten the port.
@@ -433,23 +480,29 @@ impl Table {
         if fuller == known || conn.state == TcpState::Close && known.local_port != 0 {
             return;
         }
+        let (netns, at, listens) = (conn.netns, conn.last, conn.role == Role::Listener);
+        if listens {
+            // One that listens without bind has its port only then.
+            self.remove_listener(index);
+        }
         self.unindex_tuple(index);
         if let Some(conn) = self.conns.get_mut(index as usize) {
             conn.tuple = fuller;
         }
-        self.replace_mini(index, changes);
+        self.replace_mini(fuller, netns, at, changes);
         self.index_tuple(index);
+        if listens {
+            self.add_listener(index);
+        }
     }
 
     /// A new connection with a mini-socket's ports: the kernel has ended it early (tcp_tw_reuse,
     /// or a SYN to a TIME_WAIT, `tcp_timewait_state_process`).
-    fn replace_mini(&mut self, index: u32, changes: &mut Vec<Change>) {
-        let Some(conn) = self.conns.get(index as usize) else { return };
-        let (tuple, netns, at) = (conn.tuple, conn.netns, conn.last);
+    fn replace_mini(&mut self, tuple: Tuple, netns: u32, at: MonoNs, changes: &mut Vec<Change>) {
         let Some(&other) = self.by_tuple.get(&self.tuple_key(&tuple, netns)) else { return };
         let Some(mini) = self.conns.get(other as usize) else { return };
-        if other != index && mini.shape == Shape::Mini && mini.tuple == tuple && mini.netns == netns
-        {
+        let lives = mini.shape == Shape::Mini && mini.state != TcpState::Close;
+        if lives && mini.tuple == tuple && mini.netns == netns {
             self.end_mini(other, at, How::Unknown, changes);
         }
     }
@@ -553,8 +606,10 @@ impl Table {
         }
     }
 
-    /// Connections whose RST should have been told by now: nothing more is waited for.
-    pub fn tick(&mut self, changes: &mut Vec<Change>) {
+    /// What time alone tells: connections whose RST should have been told by now end without it,
+    /// and mini-sockets with their timer where no walk tells of them.
+    pub fn tick(&mut self, now: MonoNs, changes: &mut Vec<Change>) {
+        self.expire(now, changes);
         for index in std::mem::take(&mut self.resetting) {
             self.reset_told(index, changes);
         }
@@ -566,6 +621,8 @@ impl Table {
             return;
         }
         let at = conn.entered;
+        // Few wait at a time, and its place will be another's.
+        self.resetting.retain(|&other| other != index);
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
         self.remove(index, at, changes);
     }
@@ -602,9 +659,10 @@ impl Table {
     pub(crate) fn end_mini(&mut self, index: u32, at: MonoNs, how: How, changes: &mut Vec<Change>) {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let old = conn.state;
-        // Nobody saw it go, by a timer or between two looks; but for the RST we sent ourselves.
+        // Nobody saw it go, by a timer or between two looks; but for a RST sent on this machine.
+        let seen = matches!(how, How::RstSent | How::RstReceived);
         let in_old = match conn.spent_until(at) {
-            Spent::Exactly(ns) if how != How::RstReceived => Spent::About(ns),
+            Spent::Exactly(ns) if !seen => Spent::About(ns),
             other => other,
         };
         add(conn, old, in_old);
@@ -658,7 +716,7 @@ impl Table {
         if self.polling {
             self.gone_since.insert(id);
         }
-        self.unindex_tuple(index);
+        // Its place among the tuples it keeps until the views have seen it: they name the peer.
         self.dead.push(index);
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Gone });
     }
@@ -671,14 +729,15 @@ impl Table {
         times: u32,
         changes: &mut Vec<Change>,
     ) {
-        let index = match self.by_id.get(&event.id) {
-            Some(&index) => index,
+        let index = match self.find(event, state, changes) {
+            Some(index) => index,
             None if segment == Segment::SynAck => {
                 let Some(index) = self.request(event, times) else { return };
                 index
             }
+            None if state == TcpState::Close => return,
             None => {
-                let Some(index) = self.find_or_take_in(event, state) else { return };
+                let Some(index) = self.find_or_take_in(event, state, changes) else { return };
                 index
             }
         };
@@ -743,16 +802,26 @@ impl Table {
         if state == TcpState::Listen {
             return;
         }
-        let Some(index) =
-            self.by_id.get(&event.id).or_else(|| self.minis.get(&event.id)).copied().or_else(
-                || {
-                    // After ->CLOSE (tcp_disconnect sets the state before it sends) it is known no more.
-                    if state == TcpState::Close { None } else { self.find_or_take_in(event, state) }
-                },
-            )
-        else {
-            return;
+        let resetting = self
+            .by_id
+            .get(&event.id)
+            .copied()
+            .filter(|&index| self.conns.get(index as usize).is_some_and(|conn| conn.resetting));
+        let known = resetting
+            .or_else(|| self.find(event, state, changes))
+            .or_else(|| self.minis.get(&event.id).copied());
+        let index = match known {
+            Some(index) => index,
+            // After ->CLOSE (tcp_disconnect sets the state before it sends) it is known no more.
+            None if state == TcpState::Close => return,
+            None => {
+                let Some(index) = self.find_or_take_in(event, state, changes) else { return };
+                index
+            }
         };
+        if direction == Direction::Sent || state != TcpState::Close {
+            self.fill_in(index, event.tuple, changes);
+        }
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         match direction {
             Direction::Sent => {
@@ -772,8 +841,11 @@ impl Table {
             conn: ConnRef(index),
             kind: Kind::Reset { direction, state, reason },
         });
-        if conn.resetting && direction == Direction::Sent {
-            self.resetting.retain(|&other| other != index);
+        if direction == Direction::Sent && conn.shape == Shape::Mini {
+            // Data came after close(): what looked like the making of a mini-socket was the end
+            // (tcp_rcv_state_process, TCPABORTONDATA). Mini-sockets themselves have no such event.
+            self.end_mini(index, event.at, How::RstSent, changes);
+        } else if conn.resetting && direction == Direction::Sent {
             self.reset_told(index, changes);
         }
     }
@@ -890,25 +962,28 @@ fn leave(conn: &mut Connection, event: &Event, new: TcpState) -> Spent {
     let mut in_old = conn.spent_until(event.at);
     if new == TcpState::Established {
         match conn.role {
-            Role::Client if in_old.is_exact() => conn.handshake_ns = in_old.ns(),
+            // From the first SYN on, also when both sides opened at once (SYN_SENT->SYN_RECV).
+            Role::Client if conn.complete => conn.handshake_ns = Some(event.at.since(conn.born)),
             // The child socket is made when the third ACK comes: its microseconds in SYN_RECV are
-            // no handshake. The first RTT sample is (tcp_synack_rtt_meas); there is none when the
-            // SYN-ACK was sent again or with a SYN cookie.
-            Role::Server if in_old.is_exact() => {
-                in_old = match event.counters.and_then(|counters| counters.srtt_us) {
-                    Some(rtt_us) => {
+            // no handshake. The first RTT sample is (tcp_synack_rtt_meas); without timestamps there
+            // is none when the SYN-ACK was sent again or with a SYN cookie.
+            Role::Server => {
+                let sample = event.counters.and_then(|counters| counters.srtt_us);
+                match (in_old, sample) {
+                    // With timestamps there is a sample even then, of the last SYN-ACK. The
+                    // request's age is known to a jiffy.
+                    (Spent::About(ns), _) if conn.retransmits.synack != 0 => {
+                        conn.handshake_ns = Some(ns);
+                    }
+                    (Spent::Exactly(_) | Spent::About(_), Some(rtt_us)) => {
                         let rtt = u64::from(rtt_us) * 1_000;
                         conn.born = event.at.before(rtt);
                         conn.handshake_ns = Some(rtt);
-                        Spent::Exactly(rtt)
+                        in_old = Spent::Exactly(rtt);
                     }
-                    None => Spent::AtLeast(in_old.ns().unwrap_or(0)),
-                };
-            }
-            // A request whose SYN-ACK was sent again: its age is known to a jiffy.
-            Role::Server => {
-                if let Spent::About(ns) = in_old {
-                    conn.handshake_ns = Some(ns);
+                    (Spent::About(ns), None) => conn.handshake_ns = Some(ns),
+                    (Spent::Exactly(ns), None) => in_old = Spent::AtLeast(ns),
+                    (Spent::AtLeast(_) | Spent::Unknown, _) => {}
                 }
             }
             Role::Client | Role::Listener | Role::Unknown => {}
@@ -937,7 +1012,51 @@ fn leave(conn: &mut Connection, event: &Event, new: TcpState) -> Spent {
 }
 
 fn add(conn: &mut Connection, state: TcpState, spent: Spent) {
+    conn.approximate |= !spent.is_exact();
     if let (Some(slot), Some(ns)) = (timed_index(state), spent.ns()) {
         conn.spent[slot] = conn.spent[slot].saturating_add(ns);
+    }
+}
+
+#[cfg(test)]
+impl Table {
+    /// Panics unless the indices and counts agree with the connections. Only after
+    /// [`settle`](Table::settle).
+    pub(crate) fn check(&self) {
+        assert!(self.dead.is_empty(), "not settled");
+        for (what, map, is_mini) in [("by_id", &self.by_id, false), ("minis", &self.minis, true)] {
+            for (id, &index) in map {
+                let conn = self.conns.get(index as usize);
+                let conn = conn.unwrap_or_else(|| panic!("{what}: {id:?} points to nothing"));
+                assert_eq!(conn.id, *id, "{what}: {conn:?}");
+                assert_eq!(conn.shape == Shape::Mini, is_mini, "{what}: {conn:?}");
+            }
+        }
+        // Each connection is under its id once, so none is out of reach of events and walks.
+        assert_eq!(self.by_id.len() + self.minis.len(), self.conns.len());
+        for (key, &index) in &self.by_tuple {
+            let conn = self.conns.get(index as usize).expect("by_tuple points to nothing");
+            assert_eq!(self.tuple_key(&conn.tuple, conn.netns), *key, "by_tuple: {conn:?}");
+        }
+        let mut listed = 0;
+        for (key, list) in &self.listeners {
+            assert!(!list.is_empty(), "{key:?}: an empty list of listeners");
+            listed += list.len();
+            for &index in list {
+                let conn = self.conns.get(index as usize).expect("listeners point to nothing");
+                assert_eq!((conn.netns, conn.tuple.local_port), *key, "listeners: {conn:?}");
+                assert_eq!(conn.role, Role::Listener, "listeners: {conn:?}");
+            }
+        }
+        let count = |wanted: &dyn Fn(&Connection) -> bool| {
+            self.conns.iter().filter(|(_, conn)| wanted(conn)).count()
+        };
+        assert_eq!(listed, count(&|conn| conn.role == Role::Listener), "listeners not listed");
+        assert_eq!(self.requests, count(&|conn| conn.shape == Shape::Request), "requests");
+        for &index in &self.resetting {
+            let conn = self.conns.get(index as usize).expect("resetting points to nothing");
+            assert!(conn.resetting && conn.state == TcpState::Close, "resetting: {conn:?}");
+        }
+        assert_eq!(self.resetting.len(), count(&|conn| conn.resetting), "resetting");
     }
 }

@@ -144,7 +144,7 @@ pub(super) fn load_object(
     btf: &Btf,
 ) -> Result<Ebpf, LoadError> {
     let settings = Settings {
-        // A wake-up is worth a few thousand records; below, the reader's timer comes first.
+        // A wake-up is worth a few hundred records; with fewer the reader's timer comes first.
         wake_bytes: (options.ring_bytes / 8).min(512 * size_of::<Record>() as u32),
         cookie_helper: u32::from(resolved.cookie_helper),
         reset_reason: u32::from(resolved.send_reset_has_reason),

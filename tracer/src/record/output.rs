@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Opens a recording's file, empty: a new one that only we may read, or one of ours that there is.
@@ -34,6 +34,8 @@ pub fn open_output(path: &Path) -> io::Result<File> {
     if meta.nlink() > 1 {
         return Err(refuse("the file has a second name (hard link): choose another name"));
     }
+    // Whatever it was before: what comes now is for us alone.
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.set_len(0)?;
     Ok(file)
 }
@@ -56,7 +58,7 @@ fn explain(error: io::Error) -> io::Error {
 mod tests {
     use std::fs;
     use std::io::Write;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 

@@ -78,7 +78,7 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut V
     socket(&mut object, table, conn);
     object
         .number("total_ns", total(conn, at))
-        .boolean("exact", conn.complete)
+        .boolean("exact", conn.complete && !conn.approximate)
         .with("states", |out| {
             out.push(b'{');
             for (index, (state, ns)) in conn.states().enumerate() {
@@ -150,6 +150,8 @@ fn line(pen: &mut Pen, _table: &Table, conn: &Connection, at: MonoNs, out: &mut 
     cell.clear();
     if !conn.complete {
         cell.extend_from_slice(b">=");
+    } else if conn.approximate {
+        cell.push(b'~');
     }
     human(total(conn, at), cell);
     row.right(8, Paint::Plain, cell);

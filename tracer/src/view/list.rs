@@ -4,7 +4,7 @@ use std::io::Write;
 
 use tracer_common::TcpState;
 
-use crate::conn::{Connection, Role, Table};
+use crate::conn::{Connection, Role, Spent, Table};
 use crate::event::Shape;
 use crate::filter::Filter;
 use crate::sink::json::Object;
@@ -14,8 +14,14 @@ use crate::view::{Pen, process, socket, spent, surroundings, times};
 
 const INDENT: usize = 13;
 
-/// The whole table, filtered: listeners first, then by state and age.
-pub fn table(pen: &mut Pen, table: &Table, filter: &Filter, now: MonoNs, out: &mut Vec<u8>) {
+/// The whole table, filtered: listeners first, then by state and age. Returns the number of rows.
+pub fn table(
+    pen: &mut Pen,
+    table: &Table,
+    filter: &Filter,
+    now: MonoNs,
+    out: &mut Vec<u8>,
+) -> usize {
     let mut rows: Vec<&Connection> = table
         .iter()
         .filter(|conn| conn.state != TcpState::Close)
@@ -27,11 +33,12 @@ pub fn table(pen: &mut Pen, table: &Table, filter: &Filter, now: MonoNs, out: &m
         let age = conn.in_state(now).ns().unwrap_or(0);
         (conn.role != Role::Listener, conn.state.name(), std::cmp::Reverse(age), conn.id)
     });
+    let count = rows.len();
     if pen.json {
         for conn in rows {
             json(pen, table, conn, now, out);
         }
-        return;
+        return count;
     }
     let wide = pen.terminal.width.is_none_or(|width| width >= 110);
     let addr = if wide { 21 } else { 15 };
@@ -48,6 +55,7 @@ pub fn table(pen: &mut Pen, table: &Table, filter: &Filter, now: MonoNs, out: &m
     for conn in rows {
         line(pen, table, conn, now, addr, several, out);
     }
+    count
 }
 
 fn line(
@@ -63,7 +71,11 @@ fn line(
     let mut row = Row::new(out, pen.terminal, INDENT);
     row.cell(11, Paint::of_state(conn.state), conn.state.name().as_bytes());
     cell.clear();
-    spent(conn.in_state(now), cell);
+    match conn.in_state(now) {
+        // No more is known than that it was there when we came.
+        Spent::AtLeast(ns) if ns < 1_000_000_000 => cell.push(b'-'),
+        known => spent(known, cell),
+    }
     row.right(8, Paint::Plain, cell);
     for queue in [conn.recv_queue, conn.send_queue] {
         cell.clear();
@@ -80,12 +92,12 @@ fn line(
     row.cell(0, Paint::Plain, cell);
     if netns {
         cell.clear();
-        let _ = write!(cell, "netns {}", conn.netns);
+        let _ = write!(cell, "| netns {}", conn.netns);
         row.cell(0, Paint::Dim, cell);
     }
     if let Some(id) = pen.names.cgroup(conn.cgroup).and_then(crate::names::container) {
         cell.clear();
-        cell.extend_from_slice(b"container ");
+        cell.extend_from_slice(b"| container ");
         // As container tools show it.
         text::name(&id[..id.len().min(12)], cell);
         row.cell(0, Paint::Plain, cell);

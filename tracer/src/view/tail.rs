@@ -117,19 +117,21 @@ fn line(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &
             let bad = new == TcpState::Close && !matches!(conn.how, How::Fin | How::Unknown);
             row.cell(columns.new, if bad { Paint::Bad } else { Paint::of_state(new) }, name(new));
         }
-        Kind::Retransmit { segment, state, count } => {
+        Kind::Retransmit { segment, state, .. } => {
             row.cell(columns.old, Paint::Dim, name(state));
             row.right(columns.after, Paint::Plain, b"");
             cell.clear();
-            retransmit(segment, count, columns.wide, cell);
+            cell.extend_from_slice(retransmit(segment, columns.wide).as_bytes());
             row.cell(columns.new, Paint::Warn, cell);
         }
         Kind::Reset { direction, state, .. } => {
             row.cell(columns.old, Paint::Dim, name(state));
             row.right(columns.after, Paint::Plain, b"");
             let word: &[u8] = match direction {
-                Direction::Sent => b"RST sent",
-                Direction::Received => b"RST rcvd",
+                Direction::Sent if columns.wide => b"RST sent",
+                Direction::Received if columns.wide => b"RST rcvd",
+                Direction::Sent => b"RST out",
+                Direction::Received => b"RST in",
             };
             row.cell(columns.new, Paint::Bad, word);
         }
@@ -161,21 +163,16 @@ fn line(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &
     row.end();
 }
 
-fn retransmit(segment: Segment, count: Option<u32>, wide: bool, cell: &mut Vec<u8>) {
-    let word = match (segment, wide) {
-        (Segment::Syn, _) => "SYN",
-        (Segment::SynAck, true) => "SYN-ACK",
-        (Segment::SynAck, false) => "S-A",
-        (Segment::Data, true) => "data",
-        (Segment::Data, false) => "dat",
-        (Segment::Fin, _) => "FIN",
-    };
-    // A write to a Vec cannot fail.
-    let _ = match (count, wide) {
-        (Some(count), true) => write!(cell, "{word} rtx {count}"),
-        (Some(count), false) => write!(cell, "{word} r{count}"),
-        (None, _) => write!(cell, "{word} rtx"),
-    };
+/// In the width of the column of new states.
+const fn retransmit(segment: Segment, wide: bool) -> &'static str {
+    match (segment, wide) {
+        (Segment::Syn, _) => "SYN rtx",
+        (Segment::SynAck, true) => "SYN-ACK rtx",
+        (Segment::SynAck, false) => "S/A rtx",
+        (Segment::Data, true) => "data rtx",
+        (Segment::Data, false) => "dat rtx",
+        (Segment::Fin, _) => "FIN rtx",
+    }
 }
 
 /// What the states do not say: why it went to CLOSE, why a RST was sent.
@@ -192,6 +189,10 @@ fn note(origin: &crate::input::Origin, conn: &Connection, change: &Change, cell:
                 How::Aborted => "aborted",
             };
             cell.extend_from_slice(word.as_bytes());
+        }
+        Kind::Retransmit { count: Some(count), .. } => {
+            // A write to a Vec cannot fail.
+            let _ = write!(cell, "#{count}");
         }
         Kind::Reset { reason, .. } => {
             if let Some(reason) = origin.reset_reason(reason) {
