@@ -156,13 +156,25 @@ impl Watch {
         }
     }
 
+    /// Ctrl-C, and nothing was lost.
+    ///
+    /// # Errors
+    /// When it does not end well.
+    pub fn stop_whole(self) -> Result<()> {
+        let run = self.stop()?;
+        ensure!(run.stderr.contains(" 0 lost"), "lost: {}", run.stderr);
+        let losses: Vec<_> = run.of_kind("lost").collect();
+        ensure!(losses.is_empty(), "lost: {losses:?}");
+        Ok(())
+    }
+
     /// Ctrl-C.
     ///
     /// # Errors
     /// When it does not end well.
     pub fn stop(self) -> Result<Run> {
         let run = self.tcptrail.stop()?;
-        run.check_good_end()?;
+        ensure!(run.code() == Some(0), "exit {:?}; stderr: {}", run.status, run.stderr);
         Ok(run)
     }
 }

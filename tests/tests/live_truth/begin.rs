@@ -306,7 +306,7 @@ fn what_waits_in_the_accept_queue_says_so() -> Result<()> {
     watch.until_gone(never_end)?;
     let local = never_end.1.to_string();
     life.wait_for("close", |event| event.kind() == "close" && event.text("remote") == local)?;
-    watch.stop()?.check_whole()?;
+    watch.stop_whole()?;
     let life = life.stop()?;
     life.check_whole()?;
     let side = life.side(end.0, end.1);

@@ -286,7 +286,7 @@ fn time_wait_lasts_a_minute() -> Result<()> {
                 && event.text("remote") == remote
         })?;
     }
-    later.stop()?.check_whole()?;
+    later.stop_whole()?;
     let last = last.stop()?;
     last.check_whole()?;
     let told = stage.end()?;

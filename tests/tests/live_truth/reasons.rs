@@ -235,7 +235,8 @@ fn hosts_that_cannot_be_reached_are_unreachable() -> Result<()> {
             tcp dport 5002 reject with icmp type host-unreachable
             tcp dport 5003 reject with icmp type net-unreachable
             tcp dport 5004 reject with icmp type port-unreachable
-            tcp dport 5005 reject with tcp reset } }",
+            tcp dport 5005 reject with tcp reset
+        } }",
     )?;
     // The answer with a RST must get through.
     stage.pair.left.nft("flush chain ip hand leaving")?;

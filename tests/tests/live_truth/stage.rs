@@ -155,7 +155,7 @@ impl Stage {
 
     /// The end of all three; nothing was lost.
     pub(crate) fn end(self) -> Result<Told> {
-        self.watch.stop()?.check_whole()?;
+        self.watch.stop_whole()?;
         let told = Told { tail: self.tail.stop()?, life: self.life.stop()? };
         told.tail.check_whole()?;
         told.life.check_whole()?;
