@@ -4,9 +4,11 @@
 //! own counters, never with tcptrail's output. Every test has network namespaces of its own and
 //! looks only at those, so tests may run side by side.
 
+pub mod hand;
 pub mod netns;
 pub mod tcptrail;
 pub mod traffic;
+pub mod watch;
 pub mod witness;
 
 use std::env;

@@ -213,10 +213,23 @@ impl Tcptrail {
     /// # Errors
     /// When none comes in time or it ends.
     pub fn wait_for(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
+        self.wait_for_within(what, PATIENCE, wanted)
+    }
+
+    /// [`Tcptrail::wait_for`] with another patience.
+    ///
+    /// # Errors
+    /// When none comes in time or it ends.
+    pub fn wait_for_within(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Result<Event> {
         if let Some(found) = self.events.iter().find(|event| wanted(event)) {
             return Ok(found.clone());
         }
-        self.wait_for_next(what, wanted)
+        self.wait_for_next_within(what, patience, wanted)
     }
 
     /// Waits for the next event that `wanted` takes.
@@ -224,7 +237,16 @@ impl Tcptrail {
     /// # Errors
     /// When none comes in time or it ends.
     pub fn wait_for_next(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_for_next_within(what, PATIENCE, wanted)
+    }
+
+    fn wait_for_next_within(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Result<Event> {
+        let deadline = Instant::now() + patience;
         loop {
             let line = self.next_line(what, deadline)?;
             let Some(event) = self.keep(line) else { continue };

@@ -392,22 +392,29 @@ impl<'a> Live<'a> {
     }
 
     fn walk_everything(&mut self) {
-        self.walk(Request::Sockets(PollKind::All));
+        let only = self.config.filter.netns.map(|netns| vec![netns]);
+        self.walk(Request::Sockets { kind: PollKind::All, only });
         self.walk(Request::Holders);
         if self.walking == 0 {
             self.settled = true;
         }
     }
 
+    /// Where there is nothing that only a look tells of, there is no need to look.
+    fn walk_minis(&mut self) {
+        let only = Some(self.session.table.poll_netns());
+        self.walk(Request::Sockets { kind: PollKind::Minis, only });
+    }
+
     fn walk(&mut self, request: Request) {
         let works = match request {
-            Request::Sockets(_) => self.poller.sockets.is_ok(),
+            Request::Sockets { .. } => self.poller.sockets.is_ok(),
             Request::Holders => self.poller.holders.is_ok(),
         };
         if !works {
             return;
         }
-        if let Request::Sockets(_) = request {
+        if let Request::Sockets { .. } = request {
             self.feed(&Input::PollBegin);
         } else {
             self.events_at_last_holders = self.session.totals().events;
@@ -443,7 +450,7 @@ impl<'a> Live<'a> {
             self.repair = self.repair.saturating_sub(1);
             self.walk_everything();
         } else if now >= self.next_walk && self.session.table.wants_poll() {
-            self.walk(Request::Sockets(PollKind::Minis));
+            self.walk_minis();
         } else if now >= self.next_holders
             && self.session.totals().events != self.events_at_last_holders
         {
@@ -532,7 +539,7 @@ impl<'a> Live<'a> {
     async fn last_look(&mut self) {
         let patience = Instant::now() + Duration::from_millis(120);
         if self.settled && self.walking == 0 && self.session.table.wants_poll() {
-            self.walk(Request::Sockets(PollKind::Minis));
+            self.walk_minis();
         }
         while self.walking > 0 {
             tokio::select! {

@@ -1,6 +1,8 @@
 //! What the iterators say: sockets that were there before, request sockets, mini-sockets, holders;
 //! and, after a loss, the truth.
 
+use std::collections::BTreeSet;
+
 use tracer_common::TcpState;
 
 use crate::conn::connection::{Ends, Known, Owner, OwnerSource, Role};
@@ -46,6 +48,14 @@ impl Table {
     #[must_use]
     pub fn wants_poll(&self) -> bool {
         !self.minis.is_empty() || self.requests > 0
+    }
+
+    /// The network namespaces of those, sorted.
+    #[must_use]
+    pub fn poll_netns(&self) -> Vec<u32> {
+        let waiting = self.iter().filter(|conn| conn.shape != Shape::Full);
+        let netns: BTreeSet<u32> = waiting.map(|conn| conn.netns).collect();
+        netns.into_iter().collect()
     }
 
     /// A row of `iter/tcp`.

@@ -1,8 +1,10 @@
 //! Walks the iterators on a thread of its own: entering a namespace changes the thread, and a long
 //! walk must not keep the ring from being read.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 
@@ -19,10 +21,16 @@ use crate::conn::{Poll, PollKind};
 use crate::time::MonoNs;
 
 /// What the poller is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Walk `iter/tcp` in every network namespace.
-    Sockets(PollKind),
+    /// Walk `iter/tcp`.
+    Sockets {
+        /// What to look at.
+        kind: PollKind,
+        /// The network namespaces to walk, where not every one: each costs a walk over the whole of
+        /// the kernel's hash table.
+        only: Option<Vec<u32>>,
+    },
     /// Walk `iter/task_file`.
     Holders,
 }
@@ -116,12 +124,20 @@ fn load(ebpf: &mut Ebpf, name: &str, target: &str, btf: &Btf) -> Result<(), Stri
 }
 
 fn run(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &UnboundedSender<Answer>) {
+    let mut known = BTreeMap::new();
     while let Ok(request) = requests.recv() {
         let began = cpu_time_ns();
-        let answer = match request {
-            Request::Sockets(kind) => walk_sockets(ebpf, kind).map(|(poll, rows)| {
-                Answer::Sockets { poll, rows, took_ns: cpu_time_ns().saturating_sub(began) }
-            }),
+        let answer = match &request {
+            Request::Sockets { kind, only } => {
+                let all = only.as_deref().and_then(|only| still_there(&known, only));
+                let namespaces = all.unwrap_or_else(|| {
+                    known = netns::all();
+                    known.clone()
+                });
+                walk_sockets(ebpf, *kind, &namespaces, only.as_deref()).map(|(poll, rows)| {
+                    Answer::Sockets { poll, rows, took_ns: cpu_time_ns().saturating_sub(began) }
+                })
+            }
             Request::Holders => walk(ebpf, names::ITER_FILES)
                 .map(|rows| Answer::Holders { rows, took_ns: cpu_time_ns().saturating_sub(began) }),
         };
@@ -138,7 +154,22 @@ fn cpu_time_ns() -> u64 {
         + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-fn walk_sockets(ebpf: &mut Ebpf, kind: PollKind) -> io::Result<(Poll, Vec<u8>)> {
+/// Where these namespaces are, if they are where they were: finding them anew takes a look at every
+/// process.
+fn still_there(known: &BTreeMap<u32, PathBuf>, only: &[u32]) -> Option<BTreeMap<u32, PathBuf>> {
+    let found = |inode: &u32| {
+        let path = known.get(inode)?;
+        (netns::inode(path).ok() == Some(*inode)).then(|| (*inode, path.clone()))
+    };
+    only.iter().map(found).collect()
+}
+
+fn walk_sockets(
+    ebpf: &mut Ebpf,
+    kind: PollKind,
+    namespaces: &BTreeMap<u32, PathBuf>,
+    only: Option<&[u32]>,
+) -> io::Result<(Poll, Vec<u8>)> {
     let name = match kind {
         PollKind::All => names::ITER_TCP,
         PollKind::Minis => names::ITER_MINIS,
@@ -146,10 +177,11 @@ fn walk_sockets(ebpf: &mut Ebpf, kind: PollKind) -> io::Result<(Poll, Vec<u8>)> 
     let began = MonoNs::now();
     let mut rows = Vec::new();
     let mut walked = Vec::new();
-    for (inode, path) in netns::all() {
+    let wanted = |inode: &u32| only.is_none_or(|only| only.contains(inode));
+    for (&inode, path) in namespaces.iter().filter(|(inode, _)| wanted(inode)) {
         // A namespace may go while we look, and without CAP_SYS_ADMIN only our own is open to us:
         // what was not walked is not in the list, and nothing is concluded about it.
-        if netns::enter(&path).is_err()
+        if netns::enter(path).is_err()
             && netns::inode("/proc/thread-self/ns/net".as_ref()).ok() != Some(inode)
         {
             continue;

@@ -5,7 +5,7 @@ use std::io::Write;
 use tracer_common::TcpState;
 
 use crate::conn::{Connection, Role, Spent, Table};
-use crate::event::Shape;
+use crate::event::{Holder, Shape};
 use crate::filter::Filter;
 use crate::sink::json::Object;
 use crate::sink::text::{self, Paint, Row};
@@ -105,9 +105,15 @@ fn line(
     row.end();
 }
 
+/// Who has a descriptor of it. One that was closed by the peer's doing may still have a descriptor, but
+/// the mini-socket that lives on in its place has none.
+fn held_by<'a>(table: &'a Table, conn: &Connection) -> &'a [Holder] {
+    if conn.shape == Shape::Mini || conn.orphan { &[] } else { table.holders_of(conn.id) }
+}
+
 /// Whose it is now: every process with a descriptor, or why there is none.
 fn holders(table: &Table, conn: &Connection, cell: &mut Vec<u8>) {
-    let holders = table.holders_of(conn.id);
+    let holders = held_by(table, conn);
     for (index, holder) in holders.iter().enumerate() {
         if index != 0 {
             cell.push(b' ');
@@ -142,6 +148,14 @@ fn holders(table: &Table, conn: &Connection, cell: &mut Vec<u8>) {
     }
 }
 
+/// Of a half-open connection its SYN-ACKs.
+fn retransmits(conn: &Connection) -> Option<u32> {
+    if conn.shape == Shape::Request {
+        return Some(u32::from(conn.retransmits.synack));
+    }
+    conn.counters.map(|counters| counters.retransmits)
+}
+
 enum Whose {
     Process,
     Kernel,
@@ -174,7 +188,7 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, now: MonoNs, out: &mut 
         .boolean("orphan", conn.orphan)
         .with("holders", |out| {
             out.push(b'[');
-            for (index, holder) in table.holders_of(conn.id).iter().enumerate() {
+            for (index, holder) in held_by(table, conn).iter().enumerate() {
                 if index != 0 {
                     out.push(b',');
                 }
@@ -186,10 +200,10 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, now: MonoNs, out: &mut 
         })
         .number("recv_queue", conn.recv_queue)
         .number("send_queue", conn.send_queue)
-        .number_or_null("retransmits", conn.counters.map(|counters| counters.retransmits));
+        .number_or_null("retransmits", retransmits(conn));
     surroundings(&mut object, &pen.names, conn);
     let owner = conn.owner.as_ref().and_then(crate::conn::Owner::pid);
     object.string_or_null("executable", owner.and_then(|pid| pen.names.executable(pid)));
-    let start = table.holders_of(conn.id).first().map(|holder| holder.start_ns);
+    let start = held_by(table, conn).first().map(|holder| holder.start_ns);
     object.number_or_null("process_start_ns", start).end();
 }
