@@ -687,12 +687,14 @@ impl Table {
         }
         let old = conn.state;
         let in_old = match conn.spent_until(conn.last) {
-            Spent::Exactly(ns) | Spent::About(ns) | Spent::AtLeast(ns) => Spent::AtLeast(ns),
+            Spent::Exactly(ns) | Spent::About(ns) | Spent::AtLeast(ns) => Spent::at_least(ns),
             Spent::Unknown => Spent::Unknown,
         };
         add(conn, old, in_old);
         conn.complete = false;
         conn.state = TcpState::Close;
+        // It may have ended any time since.
+        conn.entered = conn.last;
         conn.how = how;
         let is_listener = conn.role == Role::Listener;
         let transition = Kind::Transition { old, new: TcpState::Close, in_old };

@@ -68,16 +68,12 @@ pub fn change(
     }
 }
 
-fn total(conn: &Connection, at: MonoNs) -> u64 {
-    at.since(conn.born)
-}
-
 fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
     let mut object = Object::event(out, "close");
     times(&mut object, &mut pen.clock, at);
     socket(&mut object, table, conn);
     object
-        .number("total_ns", total(conn, at))
+        .number("total_ns", conn.lived())
         .boolean("exact", conn.complete && !conn.approximate)
         .with("states", |out| {
             out.push(b'{');
@@ -153,7 +149,7 @@ fn line(pen: &mut Pen, _table: &Table, conn: &Connection, at: MonoNs, out: &mut 
     } else if conn.approximate {
         cell.push(b'~');
     }
-    human(total(conn, at), cell);
+    human(conn.lived(), cell);
     row.right(8, Paint::Plain, cell);
     cell.clear();
     match conn.handshake_ns {
