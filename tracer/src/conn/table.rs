@@ -197,7 +197,7 @@ impl Table {
 
     /// After the views have seen the changes: forgets what is gone.
     pub fn settle(&mut self) {
-        for index in std::mem::take(&mut self.dead) {
+        while let Some(index) = self.dead.pop() {
             self.unindex_tuple(index);
             self.conns.try_remove(index as usize);
         }
