@@ -112,7 +112,7 @@ impl Table {
             self.own_by_holders(index);
             index
         };
-        self.fill_in(index, event.tuple, changes);
+        self.fill_in(index, event, changes);
         let poll = self.poll;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if conn.shape == Shape::Request {

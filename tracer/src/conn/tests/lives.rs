@@ -391,6 +391,25 @@ fn a_new_connection_with_the_same_ends_replaces_a_mini_socket() {
 }
 
 #[test]
+fn a_mini_socket_is_replaced_when_that_is_told_and_not_before() {
+    // The new owner of the ports has been in SYN_SENT since before the mini-socket was made.
+    let again = life(9).with_tuple(life(7).tuple).syn(2).reset(Direction::Received, 500);
+    let table = check(
+        Script::from(closed_and_waiting(7)).and(again),
+        "0 #7 CLOSE > SYN_SENT -
+         1ms #7 SYN_SENT > ESTABLISHED 1ms
+         2ms #9 CLOSE > SYN_SENT -
+         10ms #7 ESTABLISHED > FIN_WAIT1 9ms
+         11ms #7 FIN_WAIT1 > FIN_WAIT2 1ms
+         500ms #7 FIN_WAIT2 > CLOSE ~489ms
+         500ms #7 finished: client, unknown, first local, 500ms, handshake 1ms, SYN_SENT 1ms, ESTABLISHED 9ms, FIN_WAIT1 1ms, FIN_WAIT2 489ms
+         500ms #7 gone
+         500ms #9 RST Received in SYN_SENT",
+    );
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
 fn a_syn_to_a_time_wait_of_ours_replaces_it() {
     // The server closed first; the client's next connection has the same port.
     let first = server(8, 7).fin_wait1(10).orphaned().fin_is_in().fin_wait2(11).close(11);
