@@ -233,10 +233,7 @@ fn connects_have_their_port_from_the_first_line_on() -> Result<()> {
         run.check_whole()?;
         let side = run.side(ends.client, ends.server);
         let steps = side.steps();
-        ensure!(
-            steps.len() == 5 && steps[0] == "CLOSE>SYN_SENT",
-            "{filter:?}: {steps:?}"
-        );
+        ensure!(steps.len() == 5 && steps[0] == "CLOSE>SYN_SENT", "{filter:?}: {steps:?}");
         // Only where nothing waits for the port is the first line told without it.
         let ports = |event: &Event| event.is_at(ends.client);
         let first = usize::from(filter.first() != Some(&"--lport"));

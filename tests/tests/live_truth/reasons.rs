@@ -118,7 +118,10 @@ fn a_reset_sent_has_the_kernels_reason() -> Result<()> {
         check_words(&resets[0], &[("direction", "sent")])?;
         for (event, key) in [(&close, "reset_reason"), (&resets[0], "reason")] {
             let as_told = event.text(key);
-            ensure!(!has_reasons || as_told.eq_ignore_ascii_case(reason), "not {reason}: {event:?}");
+            ensure!(
+                !has_reasons || as_told.eq_ignore_ascii_case(reason),
+                "not {reason}: {event:?}"
+            );
         }
     }
     Ok(())
@@ -204,10 +207,7 @@ fn established_connections_time_out() -> Result<()> {
     let told = stage.end()?;
     for (called, (at, kind)) in all.into_iter().zip(ended) {
         ensure!(kind == Some(std::io::ErrorKind::TimedOut), "{kind:?}");
-        told.steps(
-            called.end,
-            &["CLOSE>SYN_SENT", "SYN_SENT>ESTABLISHED", "ESTABLISHED>CLOSE"],
-        )?;
+        told.steps(called.end, &["CLOSE>SYN_SENT", "SYN_SENT>ESTABLISHED", "ESTABLISHED>CLOSE"])?;
         told.lasted(called.end, "ESTABLISHED", (called.connected, at), CLOSE_TO)?;
         told.closed(
             called.end,
@@ -252,9 +252,9 @@ fn hosts_that_cannot_be_reached_are_unreachable() -> Result<()> {
             Ok(connect(&stage.pair.right, to).err().context("somebody answers")?)
         })?;
         let remote = to.to_string();
-        let close = stage.life.wait_for("close", |event| {
-            event.kind() == "close" && event.text("remote") == remote
-        })?;
+        let close = stage
+            .life
+            .wait_for("close", |event| event.kind() == "close" && event.text("remote") == remote)?;
         check_words(&close, &[("how", how), ("errno", errno), ("ended_in", "CLOSE")])
             .with_context(|| format!("{error:#}"))?;
         let waited = close.number("total_ns").context("no total_ns")?;
