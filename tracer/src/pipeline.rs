@@ -35,6 +35,8 @@ const TICK: Duration = Duration::from_millis(50);
 const LOSS_EVERY: Duration = Duration::from_millis(250);
 /// Mini-sockets, the recording's flush and the table's own figures.
 const SLOW_EVERY: Duration = Duration::from_secs(1);
+/// Walks after a loss, and for a list that is watched.
+const URGENT_EVERY: Duration = Duration::from_millis(300);
 /// Descriptors are walked no more often than this.
 const HOLDERS_EVERY: Duration = Duration::from_secs(5);
 /// New cgroups are looked for this often while connections come and go.
@@ -87,10 +89,14 @@ struct Live<'a> {
     /// Sockets in the last list.
     listed: usize,
     next_walk: Instant,
+    /// As `next_walk`, where a walk is worth more than its share: after a loss, and for a list.
+    next_urgent_walk: Instant,
     next_holders: Instant,
     next_loss: Instant,
     next_slow: Instant,
     next_list: Option<Instant>,
+    /// The walk that the next list is to show has been asked for.
+    list_walked: bool,
     next_names: Instant,
     events_at_last_names: u64,
     events_at_last_holders: u64,
@@ -164,10 +170,12 @@ impl<'a> Live<'a> {
             blocked: false,
             listed: 0,
             next_walk: now,
+            next_urgent_walk: now,
             next_holders: now + HOLDERS_EVERY,
             next_loss: now + LOSS_EVERY,
             next_slow: now + SLOW_EVERY,
             next_list: None,
+            list_walked: true,
             next_names: now + NAMES_EVERY,
             events_at_last_names: 0,
             events_at_last_holders: 0,
@@ -232,22 +240,14 @@ impl<'a> Live<'a> {
         if !self.settled || self.rows.is_some() {
             return false;
         }
-        match (watch, self.next_list) {
-            (None, _) => {
-                self.print_list();
-                true
-            }
-            (Some(_), Some(next)) if Instant::now() < next => false,
-            (Some(every), next) => {
-                if self.walking == 0 && self.rows.is_none() {
-                    self.print_list();
-                    self.next_list = Some(Instant::now() + every);
-                } else if next.is_none() {
-                    self.next_list = Some(Instant::now());
-                }
-                false
-            }
+        let due = self.next_list.is_none_or(|next| Instant::now() >= next);
+        if due && self.list_walked && self.walking == 0 {
+            self.print_list();
+            self.list_walked = false;
+            self.next_list = watch.map(|every| Instant::now() + every);
+            return watch.is_none();
         }
+        false
     }
 
     fn print_list(&mut self) {
@@ -362,6 +362,7 @@ impl<'a> Live<'a> {
                 let pause =
                     Duration::from_nanos(took_ns.saturating_mul(WALK_SHARE)).max(SLOW_EVERY);
                 self.next_walk = now + pause;
+                self.next_urgent_walk = now + URGENT_EVERY;
                 if poll.kind == PollKind::Minis && pause > 2 * SLOW_EVERY && !self.stretched {
                     self.stretched = true;
                     eprintln!(
@@ -382,6 +383,7 @@ impl<'a> Live<'a> {
                     eprintln!("tcptrail: {request:?} could not be walked: {error}");
                 }
                 self.next_walk = now + SLOW_EVERY;
+                self.next_urgent_walk = now + SLOW_EVERY;
                 self.next_holders = now + HOLDERS_EVERY;
             }
         }
@@ -445,9 +447,10 @@ impl<'a> Live<'a> {
         if self.walking != 0 || self.rows.is_some() || !self.settled {
             return;
         }
-        let watching = self.next_list.is_some_and(|next| next <= now + SLOW_EVERY);
-        if (self.repair > 0 || watching) && now >= self.next_walk {
+        let list_due = !self.list_walked && self.next_list.is_some_and(|next| next <= now);
+        if (self.repair > 0 || list_due) && now >= self.next_urgent_walk {
             self.repair = self.repair.saturating_sub(1);
+            self.list_walked = true;
             self.walk_everything();
         } else if now >= self.next_walk && self.session.table.wants_poll() {
             self.walk_minis();

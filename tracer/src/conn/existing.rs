@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use tracer_common::TcpState;
 
-use crate::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role};
+use crate::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role, Spent};
 use crate::conn::ending::How;
-use crate::conn::table::{Change, TIME_WAIT_NS, Table};
+use crate::conn::table::{Change, ConnRef, Kind, TIME_WAIT_NS, Table};
 use crate::event::{Actor, Comm, Event, Existing, Holder, Shape};
 use crate::time::MonoNs;
 
@@ -145,8 +145,6 @@ impl Table {
 
     /// The table was wrong: a transition was lost.
     fn repair(&mut self, index: u32, event: &Event, row: &Existing, changes: &mut Vec<Change>) {
-        use crate::conn::connection::Spent;
-        use crate::conn::table::{ConnRef, Kind};
         let jiffy = self.options.jiffy_ns;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let old = conn.state;
@@ -157,7 +155,7 @@ impl Table {
         conn.last = event.at;
         if conn.first_close == Ends::None {
             conn.first_close = match row.state {
-                TcpState::FinWait1 | TcpState::FinWait2 => Ends::Local,
+                TcpState::FinWait1 | TcpState::FinWait2 | TcpState::TimeWait => Ends::Local,
                 TcpState::CloseWait | TcpState::LastAck => Ends::Remote,
                 _ => Ends::None,
             };
@@ -200,8 +198,8 @@ impl Table {
         let expires = event.at.after(u64::from(row.timer) * self.options.jiffy_ns);
         let poll = self.poll;
         let Some(&index) = self.minis.get(&event.id) else {
-            // Its socket's last event may not have reached us yet.
-            if self.by_id.contains_key(&event.id) {
+            if let Some(&index) = self.by_id.get(&event.id) {
+                self.became_mini(index, event, row, expires, changes);
                 return;
             }
             let Some(index) = self.insert(event, row.state, Role::Unknown, Known::About) else {
@@ -237,6 +235,36 @@ impl Table {
             if let Some(conn) = self.conns.get_mut(index as usize) {
                 conn.expires = expires;
             }
+        }
+    }
+
+    /// A mini-socket stands for what we take for a full socket: its last transition was lost, unless
+    /// it is only just under way.
+    fn became_mini(
+        &mut self,
+        index: u32,
+        event: &Event,
+        row: &Existing,
+        expires: MonoNs,
+        changes: &mut Vec<Change>,
+    ) {
+        let poll = self.poll;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.seen = poll;
+        conn.missed = 0;
+        let last = conn.last;
+        if event.at.since(last) < SAME_MOMENT_NS || conn.role == Role::Listener || conn.resetting {
+            return;
+        }
+        self.repair(index, event, row, changes);
+        self.make_mini(index, event.at, changes);
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.expires = expires;
+        conn.how = How::Fin;
+        if row.state == TcpState::TimeWait {
+            conn.entered = expires.before(TIME_WAIT_NS).max(last).min(event.at);
+            conn.entered_known = Known::About;
+            changes.push(Change { at: event.at, conn: ConnRef(index), kind: Kind::Finished });
         }
     }
 
@@ -380,14 +408,18 @@ impl Table {
 
 /// A lower bound for the time a full socket has been in its state, from its last segments.
 fn age_at_least(row: &Existing, jiffy_ns: u64) -> u64 {
-    let ns = |jiffies: u32| u64::from(jiffies) * jiffy_ns;
+    // A count of jiffies may be nearly one less in time.
+    let ns = |jiffies: u32| u64::from(jiffies.saturating_sub(1)) * jiffy_ns;
     match row.state {
         // Every segment since is younger than the state.
         TcpState::Established => ns(row.since_received.max(row.since_sent).max(row.since_ack)),
         // The peer's FIN carried an ACK, so the last ACK is not older than the state.
         TcpState::CloseWait => ns(row.since_ack),
-        // Initial timeout 1 s, doubled each time (TCP_TIMEOUT_INIT).
-        TcpState::SynSent => ((1u64 << row.unanswered.min(16)) - 1).saturating_mul(1_000_000_000),
+        // No timeout is shorter than the first, 1 s (TCP_TIMEOUT_INIT). Since 6.5 the first few are no
+        // longer either (tcp_syn_linear_timeouts), before that each is twice the last.
+        TcpState::SynSent => {
+            u64::from(row.unanswered.min(16)).saturating_mul(1_000_000_000).saturating_sub(jiffy_ns)
+        }
         _ => 0,
     }
 }

@@ -557,9 +557,6 @@ impl Table {
             self.tell_peer(index, at, how, changes);
             return;
         }
-        conn.shape = Shape::Mini;
-        conn.orphan = true;
-        let id = conn.id;
         if fin_is_in {
             conn.state = TcpState::TimeWait;
             // Without rows its end is taken to come with its timer.
@@ -581,6 +578,16 @@ impl Table {
                 Spent::Unknown => Known::Not,
             };
         }
+        self.make_mini(index, at, changes);
+    }
+
+    /// From here on a mini-socket stands for it.
+    pub(crate) fn make_mini(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        self.requests -= usize::from(conn.shape == Shape::Request);
+        conn.shape = Shape::Mini;
+        conn.orphan = true;
+        let id = conn.id;
         if self.polling {
             self.gone_since.insert(id);
         }
