@@ -29,7 +29,8 @@ extern "C" fn iter_tcp(ctx: *mut c_void) -> i32 {
     walk(ctx, true)
 }
 
-/// As `iter_tcp`, without full sockets: what no tracepoint tells of.
+/// As `iter_tcp`, but of full sockets only those that wait to be accepted: what no tracepoint tells
+/// of.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 extern "C" fn iter_minis(ctx: *mut c_void) -> i32 {
@@ -54,7 +55,7 @@ fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
     }
     let state: u8 = load!(common, state);
     let is_mini = state == TcpState::TimeWait.number() || state == TcpState::NewSynRecv.number();
-    if !full_sockets && !is_mini {
+    if !full_sockets && !is_mini && !waits_to_be_accepted(common) {
         return 0;
     }
     let Some(ends) = Endpoints::read(common) else {
@@ -99,6 +100,18 @@ fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
         );
     }
     0
+}
+
+/// A full socket that no application has yet.
+#[inline(always)]
+fn waits_to_be_accepted(common: Kernel) -> bool {
+    // SAFETY: a trusted `sock_common` pointer; the helper checks that it is a full TCP socket.
+    let tcp: Kernel = unsafe { bpf_skc_to_tcp_sock(common.cast_mut()) }.cast_const().cast();
+    if tcp.is_null() {
+        return false;
+    }
+    let (bits, _) = socket_flags(tcp);
+    bits & (flags::HAS_SOCKET | flags::DEAD) == 0
 }
 
 #[inline(always)]

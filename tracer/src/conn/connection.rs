@@ -234,6 +234,10 @@ pub struct Connection {
     pub orphan: bool,
     /// It has been accepted, or was opened by the application.
     pub accepted: bool,
+    /// Time from ESTABLISHED to accept(), at most: to the first event or look that found it accepted.
+    pub accept_ns: Option<u64>,
+    /// When a server's connection became ESTABLISHED.
+    pub(crate) established: MonoNs,
     /// Rows: what waits to be read; of a listener to be accepted.
     pub recv_queue: u32,
     /// Rows: what waits to be sent or acknowledged; of a listener the accept queue's limit.

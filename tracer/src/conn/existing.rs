@@ -43,18 +43,20 @@ impl Table {
         self.gone_since.clear();
     }
 
-    /// Whether looking at mini-sockets and requests would tell anything: whether there are any. A FIN,
+    /// Whether looking at mini-sockets, requests and accept queues would tell anything: whether there
+    /// are any. A FIN,
     /// a RST or a timeout may have come for each of them, and nothing else says so.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
-        !self.minis.is_empty() || self.requests > 0
+        !self.minis.is_empty() || self.requests > 0 || !self.unaccepted.is_empty()
     }
 
     /// The network namespaces of those, sorted.
     #[must_use]
     pub fn poll_netns(&self) -> Vec<u32> {
         let waiting = self.iter().filter(|conn| conn.shape != Shape::Full);
-        let netns: BTreeSet<u32> = waiting.map(|conn| conn.netns).collect();
+        let unaccepted = self.unaccepted.iter().filter_map(|&at| self.conns.get(at as usize));
+        let netns: BTreeSet<u32> = waiting.chain(unaccepted).map(|conn| conn.netns).collect();
         netns.into_iter().collect()
     }
 
@@ -136,7 +138,10 @@ impl Table {
         conn.recv_queue = row.recv_queue;
         conn.send_queue = row.send_queue;
         conn.orphan = event.flags.dead;
-        conn.accepted = event.flags.has_socket;
+        if event.flags.has_socket && !conn.accepted {
+            self.accepted(index, event.at);
+        }
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.cgroup = event.cgroup;
         if event.counters.is_some() {
             conn.counters = event.counters;
@@ -268,6 +273,24 @@ impl Table {
         }
     }
 
+    /// Every walk meets what waits to be accepted: what it has not met has been accepted.
+    fn end_accepts(&mut self, poll: &Poll, now: MonoNs) {
+        let met = |conn: &Connection| {
+            conn.seen == self.poll
+                || conn.last >= poll.began
+                || poll.netns.binary_search(&conn.netns).is_err()
+        };
+        let accepted: Vec<u32> = self
+            .unaccepted
+            .iter()
+            .copied()
+            .filter(|&index| self.conns.get(index as usize).is_some_and(|conn| !met(conn)))
+            .collect();
+        for index in accepted {
+            self.accepted(index, now);
+        }
+    }
+
     /// After the rows of a walk, and after every event that was in the ring when it ended: what
     /// the walk should have met and did not is gone.
     ///
@@ -275,6 +298,7 @@ impl Table {
     pub fn end_poll(&mut self, poll: &Poll, now: MonoNs, changes: &mut Vec<Change>) {
         self.polling = false;
         self.gone_since.clear();
+        self.end_accepts(poll, now);
         let mut gone = Vec::new();
         let number = self.poll;
         let jiffy = self.options.jiffy_ns;

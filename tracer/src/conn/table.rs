@@ -106,6 +106,8 @@ pub struct Table {
     pub(crate) poll: u32,
     /// Request sockets: as of mini-sockets, only polling tells of their end.
     pub(crate) requests: usize,
+    /// Servers' connections that were established under our eyes and not accepted yet.
+    pub(crate) unaccepted: HashSet<u32, FixedState>,
     /// In CLOSE, with the RST that closed them, and its reason, still to be told.
     resetting: Vec<u32>,
     /// Connections that were not taken in because the table was full.
@@ -130,6 +132,7 @@ impl Table {
             options,
             poll: 0,
             requests: 0,
+            unaccepted: HashSet::default(),
             resetting: Vec::new(),
             refused: 0,
         }
@@ -278,7 +281,14 @@ impl Table {
             conn.counters = event.counters;
         }
         conn.orphan = event.flags.dead;
-        conn.accepted |= event.flags.has_socket;
+        if new == TcpState::Established && conn.role == Role::Server && !conn.accepted {
+            conn.established = event.at;
+            self.unaccepted.insert(index);
+        }
+        if event.flags.has_socket && !conn.accepted {
+            self.accepted(index, event.at);
+        }
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if let Some(task) = actor {
             let source = match new {
                 TcpState::SynSent => OwnerSource::Connect,
@@ -302,6 +312,16 @@ impl Table {
             conn: ConnRef(index),
             kind: Kind::Transition { old, new, in_old },
         });
+    }
+
+    /// The application has it; since when, is not told.
+    pub(crate) fn accepted(&mut self, index: u32, at: MonoNs) {
+        if let Some(conn) = self.conns.get_mut(index as usize) {
+            conn.accepted = true;
+            if self.unaccepted.remove(&index) {
+                conn.accept_ns = Some(at.since(conn.established));
+            }
+        }
     }
 
     /// close() of a socket that was shut down before sets the state it has (`tcp_close_state`): no
@@ -443,6 +463,8 @@ impl Table {
             error: 0,
             orphan: false,
             accepted: false,
+            accept_ns: None,
+            established: MonoNs(0),
             recv_queue: 0,
             send_queue: 0,
             rst_sent: false,
@@ -585,6 +607,7 @@ impl Table {
     pub(crate) fn make_mini(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         self.requests -= usize::from(conn.shape == Shape::Request);
+        self.unaccepted.remove(&index);
         conn.shape = Shape::Mini;
         conn.orphan = true;
         let id = conn.id;
@@ -719,6 +742,7 @@ impl Table {
         let Some(conn) = self.conns.get(index as usize) else { return };
         let (id, shape) = (conn.id, conn.shape);
         self.requests -= usize::from(shape == Shape::Request);
+        self.unaccepted.remove(&index);
         let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
         if map.get(&id) == Some(&index) {
             map.remove(&id);
@@ -1068,5 +1092,9 @@ impl Table {
             assert!(conn.resetting && conn.state == TcpState::Close, "resetting: {conn:?}");
         }
         assert_eq!(self.resetting.len(), count(&|conn| conn.resetting), "resetting");
+        for &index in &self.unaccepted {
+            let conn = self.conns.get(index as usize).expect("unaccepted points to nothing");
+            assert!(!conn.accepted && conn.shape == Shape::Full, "unaccepted: {conn:?}");
+        }
     }
 }

@@ -107,7 +107,7 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut V
         .number("syn_retransmits", conn.retransmits.syn)
         .number("synack_retransmits", conn.retransmits.synack)
         .number("fin_retransmits", conn.retransmits.fin);
-    object.boolean("accepted", conn.accepted);
+    object.boolean("accepted", conn.accepted).number_or_null("accept_at_most_ns", conn.accept_ns);
     surroundings(&mut object, &pen.names, conn);
     object.end();
 }
