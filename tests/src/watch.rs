@@ -55,7 +55,8 @@ impl Watch {
         let at = at.context("no mono_ns")?;
         self.tcptrail.wait_for("next frame", later(at))?;
         self.last = at;
-        let of_it = |event: &&Event| event.kind() == "socket" && event.number("mono_ns") == Some(at);
+        let of_it =
+            |event: &&Event| event.kind() == "socket" && event.number("mono_ns") == Some(at);
         Ok(Frame { at, sockets: self.tcptrail.events().iter().filter(of_it).cloned().collect() })
     }
 

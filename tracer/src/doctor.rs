@@ -180,7 +180,12 @@ fn try_iterators(checks: &mut Vec<Check>, poller: &mut Poller) {
         "sockets older than tcptrail, TIME_WAIT and half-open connections are not seen";
     let no_holders = "owners are known only where a connect, listen or close was seen";
     for (name, request, outcome, cost) in [
-        ("iter/tcp", Request::Sockets { kind: PollKind::All, only: None }, poller.sockets.clone(), no_sockets),
+        (
+            "iter/tcp",
+            Request::Sockets { kind: PollKind::All, only: None },
+            poller.sockets.clone(),
+            no_sockets,
+        ),
         ("iter/task_file", Request::Holders, poller.holders.clone(), no_holders),
     ] {
         let outcome = outcome.and_then(|()| {

@@ -93,7 +93,8 @@ fn a_syn_that_comes_twice_is_one_request() -> Result<()> {
     hand.expect(SYN | ACK)?;
     let shown = stage.watch.until_state(end, "SYN_RECV")?;
     // What tells of it first is the second SYN-ACK, which was no timer's.
-    check_at("SYN_RECV", shown.since()?, asked, CLOSE_TO)?;
+    check_at("SYN_RECV", shown.since()?, asked, TICK)?;
+    check_words(&shown.socket, &[("exact", "false")])?;
     ensure!(shown.socket.number("retransmits") == Some(1), "{:?}", shown.socket);
     let answered = hand.send(ACK, &[])?;
     stage.step(end, "SYN_RECV>ESTABLISHED")?;
@@ -103,7 +104,7 @@ fn a_syn_that_comes_twice_is_one_request() -> Result<()> {
     drop(accepted);
     let told = stage.end()?;
     told.steps(end, &[SERVER[0], SERVER[1], "ESTABLISHED>CLOSE"])?;
-    told.lasted(end, "SYN_RECV", (asked, answered), CLOSE_TO)
+    told.lasted(end, "SYN_RECV", (asked, answered), TICK)
 }
 
 /// A scanner's RST ends a request: nothing timed out.
@@ -260,10 +261,7 @@ fn connects_have_their_port_from_the_first_line_on() -> Result<()> {
         run.check_whole()?;
         let side = run.side(ends.client, ends.server);
         let steps = side.steps();
-        ensure!(
-            steps.len() == 5 && steps[0] == "CLOSE>SYN_SENT",
-            "{filter:?}: {steps:?}"
-        );
+        ensure!(steps.len() == 5 && steps[0] == "CLOSE>SYN_SENT", "{filter:?}: {steps:?}");
         // Only where nothing waits for the port is the first line told without it.
         let ports = |event: &Event| event.is_at(ends.client);
         let first = usize::from(filter.first() != Some(&"--lport"));

@@ -81,17 +81,12 @@ fn a_fin_wait1_whose_peer_is_gone_times_out() -> Result<()> {
     let told = stage.end()?;
     told.steps(
         end,
-        &[
-            "CLOSE>SYN_SENT",
-            "SYN_SENT>ESTABLISHED",
-            "ESTABLISHED>FIN_WAIT1",
-            "FIN_WAIT1>CLOSE",
-        ],
+        &["CLOSE>SYN_SENT", "SYN_SENT>ESTABLISHED", "ESTABLISHED>FIN_WAIT1", "FIN_WAIT1>CLOSE"],
     )?;
     told.lasted(end, "ESTABLISHED", (connected, closed), CLOSE_TO)?;
     told.lasted(end, "FIN_WAIT1", (closed, gone), CLOSE_TO)?;
-    let close = told
-        .closed(end, &[("how", "timeout"), ("errno", "ETIMEDOUT"), ("first_close", "local")])?;
+    let close =
+        told.closed(end, &[("how", "timeout"), ("errno", "ETIMEDOUT"), ("first_close", "local")])?;
     let again = told.sent_again(end);
     told.check_sent_again(end, "fin", "FIN_WAIT1", again.len() as u64)?;
     ensure!(!again.is_empty() && close.0["states"]["FIN_WAIT1"].as_u64() > Some(SECOND / 5));

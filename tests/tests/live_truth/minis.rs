@@ -11,9 +11,7 @@ use tests::tcptrail::Tcptrail;
 use tests::traffic::close;
 use tests::witness::Moment;
 
-use crate::stage::{
-    CLOSE_TO, Called, SECOND, Stage, TICK, check_at, check_between, check_words,
-};
+use crate::stage::{CLOSE_TO, Called, SECOND, Stage, TICK, check_at, check_between, check_words};
 
 const TOOLS: &[&str] = &["nft", "ss"];
 const ACTIVE: [&str; 6] = [
@@ -192,9 +190,14 @@ fn a_fin_wait2_without_a_fin_times_out() -> Result<()> {
     stage.watch.until_gone(end)?;
     let told = stage.end()?;
     told.steps(end, &[&ACTIVE[..4], &["FIN_WAIT2>CLOSE"]].concat())?;
-    // The timer ends it, which is known better than the look that misses it.
-    told.lasted(end, "FIN_WAIT2", (acked, gone), CLOSE_TO)?;
-    check_between("FIN_WAIT2", event.number("in_old_ns").unwrap_or(0), (3 * SECOND, 3 * SECOND), SECOND / 2)?;
+    // Its timer is known, and may be late by an eighth.
+    told.lasted(end, "FIN_WAIT2", (acked, gone), SECOND / 2)?;
+    check_between(
+        "FIN_WAIT2",
+        event.number("in_old_ns").unwrap_or(0),
+        (3 * SECOND, 3 * SECOND),
+        SECOND / 2,
+    )?;
     told.closed(end, &[("how", "timeout"), ("ended_in", "CLOSE"), ("first_close", "local")])
         .map(drop)
 }

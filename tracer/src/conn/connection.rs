@@ -94,6 +94,12 @@ pub enum Spent {
 }
 
 impl Spent {
+    /// A lower bound; of 0 it says nothing.
+    #[must_use]
+    pub const fn at_least(ns: u64) -> Spent {
+        if ns == 0 { Spent::Unknown } else { Spent::AtLeast(ns) }
+    }
+
     /// The figure, whatever it is worth.
     #[must_use]
     pub const fn ns(self) -> Option<u64> {
@@ -241,7 +247,7 @@ pub struct Connection {
     /// When the present state was entered, known as well as `entered_known` says.
     pub(crate) entered: MonoNs,
     pub(crate) entered_known: Known,
-    /// Time of the last event or row.
+    /// Time of the last event, or of a row that agreed.
     pub(crate) last: MonoNs,
     /// When the kernel's timer ends a mini-socket; 0 unknown.
     pub(crate) expires: MonoNs,
@@ -267,12 +273,18 @@ impl Connection {
         self.spent_until(now)
     }
 
+    /// How long it lived, once it is finished; at least this when it is not complete.
+    #[must_use]
+    pub fn lived(&self) -> u64 {
+        self.entered.since(self.born)
+    }
+
     pub(crate) fn spent_until(&self, at: MonoNs) -> Spent {
         let ns = at.since(self.entered);
         match self.entered_known {
             Known::Exactly => Spent::Exactly(ns),
             Known::About => Spent::About(ns),
-            Known::AtLatest => Spent::AtLeast(ns),
+            Known::AtLatest => Spent::at_least(ns),
             Known::Not => Spent::Unknown,
         }
     }

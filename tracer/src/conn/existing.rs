@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use tracer_common::TcpState;
 
-use crate::conn::connection::{Ends, Known, Owner, OwnerSource, Role};
+use crate::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role};
 use crate::conn::ending::How;
 use crate::conn::table::{Change, TIME_WAIT_NS, Table};
 use crate::event::{Actor, Comm, Event, Existing, Holder, Shape};
@@ -122,7 +122,7 @@ impl Table {
             self.own_by_holders(index);
             index
         };
-        self.fill_in(index, event.tuple, changes);
+        self.fill_in(index, event, changes);
         let poll = self.poll;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if conn.shape == Shape::Request {
@@ -130,6 +130,7 @@ impl Table {
             conn.shape = Shape::Full;
             self.requests -= 1;
         }
+        conn.last = conn.last.max(event.at);
         conn.seen = poll;
         conn.missed = 0;
         conn.recv_queue = row.recv_queue;
@@ -271,7 +272,8 @@ impl Table {
             let how = match (conn.shape, conn.state) {
                 // Its timer ran out before the peer's FIN came.
                 (Shape::Mini, TcpState::FinWait2) if expired => How::Timeout,
-                (Shape::Request, _) => How::Timeout,
+                // Without a SYN-ACK sent again its time was not up: a RST, or the listener closed.
+                (Shape::Request, _) if conn.retransmits.synack != 0 => How::Timeout,
                 _ => How::Unknown,
             };
             self.vanish(index, at, how, changes);
@@ -303,6 +305,18 @@ impl Table {
         self.holders = holders;
         for at in 0..self.holders.len() {
             self.own(self.holders[at]);
+        }
+        // Their listeners' owners may be known only now.
+        let nobodys =
+            |conn: &Connection| conn.role == Role::Server && !conn.accepted && conn.owner.is_none();
+        let waiting: Vec<u32> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| nobodys(conn))
+            .filter_map(|(index, _)| u32::try_from(index).ok())
+            .collect();
+        for index in waiting {
+            self.inherit_owner(index);
         }
     }
 

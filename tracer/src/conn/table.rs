@@ -197,7 +197,7 @@ impl Table {
 
     /// After the views have seen the changes: forgets what is gone.
     pub fn settle(&mut self) {
-        for index in std::mem::take(&mut self.dead) {
+        while let Some(index) = self.dead.pop() {
             self.unindex_tuple(index);
             self.conns.try_remove(index as usize);
         }
@@ -287,7 +287,7 @@ impl Table {
             };
             conn.learn_owner(Owner { task, fd: None, source });
         }
-        self.fill_in(index, event.tuple, changes);
+        self.fill_in(index, event, changes);
         match new {
             TcpState::Listen => self.add_listener(index),
             TcpState::SynRecv if begins => self.inherit_owner(index),
@@ -468,7 +468,8 @@ impl Table {
 
     /// The tuple is complete at ESTABLISHED: before, a client has no port and on older kernels a
     /// child still has its listener's address.
-    pub(crate) fn fill_in(&mut self, index: u32, tuple: Tuple, changes: &mut Vec<Change>) {
+    pub(crate) fn fill_in(&mut self, index: u32, event: &Event, changes: &mut Vec<Change>) {
+        let tuple = event.tuple;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let known = conn.tuple;
         // At ->CLOSE the kernel may have forgotten the port.
@@ -480,7 +481,7 @@ impl Table {
         if fuller == known || conn.state == TcpState::Close && known.local_port != 0 {
             return;
         }
-        let (netns, at, listens) = (conn.netns, conn.last, conn.role == Role::Listener);
+        let (netns, listens) = (conn.netns, conn.role == Role::Listener);
         if listens {
             // One that listens without bind has its port only then.
             self.remove_listener(index);
@@ -489,7 +490,7 @@ impl Table {
         if let Some(conn) = self.conns.get_mut(index as usize) {
             conn.tuple = fuller;
         }
-        self.replace_mini(fuller, netns, at, changes);
+        self.replace_mini(fuller, netns, event.at, changes);
         self.index_tuple(index);
         if listens {
             self.add_listener(index);
@@ -687,12 +688,14 @@ impl Table {
         }
         let old = conn.state;
         let in_old = match conn.spent_until(conn.last) {
-            Spent::Exactly(ns) | Spent::About(ns) | Spent::AtLeast(ns) => Spent::AtLeast(ns),
+            Spent::Exactly(ns) | Spent::About(ns) | Spent::AtLeast(ns) => Spent::at_least(ns),
             Spent::Unknown => Spent::Unknown,
         };
         add(conn, old, in_old);
         conn.complete = false;
         conn.state = TcpState::Close;
+        // It may have ended any time since.
+        conn.entered = conn.last;
         conn.how = how;
         let is_listener = conn.role == Role::Listener;
         let transition = Kind::Transition { old, new: TcpState::Close, in_old };
@@ -764,7 +767,7 @@ impl Table {
         if event.counters.is_some() {
             conn.counters = event.counters;
         }
-        self.fill_in(index, event.tuple, changes);
+        self.fill_in(index, event, changes);
         changes.push(Change {
             at: event.at,
             conn: ConnRef(index),
@@ -820,7 +823,7 @@ impl Table {
             }
         };
         if direction == Direction::Sent || state != TcpState::Close {
-            self.fill_in(index, event.tuple, changes);
+            self.fill_in(index, event, changes);
         }
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         match direction {

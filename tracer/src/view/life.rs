@@ -68,16 +68,12 @@ pub fn change(
     }
 }
 
-fn total(conn: &Connection, at: MonoNs) -> u64 {
-    at.since(conn.born)
-}
-
 fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
     let mut object = Object::event(out, "close");
     times(&mut object, &mut pen.clock, at);
     socket(&mut object, table, conn);
     object
-        .number("total_ns", total(conn, at))
+        .number("total_ns", conn.lived())
         .boolean("exact", conn.complete && !conn.approximate)
         .with("states", |out| {
             out.push(b'{');
@@ -153,36 +149,33 @@ fn line(pen: &mut Pen, _table: &Table, conn: &Connection, at: MonoNs, out: &mut 
     } else if conn.approximate {
         cell.push(b'~');
     }
-    human(total(conn, at), cell);
+    human(conn.lived(), cell);
     row.right(8, Paint::Plain, cell);
     cell.clear();
+    if !wide {
+        cell.extend_from_slice(b"handshake ");
+    }
     match conn.handshake_ns {
         Some(ns) => human(ns, cell),
         None => cell.push(b'-'),
     }
-    if wide {
-        row.right(7, Paint::Plain, cell);
-    } else {
-        cell.splice(0..0, *b"handshake ");
-        row.cell(0, Paint::Plain, cell);
-    }
+    row.right(if wide { 7 } else { 0 }, Paint::Plain, cell);
     let (words, paint) = how(conn);
     row.cell(if wide { 13 } else { 0 }, paint, words.as_bytes());
 
     let counters = conn.counters.unwrap_or_default();
     let mut figure = |name: &str, width: usize, write: &dyn Fn(&mut Vec<u8>)| {
         cell.clear();
+        if !wide {
+            cell.extend_from_slice(name.as_bytes());
+            cell.push(b' ');
+        }
         if conn.counters.is_none() {
             cell.push(b'-');
         } else {
             write(cell);
         }
-        if wide {
-            row.right(width, Paint::Plain, cell);
-        } else {
-            cell.splice(0..0, format!("{name} ").into_bytes());
-            row.cell(0, Paint::Plain, cell);
-        }
+        row.right(if wide { width } else { 0 }, Paint::Plain, cell);
     };
     figure("sent", 5, &|cell| text::bytes(counters.bytes_sent, cell));
     figure("received", 5, &|cell| text::bytes(counters.bytes_received, cell));

@@ -391,6 +391,25 @@ fn a_new_connection_with_the_same_ends_replaces_a_mini_socket() {
 }
 
 #[test]
+fn a_mini_socket_is_replaced_when_that_is_told_and_not_before() {
+    // The new owner of the ports has been in SYN_SENT since before the mini-socket was made.
+    let again = life(9).with_tuple(life(7).tuple).syn(2).reset(Direction::Received, 500);
+    let table = check(
+        Script::from(closed_and_waiting(7)).and(again),
+        "0 #7 CLOSE > SYN_SENT -
+         1ms #7 SYN_SENT > ESTABLISHED 1ms
+         2ms #9 CLOSE > SYN_SENT -
+         10ms #7 ESTABLISHED > FIN_WAIT1 9ms
+         11ms #7 FIN_WAIT1 > FIN_WAIT2 1ms
+         500ms #7 FIN_WAIT2 > CLOSE ~489ms
+         500ms #7 finished: client, unknown, first local, 500ms, handshake 1ms, SYN_SENT 1ms, ESTABLISHED 9ms, FIN_WAIT1 1ms, FIN_WAIT2 489ms
+         500ms #7 gone
+         500ms #9 RST Received in SYN_SENT",
+    );
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
 fn a_syn_to_a_time_wait_of_ours_replaces_it() {
     // The server closed first; the client's next connection has the same port.
     let first = server(8, 7).fin_wait1(10).orphaned().fin_is_in().fin_wait2(11).close(11);
@@ -466,8 +485,8 @@ fn an_id_that_begins_again_has_lost_its_end() {
         client(7).already(TcpState::Close).syn(50),
         "0 #7 CLOSE > SYN_SENT -
          1ms #7 SYN_SENT > ESTABLISHED 1ms
-         50ms #7 ESTABLISHED > CLOSE >=0
-         50ms #7 finished: client, unknown, first none, >=50ms, handshake 1ms, SYN_SENT 1ms
+         50ms #7 ESTABLISHED > CLOSE -
+         50ms #7 finished: client, unknown, first none, >=1ms, handshake 1ms, SYN_SENT 1ms
          50ms #7 gone
          50ms #7 CLOSE > SYN_SENT -",
     );
@@ -545,6 +564,16 @@ fn a_retransmitted_syn_fills_in_the_port() {
 }
 
 #[test]
+fn a_reset_fills_in_the_port() {
+    let table = check(
+        life(7).syn(0).reset(Direction::Received, 1),
+        "0 #7 CLOSE > SYN_SENT -
+         1ms #7 RST Received in SYN_SENT",
+    );
+    assert_eq!(find(&table, 7).tuple.local_port, 40_007);
+}
+
+#[test]
 fn syn_acks_sent_again_then_established() {
     let request = life(8).server_of(7);
     check(
@@ -568,7 +597,7 @@ fn syn_acks_sent_again_in_vain() {
         "1s #8 synack again in SYN_RECV: 1
          3s #8 synack again in SYN_RECV: 2
          9010ms #8 SYN_RECV > CLOSE >=4s
-         9010ms #8 finished: server, timeout, first none, >=9010ms, SYN_RECV 4s
+         9010ms #8 finished: server, timeout, first none, >=4s, SYN_RECV 4s
          9010ms #8 gone",
     );
     assert!(table.is_empty());
@@ -788,8 +817,8 @@ fn a_socket_that_listens_after_it_was_connected_is_another_life() {
         gap,
         "0 #7 CLOSE > SYN_SENT -
          1ms #7 SYN_SENT > ESTABLISHED 1ms
-         60ms #7 ESTABLISHED > CLOSE >=0
-         60ms #7 finished: client, unknown, first none, >=60ms, handshake 1ms, SYN_SENT 1ms
+         60ms #7 ESTABLISHED > CLOSE -
+         60ms #7 finished: client, unknown, first none, >=1ms, handshake 1ms, SYN_SENT 1ms
          60ms #7 gone
          60ms #7 LISTEN > CLOSE >=60ms
          60ms #7 gone",
@@ -799,7 +828,7 @@ fn a_socket_that_listens_after_it_was_connected_is_another_life() {
     let table = check(
         gap.last_ack(60).close(61),
         "0 #7 CLOSE > LISTEN -
-         60ms #7 LISTEN > CLOSE >=0
+         60ms #7 LISTEN > CLOSE -
          60ms #7 gone
          60ms #7 CLOSE_WAIT > LAST_ACK >=60ms
          61ms #7 LAST_ACK > CLOSE 1ms

@@ -472,7 +472,7 @@ fn line(conn: &Connection, change: &Change, out: &mut String) {
                 conn.how.name(),
                 conn.first_close.name(),
                 if conn.complete { "" } else { ">=" },
-                time(change.at.since(conn.born)),
+                time(conn.lived()),
             );
             if let Some(ns) = conn.handshake_ns {
                 let _ = write!(out, ", handshake {}", time(ns));

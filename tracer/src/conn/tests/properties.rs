@@ -270,9 +270,10 @@ impl Run {
                 Kind::Finished => {
                     told.finished += 1;
                     let sum: u64 = conn.states().map(|(_, ns)| ns).sum();
-                    let total = change.at.since(conn.born);
                     // Events that come late, by 20 ms each at most, are counted from both sides.
                     let slack = 120 * 2 * 20 * MS;
+                    let total = conn.lived();
+                    assert!(total <= change.at.since(conn.born) + slack, "{conn:?}");
                     if conn.complete && !self.wild {
                         assert!(sum <= total + slack, "{sum} in states of {total}: {conn:?}");
                     }

@@ -1,0 +1,226 @@
+//! Nothing is allocated per event: buffers and tables grow to the size of the load and stay.
+//!
+//! One test in a process of its own: the counter is global.
+#![expect(unsafe_code, reason = "an allocator is unsafe by its trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use jiff::tz::TimeZone;
+use tracer::conn::{Options, Table};
+use tracer::filter::Filter;
+use tracer::input::{Input, Origin};
+use tracer::names::Names;
+use tracer::session::Session;
+use tracer::sink::clock::Clock;
+use tracer::sink::text::Terminal;
+use tracer::time::MonoNs;
+use tracer::view::{Pen, View};
+use tracer_common::TcpState;
+use tracer_common::wire::{AF_INET, AF_INET6, Record, RecordKind, flags};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// The system's allocator, counting what it is asked for.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is the system allocator's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const MS: u64 = 1_000_000;
+const START: u64 = 1_000_000 * MS;
+
+fn session(view: View, json: bool, width: Option<usize>) -> Session<io::Sink> {
+    let origin = Origin {
+        version: String::new(),
+        kernel: String::new(),
+        machine: String::new(),
+        hooks: Vec::new(),
+        filters: Vec::new(),
+        wall_at_zero: 0,
+        start_ns: START,
+        jiffy_ns: 4 * MS,
+        reset_reasons: vec![String::new(), "no_socket".to_owned()],
+    };
+    let table = Table::new(Options {
+        start: MonoNs(START),
+        jiffy_ns: 4 * MS,
+        limit: 100_000,
+        minis_are_seen: true,
+        resets_are_seen: true,
+    });
+    let pen = Pen {
+        clock: Clock::new(origin.anchor(), TimeZone::UTC),
+        origin,
+        json,
+        terminal: Terminal { width, color: true },
+        names: Names::default(),
+        cell: Vec::new(),
+    };
+    Session::new(table, Filter::default(), view, pen, None)
+}
+
+/// Records of one connection, written over for each; the clock stays within one second, whose text
+/// is made once.
+struct Source {
+    record: Record,
+}
+
+impl Source {
+    fn new() -> Source {
+        let mut record = Record::new_zeroed();
+        record.mono_ns = START;
+        record.netns = 1;
+        record.comm[..4].copy_from_slice(b"java");
+        record.thread[..4].copy_from_slice(b"http");
+        (record.pid, record.tid) = (4_000_000, 4_000_001);
+        (record.bytes_sent, record.bytes_received, record.srtt_us) = (123_456, 1_234_567, 321);
+        Source { record }
+    }
+
+    /// The `id`th connection; every second is IPv6, every second a server's.
+    fn socket(&mut self, id: u64) {
+        let low = u16::try_from(id % 50_000).unwrap_or(0);
+        let record = &mut self.record;
+        record.id = id;
+        record.family = if id & 1 == 0 { AF_INET } else { AF_INET6 };
+        record.local_addr = [0x20; 16];
+        record.remote_addr = [0x30; 16];
+        (record.local_port, record.remote_port) =
+            if id & 2 == 0 { (10_000 + low, 443) } else { (443, 10_000 + low) };
+        record.error = 0;
+    }
+
+    fn feed(&mut self, session: &mut Session<io::Sink>, kind: RecordKind, old: u8, new: u8) {
+        let record = &mut self.record;
+        record.mono_ns += 100;
+        record.kind = kind as u8;
+        (record.old_state, record.new_state) = (old, new);
+        let owner = matches!(new, 2 | 4 | 9) || new == 10;
+        record.flags = flags::COUNTERS | flags::HAS_SOCKET | if owner { flags::OWNER } else { 0 };
+        session.feed(&Input::Record(self.record.as_bytes())).expect("no recording to fail");
+    }
+
+    fn to(&mut self, session: &mut Session<io::Sink>, old: TcpState, new: TcpState) {
+        self.feed(session, RecordKind::Transition, old.number(), new.number());
+    }
+
+    /// A life from its first event to its last, by one of the ways there are.
+    fn life(&mut self, session: &mut Session<io::Sink>, id: u64) {
+        use TcpState::{
+            Close, CloseWait, Established, FinWait1, LastAck, Listen, SynRecv, SynSent,
+        };
+        self.socket(id);
+        if id & 2 == 0 {
+            self.to(session, Close, SynSent);
+            self.again(session, SynSent);
+            self.to(session, SynSent, Established);
+        } else {
+            self.to(session, Listen, SynRecv);
+            self.to(session, SynRecv, Established);
+        }
+        self.again(session, Established);
+        match id % 3 {
+            0 => {
+                self.to(session, Established, CloseWait);
+                self.to(session, CloseWait, LastAck);
+                self.to(session, LastAck, Close);
+            }
+            1 => {
+                self.reset(session, RecordKind::ResetReceived, Established);
+                self.record.error = 104;
+                self.to(session, Established, Close);
+            }
+            _ => {
+                self.to(session, Established, FinWait1);
+                self.record.error = 110;
+                self.to(session, FinWait1, Close);
+            }
+        }
+    }
+
+    /// Closed with unread data: the RST is told after the CLOSE.
+    fn cut_off(&mut self, session: &mut Session<io::Sink>, id: u64) {
+        self.socket(id);
+        self.to(session, TcpState::Close, TcpState::SynSent);
+        self.to(session, TcpState::SynSent, TcpState::Established);
+        self.to(session, TcpState::Established, TcpState::Close);
+        self.record.detail = 1;
+        self.reset(session, RecordKind::ResetSent, TcpState::Close);
+        self.record.detail = 0;
+    }
+
+    fn again(&mut self, session: &mut Session<io::Sink>, state: TcpState) {
+        self.feed(session, RecordKind::Retransmit, state.number(), state.number());
+    }
+
+    fn reset(&mut self, session: &mut Session<io::Sink>, kind: RecordKind, state: TcpState) {
+        self.feed(session, kind, state.number(), state.number());
+    }
+}
+
+/// Allocations per thousand lives, after as many to warm up.
+fn count(view: View, json: bool, width: Option<usize>) -> u64 {
+    const BATCH: u64 = 1_000;
+    let mut session = session(view, json, width);
+    let mut source = Source::new();
+    // Some that stay, and change while others come and go.
+    for id in 1..=100 {
+        source.socket(id);
+        source.to(&mut session, TcpState::Close, TcpState::SynSent);
+        source.to(&mut session, TcpState::SynSent, TcpState::Established);
+    }
+    let mut allocations = 0;
+    for batch in 1..=3 {
+        session.out.clear();
+        let before = ALLOCATIONS.load(Relaxed);
+        for id in batch * BATCH..(batch + 1) * BATCH {
+            source.life(&mut session, id);
+            source.cut_off(&mut session, id);
+            source.socket(1 + id % 100);
+            source.again(&mut session, TcpState::Established);
+        }
+        allocations = ALLOCATIONS.load(Relaxed) - before;
+        assert!(matches!(session.totals().events, 1_000..));
+    }
+    assert_eq!(session.table.len(), 100);
+    allocations
+}
+
+#[test]
+fn nothing_is_allocated_per_event() {
+    let life = || View::Life { with_time_wait: false };
+    let ways = [
+        ("nothing", View::Nothing, false, None),
+        ("tail", View::Tail, false, None),
+        ("tail in 80 columns", View::Tail, false, Some(80)),
+        ("tail as JSON", View::Tail, true, None),
+        ("life", life(), false, None),
+        ("life in 80 columns", life(), false, Some(80)),
+        ("life as JSON", life(), true, None),
+    ];
+    let counts = ways.map(|(name, view, json, width)| (name, count(view, json, width)));
+    assert!(counts.iter().all(|(_, count)| *count == 0), "per 2,000 lives: {counts:?}");
+}
