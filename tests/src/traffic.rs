@@ -105,7 +105,13 @@ pub fn transfer(from: &TcpStream, to: &TcpStream, count: usize) -> Result<()> {
 /// # Errors
 /// When there is data instead, or nothing in time.
 pub fn read_end(mut stream: &TcpStream) -> Result<()> {
-    let got = stream.read(&mut [0; 1]).context("wait for the FIN")?;
+    let got = loop {
+        match stream.read(&mut [0; 1]) {
+            // A child's end may wake any thread.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => break other.context("wait for the FIN")?,
+        }
+    };
     ensure!(got == 0, "data instead of a FIN");
     Ok(())
 }

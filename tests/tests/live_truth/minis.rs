@@ -190,8 +190,8 @@ fn a_fin_wait2_without_a_fin_times_out() -> Result<()> {
     stage.watch.until_gone(end)?;
     let told = stage.end()?;
     told.steps(end, &[&ACTIVE[..4], &["FIN_WAIT2>CLOSE"]].concat())?;
-    // The timer ends it, which is known better than the look that misses it.
-    told.lasted(end, "FIN_WAIT2", (acked, gone), CLOSE_TO)?;
+    // Its timer is known, and may be late by an eighth.
+    told.lasted(end, "FIN_WAIT2", (acked, gone), SECOND / 2)?;
     check_between(
         "FIN_WAIT2",
         event.number("in_old_ns").unwrap_or(0),

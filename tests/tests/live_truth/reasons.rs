@@ -1,7 +1,7 @@
 //! Why connections end before their time.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -91,40 +91,55 @@ fn a_reset_sent_has_the_kernels_reason() -> Result<()> {
     unread.stream.peek(&mut [0])?;
     let aborted = close(unread.stream);
     unread.hand.expect(RST | ACK)?;
-    // Data after close().
-    let mut late = stage.call(5003)?;
-    drop(late.stream);
-    late.hand.expect(tests::hand::FIN | ACK)?;
-    // The FIN is not acknowledged: a full socket still.
-    late.hand.ack -= 1;
-    let came = late.hand.send(ACK | PSH, b"too late")?;
     let all = [
-        (lingering.end, "ESTABLISHED", lingered, "TCP_STATE"),
-        (unread.end, "ESTABLISHED", aborted, "TCP_ABORT_ON_CLOSE"),
-        (late.end, "FIN_WAIT1", came, "TCP_ABORT_ON_DATA"),
+        (lingering.end, lingering.connected, lingered, "TCP_STATE"),
+        (unread.end, unread.connected, aborted, "TCP_ABORT_ON_CLOSE"),
     ];
     for (end, ..) in all {
         stage.closed(end)?;
     }
     let told = stage.end()?;
-    // Kernels before 6.10 do not say why.
-    let reasons = std::fs::read("/sys/kernel/btf/vmlinux")?;
-    let has_reasons = reasons.windows(18).any(|bytes| bytes == b"TCP_ABORT_ON_CLOSE");
-    for (end, state, _, reason) in all {
-        let close = told.closed(end, &[("how", "rst_sent"), ("first_close", "local")])?;
-        told.side(end).leaving(state)?;
+    for (end, from, to, reason) in all {
+        told.lasted(end, "ESTABLISHED", (from, to), CLOSE_TO)?;
+        check_our_reset(&told, end, reason)?;
         let resets = resets(&told, end);
         ensure!(resets.len() == 1, "{end:?}: {resets:?}");
-        check_words(&resets[0], &[("direction", "sent")])?;
-        for (event, key) in [(&close, "reset_reason"), (&resets[0], "reason")] {
-            let as_told = event.text(key);
-            ensure!(
-                !has_reasons || as_told.eq_ignore_ascii_case(reason),
-                "not {reason}: {event:?}"
-            );
-        }
     }
     Ok(())
+}
+
+/// It ended by our RST, with this reason where the kernel has one (6.10 and later).
+fn check_our_reset(told: &Told, end: End, reason: &str) -> Result<()> {
+    let close = told.closed(end, &[("how", "rst_sent"), ("first_close", "local")])?;
+    let sent = resets(told, end).into_iter().find(|reset| reset.text("direction") == "sent");
+    let sent = sent.with_context(|| format!("no RST was told: {close:?}"))?;
+    let reasons = std::fs::read("/sys/kernel/btf/vmlinux")?;
+    let has_reasons = reasons.windows(18).any(|bytes| bytes == b"TCP_ABORT_ON_CLOSE");
+    for (event, key) in [(&close, "reset_reason"), (&sent, "reason")] {
+        let as_told = event.text(key);
+        ensure!(!has_reasons || as_told.eq_ignore_ascii_case(reason), "not {reason}: {event:?}");
+    }
+    Ok(())
+}
+
+/// Data comes after close(): the kernel does as if a RST had come (`tcp_reset`), and sends one.
+#[test]
+fn data_after_close_is_answered_with_our_reset() -> Result<()> {
+    if !ready(TOOLS) {
+        return Ok(());
+    }
+    let mut stage = Stage::new()?;
+    let Called { mut hand, stream, end, .. } = stage.call(5001)?;
+    let closed = close(stream);
+    hand.expect(tests::hand::FIN | ACK)?;
+    // The FIN is not acknowledged: a full socket still.
+    hand.ack -= 1;
+    let came = hand.send(ACK | PSH, b"too late")?;
+    hand.expect(RST)?;
+    stage.closed(end)?;
+    let told = stage.end()?;
+    told.lasted(end, "FIN_WAIT1", (closed, came), CLOSE_TO)?;
+    check_our_reset(&told, end, "TCP_ABORT_ON_DATA")
 }
 
 /// Nobody answers the SYN.
@@ -230,28 +245,45 @@ fn hosts_that_cannot_be_reached_are_unreachable() -> Result<()> {
     let mut stage = Stage::with(&[("ipv4/tcp_retries2", "2")])?;
     let under_way = stage.call(5001)?;
     stage.pair.left.nft(
-        "table ip answers { chain arriving { type filter hook input priority 0; policy accept;
+        "table ip answers {
+ chain arriving {
+ type filter hook input priority 0; policy accept;
             tcp dport 5001 reject with icmp type host-unreachable
             tcp dport 5002 reject with icmp type host-unreachable
             tcp dport 5003 reject with icmp type net-unreachable
             tcp dport 5004 reject with icmp type port-unreachable
             tcp dport 5005 reject with tcp reset
-        } }",
+ }
+ }",
     )?;
     // The answer with a RST must get through.
     stage.pair.left.nft("flush chain ip hand leaving")?;
     (&under_way.stream).write_all(b"hello")?;
-    for (port, how, errno) in [
+    let expected = [
         (5002, "unreachable", "EHOSTUNREACH"),
         (5003, "unreachable", "ENETUNREACH"),
         (5004, "refused", "ECONNREFUSED"),
         (5005, "refused", "ECONNREFUSED"),
-    ] {
-        let to: SocketAddr = format!("{}:{port}", Pair::LEFT).parse()?;
-        let (tried, error) = Moment::try_of(|| {
-            Ok(connect(&stage.pair.right, to).err().context("somebody answers")?)
-        })?;
-        let remote = to.to_string();
+    ];
+    // connect() itself: ICMP that finds it at work is taken in when the SYN is sent again, a second later.
+    let tried = thread::scope(|scope| {
+        let netns = &stage.pair.right;
+        let all: Vec<_> = expected
+            .iter()
+            .map(|&(port, ..)| {
+                let to: SocketAddr = format!("{}:{port}", Pair::LEFT).parse()?;
+                Ok(scope.spawn(move || {
+                    Moment::try_of(|| netns.run(|| Ok(TcpStream::connect(to).err())))
+                }))
+            })
+            .collect::<Result<_>>()?;
+        all.into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow::anyhow!("panic"))?)
+            .collect::<Result<Vec<_>>>()
+    })?;
+    for ((port, how, errno), (tried, error)) in expected.into_iter().zip(tried) {
+        let error = error.context("somebody answers")?;
+        let remote = format!("{}:{port}", Pair::LEFT);
         let close = stage
             .life
             .wait_for("close", |event| event.kind() == "close" && event.text("remote") == remote)?;

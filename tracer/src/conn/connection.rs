@@ -253,7 +253,7 @@ pub struct Connection {
     pub(crate) entered_known: Known,
     /// Time of the last event, or of a row that agreed.
     pub(crate) last: MonoNs,
-    /// When the kernel's timer ends a mini-socket; 0 unknown.
+    /// When the kernel's timer ends a mini-socket, or a request's fires next; 0 unknown.
     pub(crate) expires: MonoNs,
     /// Number of the last poll that saw it.
     pub(crate) seen: u32,

@@ -130,6 +130,7 @@ impl Table {
         if conn.shape == Shape::Request {
             // The event that made it a full socket was lost.
             conn.shape = Shape::Full;
+            conn.expires = MonoNs(0);
             self.requests -= 1;
         }
         conn.last = conn.last.max(event.at);
@@ -196,6 +197,10 @@ impl Table {
         if conn.shape == Shape::Request {
             conn.last = conn.last.max(event.at);
             conn.retransmits.synack = u8::try_from(row.unanswered).unwrap_or(u8::MAX);
+            // At the first timer it is not given up, but its SYN-ACK sent again.
+            if row.unanswered != 0 {
+                conn.expires = event.at.after(u64::from(row.timer) * self.options.jiffy_ns);
+            }
         }
     }
 
@@ -313,8 +318,11 @@ impl Table {
             }
             conn.missed += 1;
             let overdue = conn.expires != MonoNs(0) && conn.expires <= now;
-            if conn.missed > 1 || (conn.shape == Shape::Mini && overdue) {
+            if conn.missed > 1 || (conn.shape != Shape::Full && overdue) {
                 gone.push(u32::try_from(index).unwrap_or(u32::MAX));
+            } else if conn.shape == Shape::Request {
+                // It went before its timer: a RST, or the listener closed.
+                conn.expires = MonoNs(0);
             }
         }
         for index in gone {
@@ -324,8 +332,7 @@ impl Table {
             let how = match (conn.shape, conn.state) {
                 // Its timer ran out before the peer's FIN came.
                 (Shape::Mini, TcpState::FinWait2) if expired => How::Timeout,
-                // Without a SYN-ACK sent again its time was not up: a RST, or the listener closed.
-                (Shape::Request, _) if conn.retransmits.synack != 0 => How::Timeout,
+                (Shape::Request, _) if expired => How::Timeout,
                 _ => How::Unknown,
             };
             self.vanish(index, at, how, changes);

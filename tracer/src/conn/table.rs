@@ -91,7 +91,11 @@ pub struct Table {
     pub(crate) by_id: HashMap<SockId, u32, FixedState>,
     /// Mini-sockets have their socket's cookie, and the socket may connect again while they live.
     pub(crate) minis: HashMap<SockId, u32, FixedState>,
+    /// By namespace and tuple.
     by_tuple: HashMap<u64, u32, FixedState>,
+    /// By tuple alone, but for loopback's: how many connections have it, and the exclusive or of their
+    /// indices, which of one is its index. Of two nobody knows whose peer they are.
+    across: HashMap<u64, (u32, u32), FixedState>,
     listeners: HashMap<(u32, u16), Vec<u32>, FixedState>,
     /// Of the last walk over descriptors, sorted by socket.
     pub(crate) holders: Vec<Holder>,
@@ -123,6 +127,7 @@ impl Table {
             by_id: HashMap::default(),
             minis: HashMap::default(),
             by_tuple: HashMap::default(),
+            across: HashMap::default(),
             listeners: HashMap::default(),
             holders: Vec::new(),
             gone_since: HashSet::default(),
@@ -183,9 +188,17 @@ impl Table {
             return None;
         }
         let wanted = conn.tuple.reversed();
-        let index = *self.by_tuple.get(&self.tuple_key(&wanted, conn.netns))?;
+        let in_netns = self.by_tuple.get(&self.tuple_key(&wanted, conn.netns)).copied();
+        // Loopback addresses are one namespace's own; others may be met across a veth, unless
+        // several namespaces have them.
+        let index = in_netns.or_else(|| {
+            let only_one = |tuple: &Tuple| match self.across.get(&self.tuple_key(tuple, 0)) {
+                Some(&(1, index)) => Some(index),
+                _ => None,
+            };
+            only_one(&conn.tuple).and_then(|_| only_one(&wanted))
+        })?;
         let peer = self.conns.get(index as usize)?;
-        // Loopback addresses are one namespace's own; others may be met across a veth.
         let same = peer.tuple == wanted && (peer.netns == conn.netns || !wanted.is_loopback());
         (same && peer.id != conn.id).then_some(index)
     }
@@ -257,6 +270,7 @@ impl Table {
         if half_open {
             // Whatever has transitions is a full socket.
             conn.shape = Shape::Full;
+            conn.expires = MonoNs(0);
             self.requests -= 1;
         }
         let in_old = if begins {
@@ -567,12 +581,20 @@ impl Table {
         if !becomes_mini || !fin_is_in && !self.options.minis_are_seen {
             changes.push(transition(TcpState::Close));
             let how = conn.how;
-            if how == How::RstSent && !conn.rst_sent && self.options.resets_are_seen {
+            // To data that comes after close() the kernel does as to a RST (tcp_reset), and then
+            // sends one.
+            let data_after_close = how == How::RstReceived && event.flags.dead;
+            if data_after_close {
+                conn.how = How::Unknown;
+            }
+            let may_reset = how == How::RstSent && !conn.rst_sent || data_after_close;
+            if may_reset && self.options.resets_are_seen {
                 // __tcp_close and tcp_disconnect set the state, then send the RST: its event, with
                 // the reason, is right behind this one.
                 conn.resetting = true;
                 self.resetting.push(index);
             } else {
+                conn.how = how;
                 changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
                 self.remove(index, at, changes);
             }
@@ -631,7 +653,13 @@ impl Table {
             return;
         }
         match how {
-            How::Fin => self.fin_received(peer, at, Known::Exactly, changes),
+            // A FIN sent again: was it lost, or its ACK? Then the peer has had it since.
+            How::Fin => {
+                let again =
+                    self.conns.get(index as usize).is_none_or(|conn| conn.retransmits.fin != 0);
+                let known = if again { Known::About } else { Known::Exactly };
+                self.fin_received(peer, at, known, changes);
+            }
             How::RstSent => self.end_mini(peer, at, How::RstReceived, changes),
             _ => {}
         }
@@ -650,6 +678,9 @@ impl Table {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if !std::mem::take(&mut conn.resetting) {
             return;
+        }
+        if conn.how == How::Unknown {
+            conn.how = How::RstReceived;
         }
         let at = conn.entered;
         // Few wait at a time, and its place will be another's.
@@ -717,7 +748,11 @@ impl Table {
             return;
         }
         let old = conn.state;
-        let in_old = match conn.spent_until(conn.last) {
+        // A request ends by its timer; of others nobody knows when.
+        let timer = conn.shape == Shape::Request && how == How::Timeout;
+        let end = if timer { at } else { conn.last };
+        let in_old = match conn.spent_until(end) {
+            spent if timer => spent,
             Spent::Exactly(ns) | Spent::About(ns) | Spent::AtLeast(ns) => Spent::at_least(ns),
             Spent::Unknown => Spent::Unknown,
         };
@@ -725,7 +760,7 @@ impl Table {
         conn.complete = false;
         conn.state = TcpState::Close;
         // It may have ended any time since.
-        conn.entered = conn.last;
+        conn.entered = end;
         conn.how = how;
         let is_listener = conn.role == Role::Listener;
         let transition = Kind::Transition { old, new: TcpState::Close, in_old };
@@ -780,6 +815,7 @@ impl Table {
         let count = match segment {
             Segment::SynAck => {
                 conn.retransmits.synack = u8::try_from(times).unwrap_or(u8::MAX);
+                conn.expires = event.at.after(1_000_000_000 << times.min(16));
                 Some(times)
             }
             Segment::Syn => {
@@ -880,6 +916,7 @@ impl Table {
             // (tcp_rcv_state_process, TCPABORTONDATA). Mini-sockets themselves have no such event.
             self.end_mini(index, event.at, How::RstSent, changes);
         } else if conn.resetting && direction == Direction::Sent {
+            conn.how = How::RstSent;
             self.reset_told(index, changes);
         }
     }
@@ -956,13 +993,12 @@ impl Table {
     }
 
     fn tuple_key(&self, tuple: &Tuple, netns: u32) -> u64 {
-        let scope = if tuple.is_loopback() { netns } else { 0 };
         self.hasher.hash_one((
             u128::from_ne_bytes(tuple.local_addr),
             u128::from_ne_bytes(tuple.remote_addr),
             tuple.local_port,
             tuple.remote_port,
-            scope,
+            netns,
         ))
     }
 
@@ -970,15 +1006,30 @@ impl Table {
         let Some(conn) = self.conns.get(index as usize) else { return };
         if conn.tuple.remote_port != 0 && conn.tuple.local_port != 0 {
             let key = self.tuple_key(&conn.tuple, conn.netns);
-            self.by_tuple.insert(key, index);
+            let across = (!conn.tuple.is_loopback()).then(|| self.tuple_key(&conn.tuple, 0));
+            let before = self.by_tuple.insert(key, index);
+            if let Some(key) = across {
+                let (count, indices) = self.across.entry(key).or_default();
+                *count += u32::from(before.is_none());
+                *indices ^= index ^ before.unwrap_or(0);
+            }
         }
     }
 
     fn unindex_tuple(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index as usize) else { return };
         let key = self.tuple_key(&conn.tuple, conn.netns);
-        if self.by_tuple.get(&key) == Some(&index) {
-            self.by_tuple.remove(&key);
+        if self.by_tuple.get(&key) != Some(&index) {
+            return;
+        }
+        self.by_tuple.remove(&key);
+        let key = self.tuple_key(&conn.tuple, 0);
+        if let Some((count, indices)) = self.across.get_mut(&key) {
+            *count -= 1;
+            *indices ^= index;
+            if *count == 0 {
+                self.across.remove(&key);
+            }
         }
     }
 }
@@ -1072,6 +1123,10 @@ impl Table {
             let conn = self.conns.get(index as usize).expect("by_tuple points to nothing");
             assert_eq!(self.tuple_key(&conn.tuple, conn.netns), *key, "by_tuple: {conn:?}");
         }
+        let beyond = self.by_tuple.values().filter_map(|&index| self.conns.get(index as usize));
+        let beyond = beyond.filter(|conn| !conn.tuple.is_loopback()).count();
+        let counted: u32 = self.across.values().map(|&(count, _)| count).sum();
+        assert_eq!(counted as usize, beyond, "across");
         let mut listed = 0;
         for (key, list) in &self.listeners {
             assert!(!list.is_empty(), "{key:?}: an empty list of listeners");
