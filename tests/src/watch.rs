@@ -47,7 +47,7 @@ impl Watch {
     ///
     /// # Errors
     /// When none comes.
-    pub fn next(&mut self) -> Result<Frame> {
+    pub fn next_frame(&mut self) -> Result<Frame> {
         let later = |than: u64| {
             move |event: &Event| event.kind() == "socket" && event.number("mono_ns") > Some(than)
         };
@@ -72,7 +72,7 @@ impl Watch {
         let now = now_ns();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let frame = self.next()?;
+            let frame = self.next_frame()?;
             if frame.at < now {
                 continue;
             }

@@ -153,7 +153,7 @@ fn a_connect_that_nobody_answers_times_out() -> Result<()> {
     let linear = stage.pair.right.sysctl("ipv4/tcp_syn_linear_timeouts", "0").is_ok();
     let to: SocketAddr = format!("{}:5001", Pair::LEFT).parse()?;
     let (tried, error) =
-        Moment::try_of(|| Ok(connect(&stage.pair.right, to).err().context("somebody answers")?))?;
+        Moment::try_of(|| connect(&stage.pair.right, to).err().context("somebody answers"))?;
     ensure!(format!("{error:#}").contains("timed out"), "{error:#}");
     let event = stage.life.wait_for("close", |event| event.kind() == "close")?;
     let end = (event.text("local").parse()?, to);

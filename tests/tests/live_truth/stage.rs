@@ -257,7 +257,10 @@ pub(crate) fn check_words(event: &Event, words: &[(&str, &str)]) -> Result<()> {
             "null" => value.is_null(),
             "true" => value.as_bool() == Some(true),
             "false" => value.as_bool() == Some(false),
-            word => value.as_str().map_or_else(|| value.to_string() == word, |text| text == word),
+            word => match value.as_str() {
+                Some(text) => text == word,
+                None => value.to_string() == word,
+            },
         };
         ensure!(same && !value.is_null() | (*word == "null"), "{key} is not {word}: {event:?}");
     }

@@ -327,7 +327,8 @@ impl Table {
         }
         for index in gone {
             let Some(conn) = self.conns.get(index as usize) else { continue };
-            let expired = conn.expires != MonoNs(0) && conn.expires <= now.after(2 * jiffy);
+            let has_timer = conn.shape != Shape::Full && conn.expires != MonoNs(0);
+            let expired = has_timer && conn.expires <= now.after(2 * jiffy);
             let at = if expired { conn.expires.min(now) } else { now };
             let how = match (conn.shape, conn.state) {
                 // Its timer ran out before the peer's FIN came.
