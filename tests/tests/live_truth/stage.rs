@@ -259,7 +259,10 @@ pub(crate) fn check_words(event: &Event, words: &[(&str, &str)]) -> Result<()> {
             "false" => value.as_bool() == Some(false),
             word => match value.as_str() {
                 Some(text) => text == word,
-                None => value.to_string() == word,
+                None => {
+                    let shown = value.to_string();
+                    shown == word
+                }
             },
         };
         ensure!(same && !value.is_null() | (*word == "null"), "{key} is not {word}: {event:?}");
