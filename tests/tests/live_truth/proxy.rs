@@ -1,1 +1,253 @@
-//! To come.
+//! wrk through haproxy to nginx: whose every connection is, and what it carried, by their own logs.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tests::netns::Netns;
+use tests::ready;
+use tests::tcptrail::{Event, Run, Tcptrail};
+use tests::traffic::connect;
+use tests::witness::eventually;
+
+const FRONT: u16 = 8080;
+const BACK: u16 = 8081;
+
+/// A process that is asked to end, and then made to.
+struct Daemon {
+    child: Child,
+    name: &'static str,
+}
+
+impl Daemon {
+    fn end(mut self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("a pid")?;
+        kill_process(pid, signal)?;
+        eventually(self.name, Duration::from_secs(10), || Ok(self.child.try_wait()?.map(drop)))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// What a log says of one connection.
+#[derive(Clone, Debug, Default)]
+struct Logged {
+    requests: u64,
+    received: u64,
+    sent: u64,
+    pid: u64,
+    /// Every request came to its end.
+    whole: bool,
+}
+
+/// Sums up lines of `peer's-port pid received sent whole`; ports are used again.
+fn logged(path: &Path) -> Result<HashMap<u16, Logged>> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let mut all: HashMap<u16, Logged> = HashMap::new();
+    for line in text.lines().filter(|line| line.starts_with("conn ")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        ensure!(words.len() == 6, "{}: {line}", path.display());
+        let of_it = all
+            .entry(words[1].parse()?)
+            .or_insert_with(|| Logged { whole: true, ..Logged::default() });
+        of_it.requests += 1;
+        of_it.pid = words[2].parse()?;
+        of_it.received += words[3].parse::<u64>()?;
+        of_it.sent += words[4].parse::<u64>()?;
+        of_it.whole &= ["--", "OK"].contains(&words[5]);
+    }
+    Ok(all)
+}
+
+/// Bytes received and sent of all closed connections with this local port, by the remote port.
+fn carried(run: &Run, local_port: u16) -> Result<HashMap<u16, (u64, u64, u64)>> {
+    let mut all: HashMap<u16, (u64, u64, u64)> = HashMap::new();
+    for close in run.of_kind("close") {
+        if port(close, "local")? != local_port {
+            continue;
+        }
+        let of_it = all.entry(port(close, "remote")?).or_default();
+        of_it.0 += 1;
+        of_it.1 += close.number("bytes_received").context("no bytes_received")?;
+        of_it.2 += close.number("bytes_sent").context("no bytes_sent")?;
+    }
+    Ok(all)
+}
+
+fn port(event: &Event, key: &str) -> Result<u16> {
+    let text = event.text(key);
+    let (_, port) = text.rsplit_once(':').with_context(|| format!("{key}: {event:?}"))?;
+    Ok(port.parse()?)
+}
+
+/// Bytes, numbers and owners agree, for every connection whose requests all came to their end; the last
+/// request of the others was cut off when wrk stopped.
+fn check(run: &Run, local_port: u16, log: &HashMap<u16, Logged>, cut: usize) -> Result<()> {
+    let carried = carried(run, local_port)?;
+    for (port, logged) in log {
+        let told = carried.get(port);
+        let (_, received, sent) =
+            *told.with_context(|| format!(":{local_port} <- :{port} was not told: {logged:?}"))?;
+        if logged.whole {
+            ensure!(
+                (received, sent) == (logged.received, logged.sent),
+                ":{local_port} <- :{port}: {received} received, {sent} sent, not {logged:?}"
+            );
+        }
+    }
+    let silent = carried.keys().filter(|port| !log.contains_key(port)).count();
+    ensure!(silent <= cut, "{silent} connections at :{local_port} are not in its log");
+    let not_whole = log.values().filter(|logged| !logged.whole).count();
+    ensure!(not_whole <= cut, "{not_whole} of {} were cut off", log.len());
+    ensure!(log.len() > not_whole, "nothing to compare");
+    for close in run.of_kind("close").filter(|close| port(close, "local").ok() == Some(local_port))
+    {
+        ensure!(close.text("role") == "server", "{close:?}");
+        if let Some(logged) = log.get(&port(close, "remote")?) {
+            ensure!(close.number("pid") == Some(logged.pid), "not {}: {close:?}", logged.pid);
+        }
+    }
+    Ok(())
+}
+
+fn through_haproxy(keep_alive: bool) -> Result<()> {
+    const CONNECTIONS: usize = 50;
+    let netns = Netns::new()?;
+    let dir = tempfile::tempdir()?;
+    // nginx's workers are another user's.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("index.html"), vec![b'x'; 3_000])?;
+    fs::write(
+        path("nginx.conf"),
+        format!(
+            "daemon off; worker_processes 2; pid {dir}/nginx.pid; error_log {dir}/error.log;
+            events {{ worker_connections 4096; }}
+            http {{
+                log_format conn 'conn $remote_port $pid $request_length $bytes_sent $request_completion';
+                access_log {dir}/nginx.log conn;
+                client_body_temp_path {dir}/a; proxy_temp_path {dir}/b; fastcgi_temp_path {dir}/c;
+                uwsgi_temp_path {dir}/d; scgi_temp_path {dir}/e;
+                keepalive_requests 30;
+                server {{ listen 127.0.0.1:{BACK} backlog=4096; root {dir}; }}
+            }}",
+            dir = dir.path().display()
+        ),
+    )?;
+    let close = if keep_alive { "option http-keep-alive" } else { "option httpclose" };
+    fs::write(
+        path("haproxy.cfg"),
+        format!(
+            "global
+                log stdout format raw local0
+                maxconn 4096
+            defaults
+                mode http
+                log global
+                {close}
+                timeout connect 5s
+                timeout client 20s
+                timeout server 20s
+            frontend front
+                bind 127.0.0.1:{FRONT}
+                log-format \"conn %cp %pid %U %B %tsc\"
+                default_backend back
+            backend back
+                server nginx 127.0.0.1:{BACK}
+            "
+        ),
+    )?;
+    let life = Tcptrail::start(&["life", "--netns", netns.name()])?;
+    let spawn = |name: &'static str, command: &mut Command| {
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        anyhow::Ok(Daemon { child: netns.spawn(command)?, name })
+    };
+    let nginx = spawn(
+        "nginx",
+        Command::new("nginx").arg("-c").arg(path("nginx.conf")).stdout(Stdio::null()),
+    )?;
+    let haproxy = spawn(
+        "haproxy",
+        Command::new("haproxy")
+            .args(["-db", "-f"])
+            .arg(path("haproxy.cfg"))
+            .stdout(fs::File::create(path("haproxy.log"))?),
+    )?;
+    let haproxy_pid = u64::from(haproxy.child.id());
+    for port in [BACK, FRONT] {
+        eventually("a listener", Duration::from_secs(10), || {
+            Ok(connect(&netns, ([127, 0, 0, 1], port).into()).ok())
+        })?;
+    }
+    let mut wrk = Command::new("wrk");
+    wrk.args(["-t2", &format!("-c{CONNECTIONS}"), "-d1s"]);
+    if !keep_alive {
+        wrk.args(["-H", "Connection: close"]);
+    }
+    wrk.arg(format!("http://127.0.0.1:{FRONT}/index.html"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let wrk = netns.spawn(&mut wrk)?;
+    let wrk_pid = u64::from(wrk.id());
+    let output = wrk.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "wrk: {said}");
+    haproxy.end(Signal::USR1)?;
+    nginx.end(Signal::QUIT)?;
+    let life = life.stop()?;
+    life.check_whole()?;
+    let front = logged(&path("haproxy.log"))?;
+    let back = logged(&path("nginx.log"))?;
+    ensure!(front.len() >= CONNECTIONS, "{} connections in haproxy's log; {said}", front.len());
+    check(&life, FRONT, &front, CONNECTIONS + 2).context("haproxy")?;
+    check(&life, BACK, &back, CONNECTIONS + 2).context("nginx")?;
+    // The other ends: the clients of the two, but for the two looks whether somebody listens.
+    let me = u64::from(std::process::id());
+    for (remote_port, pid) in [(FRONT, wrk_pid), (BACK, haproxy_pid)] {
+        let clients = life
+            .of_kind("close")
+            .filter(|close| port(close, "remote").ok() == Some(remote_port))
+            .filter(|close| close.number("pid") != Some(me));
+        let mut count = 0;
+        for close in clients {
+            count += 1;
+            ensure!(close.text("role") == "client", "{close:?}");
+            ensure!(close.number("pid") == Some(pid), "not {pid}: {close:?}");
+            ensure!(!close.0["peer_conn"].is_null(), "no peer: {close:?}");
+        }
+        let servers = carried(&life, remote_port)?.values().map(|told| told.0).sum::<u64>();
+        ensure!(count + 1 == servers, "{count} clients and {servers} servers at :{remote_port}");
+    }
+    Ok(())
+}
+
+const TOOLS: &[&str] = &["haproxy", "nginx", "wrk"];
+
+#[test]
+fn connections_that_are_kept_alive_agree_with_the_logs() -> Result<()> {
+    if !ready(TOOLS) {
+        return Ok(());
+    }
+    through_haproxy(true)
+}
+
+#[test]
+fn connections_for_one_request_agree_with_the_logs() -> Result<()> {
+    if !ready(TOOLS) {
+        return Ok(());
+    }
+    through_haproxy(false)
+}
