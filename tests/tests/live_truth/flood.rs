@@ -117,7 +117,7 @@ fn flooded(cookies: &str) -> Result<()> {
     let to = SocketAddrV4::new(Pair::RIGHT.parse()?, listener.local_addr()?.port());
     let mut tail = Tcptrail::start(&["--netns", pair.right.name()])?;
     let mut watch = Watch::start("1s", &["--netns", pair.right.name()])?;
-    watch.next()?;
+    watch.next_frame()?;
     let before = resident_kib(watch.tcptrail().pid())?;
     let from = (0..FLOOD).map(|number| {
         let [.., high, low] = number.to_be_bytes();
