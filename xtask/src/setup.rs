@@ -29,6 +29,8 @@ const TEST_TOOLS: [(&str, &str); 9] = [
     ("bpftool", "bpftool"),
     ("tcpdump", "tcpdump"),
     ("nginx", "nginx-light"),
+    ("haproxy", "haproxy"),
+    ("wrk", "wrk"),
     ("curl", "curl"),
     ("socat", "socat"),
     ("python3", "python3"),
