@@ -3,7 +3,7 @@
 use tracer_common::TcpState;
 
 use crate::conn::ending::How;
-use crate::event::{Actor, Counters, Shape, SockId, Tuple};
+use crate::event::{Actor, Comm, Counters, Shape, SockId, Tuple};
 use crate::time::MonoNs;
 
 /// Which side of the handshake we were on.
@@ -195,6 +195,28 @@ pub(crate) const fn timed_index(state: TcpState) -> Option<usize> {
     }
 }
 
+/// What is to be told of the other end of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Its identity.
+    pub id: SockId,
+    /// Who has it.
+    pub pid: Option<u32>,
+    /// The process's name; `None` where nobody is known.
+    pub comm: Option<Comm>,
+}
+
+impl Peer {
+    pub(crate) fn of(conn: &Connection) -> Peer {
+        let owner = conn.owner.as_ref();
+        Peer {
+            id: conn.id,
+            pid: owner.and_then(Owner::pid),
+            comm: owner.map(|owner| owner.task.comm),
+        }
+    }
+}
+
 /// A connection or listener.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -259,6 +281,8 @@ pub struct Connection {
     pub(crate) seen: u32,
     /// Polls that missed it in a row.
     pub(crate) missed: u8,
+    /// The other end, when it was on this machine and has ended.
+    pub(crate) last_peer: Option<Peer>,
     /// Free for the view: whether its first line is held back until the port is known.
     pub held: bool,
     /// Free for the session: counted among those that something happened to.

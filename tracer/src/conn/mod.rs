@@ -14,7 +14,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Connection, Ends, Owner, OwnerSource, Retransmits, Role, Spent};
+pub use connection::{Connection, Ends, Owner, OwnerSource, Peer, Retransmits, Role, Spent};
 pub use ending::{How, errno_name};
 pub use existing::{Poll, PollKind};
 pub use table::{Change, ConnRef, Kind, Options, Table};

@@ -8,7 +8,7 @@ use slab::Slab;
 use tracer_common::TcpState;
 
 use crate::conn::connection::{
-    Connection, Ends, Known, Owner, OwnerSource, Retransmits, Role, Spent, TIMED, timed_index,
+    Connection, Ends, Known, Owner, OwnerSource, Peer, Retransmits, Role, Spent, TIMED, timed_index,
 };
 use crate::conn::ending::{How, ending};
 use crate::event::{Actor, Direction, Event, Holder, Segment, Shape, SockId, Tuple, What};
@@ -177,10 +177,11 @@ impl Table {
         self.conns.is_empty()
     }
 
-    /// The other end of this connection, when it is on this machine.
+    /// The other end of this connection, when it is on this machine, or was until it ended.
     #[must_use]
-    pub fn peer(&self, conn: &Connection) -> Option<&Connection> {
-        self.peer_index(conn).and_then(|index| self.conns.get(index as usize))
+    pub fn peer(&self, conn: &Connection) -> Option<Peer> {
+        let peer = self.peer_index(conn).and_then(|index| self.conns.get(index as usize));
+        peer.map(Peer::of).or(conn.last_peer)
     }
 
     fn peer_index(&self, conn: &Connection) -> Option<u32> {
@@ -490,6 +491,7 @@ impl Table {
             expires: MonoNs(0),
             seen: self.poll,
             missed: 0,
+            last_peer: None,
             held: false,
             counted: false,
             resetting: false,
@@ -593,6 +595,8 @@ impl Table {
                 // the reason, is right behind this one.
                 conn.resetting = true;
                 self.resetting.push(index);
+                // Whom this is the end of too keeps its place until then: it will be named.
+                return;
             } else {
                 conn.how = how;
                 changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
@@ -682,11 +686,12 @@ impl Table {
         if conn.how == How::Unknown {
             conn.how = How::RstReceived;
         }
-        let at = conn.entered;
+        let (at, how) = (conn.entered, conn.how);
         // Few wait at a time, and its place will be another's.
         self.resetting.retain(|&other| other != index);
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
         self.remove(index, at, changes);
+        self.tell_peer(index, at, how, changes);
     }
 
     /// A mini-socket goes from FIN_WAIT2 to TIME_WAIT.
@@ -787,6 +792,12 @@ impl Table {
         }
         // Its place among the tuples it keeps until the views have seen it: they name the peer.
         self.dead.push(index);
+        let peer = Peer::of(conn);
+        if let Some(other) =
+            self.peer_index(conn).and_then(|other| self.conns.get_mut(other as usize))
+        {
+            other.last_peer = Some(peer);
+        }
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Gone });
     }
 
@@ -815,7 +826,9 @@ impl Table {
         let count = match segment {
             Segment::SynAck => {
                 conn.retransmits.synack = u8::try_from(times).unwrap_or(u8::MAX);
-                conn.expires = event.at.after(1_000_000_000 << times.min(16));
+                if conn.shape == Shape::Request {
+                    conn.expires = event.at.after(1_000_000_000 << times.min(16));
+                }
                 Some(times)
             }
             Segment::Syn => {
@@ -1141,7 +1154,11 @@ impl Table {
             self.conns.iter().filter(|(_, conn)| wanted(conn)).count()
         };
         assert_eq!(listed, count(&|conn| conn.role == Role::Listener), "listeners not listed");
-        assert_eq!(self.requests, count(&|conn| conn.shape == Shape::Request), "requests");
+        assert_eq!(
+            self.requests,
+            count(&|conn| conn.shape == Shape::Request && conn.state != TcpState::Close),
+            "requests"
+        );
         for &index in &self.resetting {
             let conn = self.conns.get(index as usize).expect("resetting points to nothing");
             assert!(conn.resetting && conn.state == TcpState::Close, "resetting: {conn:?}");

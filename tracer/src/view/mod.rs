@@ -5,7 +5,7 @@ pub mod list;
 pub mod tail;
 
 use crate::conn::{Change, Connection, Spent, Table};
-use crate::event::{Direction, Loss};
+use crate::event::{Comm, Direction, Loss};
 use crate::input::Origin;
 use crate::names::Names;
 use crate::sink::clock::Clock;
@@ -157,9 +157,8 @@ pub(crate) fn socket(object: &mut Object<'_>, table: &Table, conn: &Connection) 
     match table.peer(conn) {
         Some(peer) => {
             object.number_as_string("peer_conn", peer.id.0);
-            let owner = peer.owner.as_ref();
-            object.number_or_null("peer_pid", owner.and_then(|owner| owner.pid()));
-            object.string_or_null("peer_comm", owner.map(|owner| owner.task.comm.bytes()));
+            object.number_or_null("peer_pid", peer.pid);
+            object.string_or_null("peer_comm", peer.comm.as_ref().map(Comm::bytes));
         }
         None => {
             object.null("peer_conn").null("peer_pid").null("peer_comm");

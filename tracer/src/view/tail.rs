@@ -148,11 +148,12 @@ fn line(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &
     process(conn, cell);
     row.cell(0, Paint::Plain, cell);
     if columns.wide
-        && let Some(peer) = table.peer(conn).and_then(|peer| peer.owner.as_ref())
+        && let Some(peer) = table.peer(conn)
+        && let Some(comm) = peer.comm
     {
         cell.clear();
         cell.extend_from_slice(b"<-> ");
-        text::process(&peer.task.comm, peer.pid(), cell);
+        text::process(&comm, peer.pid, cell);
         row.cell(0, Paint::Dim, cell);
     }
     cell.clear();
