@@ -93,12 +93,11 @@ fn all_that_was_there_before_is_listed_with_its_holders() -> Result<()> {
         let pids = holder.pids(1 + usize::from(forks))?;
         let server = accept(&listener)?;
         let client = server.peer_addr()?;
-        // One more of each: half closed by us, half closed by the peer, never accepted.
+        // One more of each: half closed by us, half closed by the peer.
         let halves = tests::traffic::Both::new(netns, &listener, addr)?;
         let half_closed = finish_sending(&halves.client)?;
         read_end(&halves.server)?;
-        let queued = tests::traffic::connect(netns, addr)?;
-        // And one in TIME_WAIT.
+        // One in TIME_WAIT, and one that is never accepted.
         let over = tests::traffic::Both::new(netns, &listener, addr)?;
         let over_end = (over.ends.client, over.ends.server);
         drop(over.client);
@@ -107,6 +106,7 @@ fn all_that_was_there_before_is_listed_with_its_holders() -> Result<()> {
             drop(over.server);
             Ok(())
         })?;
+        let queued = tests::traffic::connect(netns, addr)?;
         let quiet = now_ns();
         expected.push((
             client,

@@ -1,6 +1,6 @@
 //! wrk through haproxy to nginx: whose every connection is, and what it carried, by their own logs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -47,7 +47,8 @@ struct Logged {
     requests: u64,
     received: u64,
     sent: u64,
-    pid: u64,
+    /// Of several connections, when the port was used again.
+    pids: BTreeSet<u64>,
     /// Every request came to its end.
     whole: bool,
 }
@@ -59,11 +60,15 @@ fn logged(path: &Path) -> Result<HashMap<u16, Logged>> {
     for line in text.lines().filter(|line| line.starts_with("conn ")) {
         let words: Vec<&str> = line.split_whitespace().collect();
         ensure!(words.len() == 6, "{}: {line}", path.display());
+        // A look whether somebody listens, before tcptrail.
+        if words[3] == "0" && words[4] == "0" {
+            continue;
+        }
         let of_it = all
             .entry(words[1].parse()?)
             .or_insert_with(|| Logged { whole: true, ..Logged::default() });
         of_it.requests += 1;
-        of_it.pid = words[2].parse()?;
+        of_it.pids.insert(words[2].parse()?);
         of_it.received += words[3].parse::<u64>()?;
         of_it.sent += words[4].parse::<u64>()?;
         of_it.whole &= ["--", "OK"].contains(&words[5]);
@@ -94,13 +99,19 @@ fn port(event: &Event, key: &str) -> Result<u16> {
 
 /// Bytes, numbers and owners agree, for every connection whose requests all came to their end; the last
 /// request of the others was cut off when wrk stopped.
-fn check(run: &Run, local_port: u16, log: &HashMap<u16, Logged>, cut: usize) -> Result<()> {
+fn check(
+    run: &Run,
+    (comm, local_port): (&str, u16),
+    log: &HashMap<u16, Logged>,
+    cut: usize,
+) -> Result<()> {
     let carried = carried(run, local_port)?;
     for (port, logged) in log {
         let told = carried.get(port);
-        let (_, received, sent) =
+        let (times, received, sent) =
             *told.with_context(|| format!(":{local_port} <- :{port} was not told: {logged:?}"))?;
-        if logged.whole {
+        // haproxy logs connections, nginx requests: a port used again is compared in haproxy's log.
+        if logged.whole && (times == 1 || times == logged.requests) {
             ensure!(
                 (received, sent) == (logged.received, logged.sent),
                 ":{local_port} <- :{port}: {received} received, {sent} sent, not {logged:?}"
@@ -112,13 +123,25 @@ fn check(run: &Run, local_port: u16, log: &HashMap<u16, Logged>, cut: usize) -> 
     let not_whole = log.values().filter(|logged| !logged.whole).count();
     ensure!(not_whole <= cut, "{not_whole} of {} were cut off", log.len());
     ensure!(log.len() > not_whole, "nothing to compare");
+    let workers: BTreeSet<u64> =
+        log.values().flat_map(|logged| logged.pids.iter().copied()).collect();
+    let mut unknown = 0;
     for close in run.of_kind("close").filter(|close| port(close, "local").ok() == Some(local_port))
     {
         ensure!(close.text("role") == "server", "{close:?}");
-        if let Some(logged) = log.get(&port(close, "remote")?) {
-            ensure!(close.number("pid") == Some(logged.pid), "not {}: {close:?}", logged.pid);
-        }
+        let of_port = log.get(&port(close, "remote")?);
+        // Of a connection without a request the log says nothing; then it is any of the workers.
+        let pids = match of_port {
+            Some(logged) if close.number("bytes_received") != Some(0) => &logged.pids,
+            _ => &workers,
+        };
+        let right = close.number("pid").is_some_and(|pid| pids.contains(&pid));
+        // Which worker had a connection that a RST ended, without a call of its own, no event tells.
+        let reset = close.text("how") == "rst_received" && close.text("comm") == comm;
+        ensure!(right || reset && close.0["pid"].is_null(), "not {pids:?}: {close:?}");
+        unknown += usize::from(!right);
     }
+    ensure!(unknown <= cut, "{unknown} connections at :{local_port} have no owner");
     Ok(())
 }
 
@@ -146,7 +169,7 @@ fn through_haproxy(keep_alive: bool) -> Result<()> {
             dir = dir.path().display()
         ),
     )?;
-    let close = if keep_alive { "option http-keep-alive" } else { "option httpclose" };
+    // In its mode `http` haproxy counts the bytes of its own form of messages, not those on the wire.
     fs::write(
         path("haproxy.cfg"),
         format!(
@@ -154,22 +177,19 @@ fn through_haproxy(keep_alive: bool) -> Result<()> {
                 log stdout format raw local0
                 maxconn 4096
             defaults
-                mode http
+                mode tcp
                 log global
-                {close}
                 timeout connect 5s
                 timeout client 20s
                 timeout server 20s
             frontend front
                 bind 127.0.0.1:{FRONT}
-                log-format \"conn %cp %pid %U %B %tsc\"
+                log-format \"conn %cp %pid %U %B %ts\"
                 default_backend back
             backend back
-                server nginx 127.0.0.1:{BACK}
-            "
+                server nginx 127.0.0.1:{BACK}\n"
         ),
     )?;
-    let life = Tcptrail::start(&["life", "--netns", netns.name()])?;
     let spawn = |name: &'static str, command: &mut Command| {
         command.stdin(Stdio::null()).stderr(Stdio::null());
         anyhow::Ok(Daemon { child: netns.spawn(command)?, name })
@@ -187,10 +207,12 @@ fn through_haproxy(keep_alive: bool) -> Result<()> {
     )?;
     let haproxy_pid = u64::from(haproxy.child.id());
     for port in [BACK, FRONT] {
-        eventually("a listener", Duration::from_secs(10), || {
+        eventually(&format!("a listener at :{port}"), Duration::from_secs(10), || {
             Ok(connect(&netns, ([127, 0, 0, 1], port).into()).ok())
         })?;
     }
+    // The workers that share a listener are found by the first walk.
+    let mut life = Tcptrail::start(&["life", "--netns", netns.name()])?;
     let mut wrk = Command::new("wrk");
     wrk.args(["-t2", &format!("-c{CONNECTIONS}"), "-d1s"]);
     if !keep_alive {
@@ -207,20 +229,34 @@ fn through_haproxy(keep_alive: bool) -> Result<()> {
     ensure!(output.status.success(), "wrk: {said}");
     haproxy.end(Signal::USR1)?;
     nginx.end(Signal::QUIT)?;
-    let life = life.stop()?;
-    life.check_whole()?;
     let front = logged(&path("haproxy.log"))?;
     let back = logged(&path("nginx.log"))?;
+    // What a RST ended in FIN_WAIT2 is told by the second look that misses it.
+    let mut ended: HashMap<(u16, bool), usize> = HashMap::new();
+    loop {
+        let of = |port, local| ended.get(&(port, local)).copied().unwrap_or(0);
+        if [(FRONT, &front), (BACK, &back)]
+            .iter()
+            .all(|&(port, log)| of(port, true) >= log.len() && of(port, true) == of(port, false))
+        {
+            break;
+        }
+        let close = life.wait_for_next("close", |event| event.kind() == "close")?;
+        for (key, local) in [("local", true), ("remote", false)] {
+            *ended.entry((port(&close, key)?, local)).or_default() += 1;
+        }
+    }
+    let life = life.stop()?;
+    life.check_whole()?;
     ensure!(front.len() >= CONNECTIONS, "{} connections in haproxy's log; {said}", front.len());
-    check(&life, FRONT, &front, CONNECTIONS + 2).context("haproxy")?;
-    check(&life, BACK, &back, CONNECTIONS + 2).context("nginx")?;
-    // The other ends: the clients of the two, but for the two looks whether somebody listens.
-    let me = u64::from(std::process::id());
+    check(&life, ("haproxy", FRONT), &front, CONNECTIONS + 2).context("haproxy")?;
+    check(&life, ("nginx", BACK), &back, CONNECTIONS + 2).context("nginx")?;
+    // The other ends.
     for (remote_port, pid) in [(FRONT, wrk_pid), (BACK, haproxy_pid)] {
         let clients = life
             .of_kind("close")
             .filter(|close| port(close, "remote").ok() == Some(remote_port))
-            .filter(|close| close.number("pid") != Some(me));
+            .filter(|close| close.text("role") != "unknown");
         let mut count = 0;
         for close in clients {
             count += 1;
@@ -229,7 +265,7 @@ fn through_haproxy(keep_alive: bool) -> Result<()> {
             ensure!(!close.0["peer_conn"].is_null(), "no peer: {close:?}");
         }
         let servers = carried(&life, remote_port)?.values().map(|told| told.0).sum::<u64>();
-        ensure!(count + 1 == servers, "{count} clients and {servers} servers at :{remote_port}");
+        ensure!(count == servers, "{count} clients and {servers} servers at :{remote_port}");
     }
     Ok(())
 }
