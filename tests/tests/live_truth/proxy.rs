@@ -114,7 +114,10 @@ fn check(
         if logged.whole && (times == 1 || times == logged.requests) {
             ensure!(
                 (received, sent) == (logged.received, logged.sent),
-                ":{local_port} <- :{port}: {received} received, {sent} sent, not {logged:?}"
+                ":{local_port} <- :{port}: {received} received, {sent} sent, not {logged:?}: {:?}",
+                run.of_kind("close")
+                    .filter(|close| close.text("remote").ends_with(&format!(":{port}")))
+                    .collect::<Vec<_>>()
             );
         }
     }
