@@ -114,7 +114,10 @@ fn check(
         if logged.whole && (times == 1 || times == logged.requests) {
             ensure!(
                 (received, sent) == (logged.received, logged.sent),
-                ":{local_port} <- :{port}: {received} received, {sent} sent, not {logged:?}"
+                ":{local_port} <- :{port}: {received} received, {sent} sent, not {logged:?}: {:?}",
+                run.of_kind("close")
+                    .filter(|close| close.text("remote").ends_with(&format!(":{port}")))
+                    .collect::<Vec<_>>()
             );
         }
     }
@@ -232,14 +235,18 @@ fn through_haproxy(keep_alive: bool) -> Result<()> {
     let front = logged(&path("haproxy.log"))?;
     let back = logged(&path("nginx.log"))?;
     // What a RST ended in FIN_WAIT2 is told by the second look that misses it.
-    for (port, log) in [(FRONT, &front), (BACK, &back)] {
-        let of = |life: &Tcptrail, key: &str| {
-            let at = format!("127.0.0.1:{port}");
-            let closes = life.events().iter().filter(|event| event.kind() == "close");
-            closes.filter(|close| close.text(key) == at).count()
-        };
-        while of(&life, "local") < log.len() || of(&life, "local") != of(&life, "remote") {
-            life.wait_for_next("close of the other end", |event| event.kind() == "close")?;
+    let mut ended: HashMap<(u16, bool), usize> = HashMap::new();
+    loop {
+        let of = |port, local| ended.get(&(port, local)).copied().unwrap_or(0);
+        if [(FRONT, &front), (BACK, &back)]
+            .iter()
+            .all(|&(port, log)| of(port, true) >= log.len() && of(port, true) == of(port, false))
+        {
+            break;
+        }
+        let close = life.wait_for_next("close", |event| event.kind() == "close")?;
+        for (key, local) in [("local", true), ("remote", false)] {
+            *ended.entry((port(&close, key)?, local)).or_default() += 1;
         }
     }
     let life = life.stop()?;
