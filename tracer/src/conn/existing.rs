@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 
 use tracer_common::TcpState;
 
+use crate::conn::change::{Change, ConnRef, Kind};
 use crate::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role, Spent};
 use crate::conn::ending::How;
-use crate::conn::table::{Change, ConnRef, Kind, TIME_WAIT_NS, Table};
+use crate::conn::mini::TIME_WAIT_NS;
+use crate::conn::table::Table;
 use crate::event::{Actor, Comm, Event, Existing, Holder, Shape};
 use crate::time::MonoNs;
 

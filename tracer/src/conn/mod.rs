@@ -3,18 +3,25 @@
 //! Pure: no IO, no clock, no aya. Events come in with their times, changes go out. A socket is its
 //! [`SockId`](crate::event::SockId); the 4-tuple is a label.
 //!
-//! `table` takes the tracepoints' events, `existing` the iterators' rows; `ending` says how a
-//! connection ended.
+//! `table` keeps them and hands each event to its module: `transition`, `segment` (retransmits, RSTs) or
+//! `existing` (the iterators' rows). `mini` follows mini-sockets to their end, `ending` says how a
+//! connection ended, `index` finds peers and listeners, `change` is what comes out.
 
+mod change;
 mod connection;
 mod ending;
 mod existing;
+mod index;
+mod mini;
+mod segment;
 mod table;
+mod transition;
 
 #[cfg(test)]
 mod tests;
 
+pub use change::{Change, ConnRef, Kind};
 pub use connection::{Connection, Ends, Owner, OwnerSource, Peer, Retransmits, Role, Spent};
 pub use ending::{How, errno_name};
 pub use existing::{Poll, PollKind};
-pub use table::{Change, ConnRef, Kind, Options, Table};
+pub use table::{Options, Table};

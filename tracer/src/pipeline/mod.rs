@@ -1,0 +1,244 @@
+//! A live run: the one `select!` over wake-ups, ticks, walks and signals. `intake` takes what comes,
+//! `upkeep` does what is due, `end` ends it, `origin` says what run it is.
+//!
+//! One thread takes records out of the ring and formats them; a second writes, a third walks the
+//! iterators. When the writer falls behind, records wait in the ring: that is what it is for.
+
+mod end;
+mod intake;
+mod origin;
+mod upkeep;
+
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::config::{Config, Show};
+use crate::conn::Table;
+use crate::kernel::loader::{self, DebugMessages, Options, Programs};
+use crate::kernel::poller::Poller;
+use crate::kernel::preflight;
+use crate::kernel::ring::Ring;
+use crate::pipeline::intake::Rows;
+use crate::pipeline::origin::{origin, report_hooks};
+use crate::pipeline::upkeep::{HOLDERS_EVERY, LOSS_EVERY, NAMES_EVERY, SLOW_EVERY};
+use crate::record::{Writer, open_output};
+use crate::session::Session;
+use crate::sink::output::Output;
+use crate::sink::text::Terminal;
+use crate::time::MonoNs;
+
+pub use origin::{pen, summary, view};
+
+/// The reader is woken at least this often; programs wake it only when the ring fills.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Runs until the time is up, a signal comes, or nobody reads any more. Returns the exit code.
+///
+/// # Errors
+/// When nothing can be traced, or the recording cannot be made.
+pub fn run(config: &Config, ring_bytes: u32) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Live::start(config, ring_bytes)?.run().await })
+}
+
+struct Live<'a> {
+    config: &'a Config,
+    session: Session<File>,
+    programs: Programs,
+    ring: Ring,
+    poller: Poller,
+    output: Output,
+    debug: Option<DebugMessages>,
+    signals: [Signal; 3],
+    start: MonoNs,
+    deadline: Option<Instant>,
+    rows: Option<Rows>,
+    /// Walks asked for and not answered.
+    walking: usize,
+    /// Everything that was there at the start is in the table.
+    settled: bool,
+    /// Walks still to be made after a loss: what is gone is known after missing it twice.
+    repair: u8,
+    /// Records wait because the writer has no room.
+    blocked: bool,
+    /// Sockets in the last list.
+    listed: usize,
+    next_walk: Instant,
+    /// As `next_walk`, where a walk is worth more than its share: after a loss, and for a list.
+    next_urgent_walk: Instant,
+    next_holders: Instant,
+    next_loss: Instant,
+    next_slow: Instant,
+    next_list: Option<Instant>,
+    /// The walk that the next list is to show has been asked for.
+    list_walked: bool,
+    next_names: Instant,
+    events_at_last_names: u64,
+    events_at_last_holders: u64,
+    dropped: u64,
+    missed: u64,
+    losses_read: MonoNs,
+    stretched: bool,
+    recording_failed: Option<io::Error>,
+}
+
+impl<'a> Live<'a> {
+    fn start(config: &'a Config, ring_bytes: u32) -> Result<Self> {
+        let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+            .map(signal)
+            .into_iter()
+            .collect::<io::Result<Vec<_>>>()?
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("three signals"))?;
+        let resolved = preflight::check()?;
+        // Before anything runs in the kernel: a file that cannot be written ends it here.
+        let recording = match &config.record_to {
+            Some(path) => Some(
+                open_output(path).with_context(|| format!("cannot write {}", path.display()))?,
+            ),
+            None => None,
+        };
+        let options =
+            Options { filter: config.filter.kernel_side(), ring_bytes, debug: config.verbose >= 2 };
+        let btf = loader::kernel_btf()?;
+        let start = MonoNs::now();
+        let (mut programs, ring) = loader::load(&resolved, &options, &btf)?;
+        let debug = options
+            .debug
+            .then(|| programs.debug_messages())
+            .transpose()
+            .context("the programs' debug messages cannot be read")?;
+        let poller = Poller::start(&resolved, &btf)?;
+        let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
+        if config.verbose >= 1 {
+            report_hooks(&programs, &poller);
+        }
+
+        let table = Table::new(origin.table_options(config.max_connections));
+        let recording = recording
+            .map(|file| Writer::new(file, &origin))
+            .transpose()
+            .context("cannot write the recording")?;
+        let session = Session::new(
+            table,
+            config.filter.clone(),
+            view(config.show),
+            pen(config, origin),
+            recording,
+        );
+        let now = Instant::now();
+        let mut live = Live {
+            config,
+            session,
+            programs,
+            ring: Ring::new(ring).context("cannot watch the ring buffer")?,
+            poller,
+            output: Output::start(io::stdout()).context("cannot start a thread")?,
+            debug,
+            signals,
+            start,
+            deadline: config.duration.map(|duration| now + duration),
+            rows: None,
+            walking: 0,
+            settled: false,
+            repair: 0,
+            blocked: false,
+            listed: 0,
+            next_walk: now,
+            next_urgent_walk: now,
+            next_holders: now + HOLDERS_EVERY,
+            next_loss: now + LOSS_EVERY,
+            next_slow: now + SLOW_EVERY,
+            next_list: None,
+            list_walked: true,
+            next_names: now + NAMES_EVERY,
+            events_at_last_names: 0,
+            events_at_last_holders: 0,
+            dropped: 0,
+            missed: 0,
+            losses_read: start,
+            stretched: false,
+            recording_failed: None,
+        };
+        live.name_things();
+        live.walk_everything();
+        if config.show == Show::Nothing {
+            eprintln!("tcptrail: recording; Ctrl-C to stop");
+            if config.filter.is_partly_for_views() {
+                eprintln!(
+                    "tcptrail: --pid, --comm, --state, --role and --min-duration choose what is shown, not what is recorded: give them to replay"
+                );
+            }
+        }
+        Ok(live)
+    }
+
+    async fn run(mut self) -> Result<u8> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline =
+                self.deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let [interrupt, terminate, hangup] = &mut self.signals;
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = hangup.recv() => break,
+                () = sleep_until(deadline), if self.deadline.is_some() => break,
+                Some(answer) = self.poller.answer() => self.answered(answer),
+                () = self.output.progress(), if self.blocked => {}
+                woken = self.ring.woken() => woken.context("the ring buffer cannot be watched")?,
+                _ = ticks.tick() => {}
+            }
+            let more = self.take_records();
+            self.housekeeping(Instant::now());
+            if let Some(debug) = &mut self.debug {
+                debug.flush();
+            }
+            if more {
+                ticks.reset_immediately();
+            }
+            if self.output.has_ended() || self.is_done() {
+                break;
+            }
+        }
+        self.finish().await
+    }
+
+    /// A list that is not watched is done when it is printed; a recording when it failed.
+    fn is_done(&mut self) -> bool {
+        if self.config.show == Show::Nothing && self.recording_failed.is_some() {
+            return true;
+        }
+        let Show::List { watch } = self.config.show else { return false };
+        if !self.settled || self.rows.is_some() {
+            return false;
+        }
+        let due = self.next_list.is_none_or(|next| Instant::now() >= next);
+        if due && self.list_walked && self.walking == 0 {
+            self.print_list();
+            self.list_walked = false;
+            self.next_list = watch.map(|every| Instant::now() + every);
+            return watch.is_none();
+        }
+        false
+    }
+
+    fn print_list(&mut self) {
+        if self.next_list.is_some()
+            && !self.config.json
+            && Terminal::of_stdout(false).width.is_some()
+        {
+            self.session.out.extend_from_slice(b"\x1b[H\x1b[2J");
+        }
+        self.name_things();
+        self.listed = self.session.list(MonoNs::now());
+        self.output.push(&mut self.session.out);
+    }
+}
