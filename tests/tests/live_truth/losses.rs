@@ -167,6 +167,15 @@ fn nothing(_: &Pair) -> Result<()> {
     Ok(())
 }
 
+/// The client's FIN has been acknowledged. A server in no hurry leaves that to its own FIN, and then
+/// FIN_WAIT2 is over with an event of the kernel, in microseconds.
+fn fin_acknowledged(pair: &Pair) -> Result<()> {
+    tests::witness::eventually("FIN_WAIT2", std::time::Duration::from_secs(5), || {
+        let left = ss(&pair.left)?;
+        Ok(left.iter().any(|socket| socket.state == "FIN_WAIT2").then_some(()))
+    })
+}
+
 #[test]
 fn the_first_segment_of_a_handshake() -> Result<()> {
     if !ready(TOOLS) {
@@ -266,10 +275,7 @@ fn the_ack_of_the_first_fin() -> Result<()> {
                 left.iter().any(|socket| socket.state == "FIN_WAIT1"),
                 "nothing lost: {left:?}"
             );
-            tests::witness::eventually("FIN_WAIT2", std::time::Duration::from_secs(5), || {
-                let left = ss(&pair.left)?;
-                Ok(left.iter().any(|socket| socket.state == "FIN_WAIT2").then_some(()))
-            })
+            fin_acknowledged(pair)
         },
     )?;
     done.check(&[("fin", "FIN_WAIT1")], &[])?;
@@ -284,7 +290,10 @@ fn the_second_fin_of_a_close() -> Result<()> {
     }
     let wire = Wire::new()?;
     let both = wire.both()?;
-    let done = wire.finish(both, nothing, |pair| pair.left.lose_first(1, FIN))?;
+    let done = wire.finish(both, nothing, |pair| {
+        fin_acknowledged(pair)?;
+        pair.left.lose_first(1, FIN)
+    })?;
     done.check(&[], &[("fin", "LAST_ACK")])?;
     let waited = done.time(done.server(), "LAST_ACK")?;
     check_between("LAST_ACK", waited, (SECOND / 5, SECOND / 2), CLOSE_TO)?;
@@ -301,7 +310,10 @@ fn the_last_ack_of_a_close() -> Result<()> {
     }
     let wire = Wire::new()?;
     let both = wire.both()?;
-    let done = wire.finish(both, nothing, |pair| pair.right.lose_first(1, BARE_ACK))?;
+    let done = wire.finish(both, nothing, |pair| {
+        fin_acknowledged(pair)?;
+        pair.right.lose_first(1, BARE_ACK)
+    })?;
     done.check(&[], &[("fin", "LAST_ACK")])?;
     let waited = done.time(done.server(), "LAST_ACK")?;
     check_between("LAST_ACK", waited, (SECOND / 5, SECOND / 2), CLOSE_TO)?;
