@@ -36,6 +36,11 @@ pub(crate) fn ebpf(toolchain: &Toolchain) -> Result<()> {
     place(&built, &ebpf_target().join("tcptrail-ebpf.o"))
 }
 
+/// The floor program that `bench` measures against, built with the others.
+pub(crate) fn floor() -> PathBuf {
+    ebpf_target().join(BPF_TARGET).join("release/bench-floor")
+}
+
 /// Cargo for the eBPF crate, with `verb` (`build` or `clippy`) and its target filled in.
 pub(crate) fn ebpf_cargo(toolchain: &Toolchain, verb: &str) -> Command {
     let mut command = match &toolchain.compiler {

@@ -1,5 +1,6 @@
 //! Development tasks of tcptrail. This file only dispatches; each verb is a module.
 
+mod bench;
 mod build;
 mod command;
 mod lint;
@@ -44,6 +45,13 @@ enum Verb {
     },
     /// Check formatting and lints of user space and of the eBPF programs.
     Lint,
+    /// Build, then measure what tcptrail costs, beside the floor and other tracers.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments for the bench program; `--help` names them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Run one test binary, through sudo if it is a live test (called by the test runner).
     #[command(hide = true)]
     TestRunner {
@@ -60,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Run { args } => run::verb(&args),
         Verb::Test { args } => test::verb(&args),
         Verb::Lint => lint::verb(),
+        Verb::Bench { args } => bench::verb(&args),
         Verb::TestRunner { args } => test::runner(&args),
     };
     match done {

@@ -37,6 +37,9 @@ const TEST_TOOLS: [(&str, &str); 11] = [
     ("tmux", "tmux"),
 ];
 
+/// The other tracers that `bench --peers` measures: the program, and the Debian package that has it.
+const PEERS: [(&str, &str); 2] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace")];
+
 /// What builds the eBPF programs.
 #[derive(Debug)]
 pub(crate) struct Toolchain {
@@ -296,9 +299,18 @@ pub(crate) fn lint_tools(toolchain: &Toolchain) -> Result<()> {
     if packages.is_empty() { Ok(()) } else { apt_install(&packages, "linting") }
 }
 
-/// What only the live tests use. Without it they skip, so a failure is a warning.
+/// Installs what the live tests use, as far as it goes; what is missing is named.
 pub(crate) fn test_tools() {
-    let missing: Vec<_> = TEST_TOOLS
+    programs(&TEST_TOOLS, "only the live tests (nginx may start as a service)", "the live tests");
+}
+
+/// Installs the tracers that `bench --peers` compares with, as far as it goes; what is missing is named.
+pub(crate) fn peers() {
+    programs(&PEERS, "only the comparison with other tracers", "the comparison");
+}
+
+fn programs(wanted: &[(&str, &'static str)], purpose: &str, user: &str) {
+    let missing: Vec<_> = wanted
         .iter()
         .filter(|(program, _)| find(program).is_none())
         .map(|&(_, package)| package)
@@ -307,7 +319,7 @@ pub(crate) fn test_tools() {
         return;
     }
     let warning = if apt_offers(&missing) {
-        match apt_install(&missing, "only the live tests (nginx may start as a service)") {
+        match apt_install(&missing, purpose) {
             Ok(()) => return,
             Err(error) => format!("{error:#}"),
         }
@@ -315,8 +327,9 @@ pub(crate) fn test_tools() {
         "apt-get does not offer all of it here".to_owned()
     };
     eprintln!(
-        "xtask: warning: the live tests also use {}, which is not here: {warning}; install it \
+        "xtask: warning: {user} also use{} {}, which is not here: {warning}; install it \
          yourself for all of them to run",
+        if user.ends_with('s') { "" } else { "s" },
         missing.join(", ")
     );
 }

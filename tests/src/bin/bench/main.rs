@@ -1,0 +1,205 @@
+//! What tcptrail costs, beside the least a tracer can cost and beside others, in one run on one load.
+//! Started by `cargo xtask bench`, which builds everything and says where the rest is.
+
+mod capacity;
+mod compare;
+mod figures;
+mod growth;
+mod latency;
+mod lost;
+mod measure;
+mod process;
+mod subject;
+mod target;
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use rustix::process::geteuid;
+use rustix::system::uname;
+use serde_json::Value;
+
+use crate::compare::Row;
+use crate::subject::Subject;
+
+/// Measures what tcptrail costs. Needs root and a quiet machine.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Cli {
+    /// Also write the results to this file, as one JSON object.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Compare with other tracers too: tcpstates, tcplife and bpftrace, as far as they are installed.
+    #[arg(long)]
+    peers: bool,
+    /// A first impression in half a minute.
+    #[arg(long)]
+    quick: bool,
+    /// What to measure: `compare` unless told otherwise; several are separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "compare")]
+    parts: Vec<Part>,
+    /// Measure everything there is a target for, and fail when one is missed.
+    #[arg(long)]
+    targets: bool,
+    /// Only these in the comparison.
+    #[arg(long, value_delimiter = ',')]
+    subjects: Vec<Subject>,
+    /// Rounds of the comparison, each of every subject; the medians are shown.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Length of each load in the comparison, seconds.
+    #[arg(long, default_value_t = 1.5)]
+    seconds: f64,
+    /// The binary that is measured.
+    #[arg(long, hide = true)]
+    tcptrail: PathBuf,
+    /// The floor program's object.
+    #[arg(long, hide = true)]
+    floor: PathBuf,
+    /// The program that makes recordings of many connections.
+    #[arg(long, hide = true)]
+    many: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// All tracers side by side on the same load.
+    Compare,
+    /// Three million transitions at full speed: is anything lost?
+    Lost,
+    /// Start to first event, Ctrl-C to exit, idle.
+    Latency,
+    /// A million live connections in a replay.
+    Replay,
+    /// A hundred thousand open sockets.
+    Sockets,
+    /// Cost at 1, 10 and 100 times the connections and sockets.
+    Growth,
+}
+
+/// Where the other programs are.
+pub(crate) struct Tools {
+    /// The binary that is measured.
+    pub(crate) tcptrail: PathBuf,
+    /// The floor program's object.
+    pub(crate) floor: PathBuf,
+    /// Makes recordings of many connections.
+    pub(crate) many: PathBuf,
+}
+
+impl Tools {
+    /// A program built beside this one.
+    pub(crate) fn beside(&self, name: &str) -> Option<PathBuf> {
+        Some(env::current_exe().ok()?.parent()?.join(name))
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    ensure!(geteuid().is_root(), "tracing needs root");
+    let tools = Tools { tcptrail: cli.tcptrail, floor: cli.floor, many: cli.many };
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let parts = if cli.targets {
+        vec![Part::Compare, Part::Lost, Part::Latency, Part::Replay, Part::Sockets]
+    } else {
+        cli.parts
+    };
+    let (rounds, seconds) = if cli.quick { (2, 0.5) } else { (cli.rounds, cli.seconds) };
+    let part = |wanted| parts.contains(&wanted);
+
+    println!("{}", machine());
+    let mut targets = Vec::new();
+    let mut results = serde_json::Map::new();
+    results.insert("machine".to_owned(), machine().into());
+    if part(Part::Compare) {
+        let subjects = subjects(&cli.subjects, cli.peers);
+        let rows: Vec<Row> = measure::rounds(&subjects, &tools, dir, rounds, seconds)?
+            .into_iter()
+            .map(|(subject, samples)| Row { subject, samples })
+            .collect();
+        println!(
+            "Loopback, as fast as it goes: {rounds} rounds of {seconds} s each, medians (least..greatest).\n\n{}",
+            compare::text(&rows)
+        );
+        results.insert("compare".to_owned(), compare::json(&rows));
+        targets.extend(target::of_comparison(&rows));
+    }
+    if part(Part::Lost) {
+        let transitions = if cli.quick { 3e5 } else { 3e6 };
+        targets.extend(lost::targets(&tools, dir, transitions)?);
+    }
+    if part(Part::Latency) {
+        let idle = Duration::from_secs(if cli.quick { 3 } else { 20 });
+        targets.extend(latency::targets(&tools, dir, idle)?);
+    }
+    if part(Part::Replay) {
+        let connections = if cli.quick { 100_000 } else { 1_000_000 };
+        targets.extend(capacity::replay(&tools, dir, connections)?);
+    }
+    if part(Part::Sockets) {
+        targets.extend(capacity::sockets(&tools, dir, 100_000)?);
+    }
+    if part(Part::Growth) {
+        let (text, json) = growth::tables(&tools, dir, if cli.quick { 3 } else { 10 })?;
+        println!("{text}");
+        results.insert("growth".to_owned(), json);
+    }
+    if !targets.is_empty() {
+        println!("{}", target::text(&targets));
+        results.insert("targets".to_owned(), target::json(&targets));
+    }
+    if let Some(path) = cli.json {
+        let text = serde_json::to_string_pretty(&Value::Object(results))? + "\n";
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let missed = targets.iter().any(|target| target.met == Some(false));
+    Ok(if cli.targets && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Without a tracer, the floor, tcptrail, and the peers that are installed; or what was asked for.
+fn subjects(only: &[Subject], peers: bool) -> Vec<Subject> {
+    let mut all = vec![Subject::None, Subject::Floor];
+    all.extend(Subject::OWN);
+    if peers {
+        all.extend(Subject::PEERS);
+    }
+    if !only.is_empty() {
+        all = only.to_vec();
+    }
+    all.retain(|subject| {
+        let missing = subject.program().filter(|program| !tests::ready(&[program]));
+        if let Some(program) = missing {
+            eprintln!(
+                "bench: {program} is not installed: `--peers` of cargo xtask bench installs it"
+            );
+        }
+        missing.is_none()
+    });
+    all
+}
+
+/// Processor, number of them, kernel.
+fn machine() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown processor", |(_, model)| model);
+    let count = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!("{count} x {model}, Linux {}", uname().release().to_string_lossy())
+}

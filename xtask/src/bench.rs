@@ -1,0 +1,35 @@
+//! `bench`: builds all that is measured, then runs the bench program of the `tests` crate as root.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::command::{as_root, binary, cargo, exit_code, must, target};
+use crate::{build, setup};
+
+pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
+    build::all(&setup::toolchain()?)?;
+    let fix = "fix what the compiler says above";
+    let mut tools = cargo();
+    tools.args(["build", "--release", "--package", "tests", "--bins"]);
+    must(&mut tools, "build the load and the bench program", fix)?;
+    let mut many = cargo();
+    many.args(["build", "--release", "--package", "tracer", "--example", "many"]);
+    must(&mut many, "build the maker of recordings", fix)?;
+    if args.iter().any(|arg| arg == "--peers") {
+        setup::peers();
+    }
+    let release = target().join("release");
+    let status = as_root(release.join("bench"))
+        .arg("--floor")
+        .arg(build::floor())
+        .arg("--many")
+        .arg(release.join("examples/many"))
+        .arg("--tcptrail")
+        .arg(binary())
+        .args(args)
+        .status()
+        .context("could not start the bench program as root: install sudo, or run this as root")?;
+    Ok(exit_code(status))
+}
