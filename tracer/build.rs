@@ -39,6 +39,17 @@ fn main() {
         return;
     }
     println!("cargo::rustc-env=TCPTRAIL_EBPF_OBJECT={}", object.display());
+    // The programs that take stacks stand beside it.
+    let stacks = object.with_file_name("tcptrail-stacks.o");
+    println!("cargo::rerun-if-changed={}", stacks.display());
+    if !stacks.is_file() {
+        println!(
+            "cargo::error=the eBPF programs for stacks are not built (no {}): run `cargo xtask build`",
+            stacks.display()
+        );
+        return;
+    }
+    println!("cargo::rustc-env=TCPTRAIL_STACKS_OBJECT={}", stacks.display());
 }
 
 /// `ebpf/tcptrail-ebpf.o` in the target directory, which cargo does not name to build scripts:

@@ -6,6 +6,7 @@
 
 pub mod globals;
 pub mod names;
+pub mod stack;
 pub mod state;
 pub mod wire;
 

@@ -34,3 +34,20 @@ pub const LAYOUT: &str = "LAYOUT";
 pub const FILTER: &str = "FILTER";
 /// Global of type [`crate::globals::Settings`].
 pub const SETTINGS: &str = "SETTINGS";
+
+/// tp_btf on [`SET_STATE`]: the stack of connect(). This and the following are in the second object.
+pub const STACK_CONNECT: &str = "stack_connect";
+/// fexit on `inet_csk_accept`: the stack of accept().
+pub const STACK_ACCEPT: &str = "stack_accept";
+/// tp_btf on `sys_exit`: the stack of accept(), where fexit is not permitted.
+pub const STACK_ACCEPT_EXIT: &str = "stack_accept_exit";
+/// tp_btf on `tcp_rcv_space_adjust`: the stack of whoever reads.
+pub const STACK_READ: &str = "stack_read";
+/// Ring of [`crate::stack::StackHead`] and [`crate::stack::StackRecord`].
+pub const STACK_RING: &str = "STACK_RING";
+/// Per-CPU array of one `u64`: stacks that found the ring full.
+pub const STACK_DROPS: &str = "STACK_DROPS";
+/// Hash of [`crate::stack::CodeRange`] by pid.
+pub const INTERPRETERS: &str = "INTERPRETERS";
+/// Global of type [`crate::stack::StackSettings`].
+pub const STACK_SETTINGS: &str = "STACK_SETTINGS";

@@ -33,6 +33,8 @@ pub enum Command {
     Life(LifeArgs),
     /// Every socket there is now: state and for how long, owner, queues
     List(ListArgs),
+    /// Sockets that were opened and not closed, by the code that opened them
+    Leaks(LeaksArgs),
     /// Write everything received to FILE, to look at later with `replay`
     Record {
         /// Where to: a new file that only you may read, or one of yours, which is overwritten
@@ -57,6 +59,28 @@ pub struct LifeArgs {
 pub struct ListArgs {
     /// Show it again every INTERVAL (2s when left out), until stopped; with the equals sign: --watch=5s
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s",
+          require_equals = true, value_parser = humantime::parse_duration)]
+    pub watch: Option<Duration>,
+}
+
+/// Options of `leaks`.
+#[derive(Args, Debug, Clone)]
+pub struct LeaksArgs {
+    /// Only sockets that have been open for this long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub older: Duration,
+    /// Folded stacks, for flame graph tools: a line of frames for each stack, and how many sockets
+    #[arg(long)]
+    pub folded: bool,
+    /// Every frame, those of the runtime and of libraries too
+    #[arg(long)]
+    pub full: bool,
+    /// Do not ask JVMs for the names of compiled methods
+    #[arg(long)]
+    pub no_attach: bool,
+    /// Report every INTERVAL (5s when left out), not only at the end; on a terminal it does so by
+    /// itself. With the equals sign: --watch=1m
+    #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "5s",
           require_equals = true, value_parser = humantime::parse_duration)]
     pub watch: Option<Duration>,
 }

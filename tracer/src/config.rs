@@ -9,10 +9,11 @@ use std::time::Duration;
 use thiserror::Error;
 use tracer_common::TcpState;
 
-use crate::cli::{Command, Common, ReplayView, RoleArg};
+use crate::cli::{Command, Common, LeaksArgs, ReplayView, RoleArg};
 use crate::conn::Role;
 use crate::event::Family;
 use crate::filter::{Cgroup, Filter, Ports, Prefix};
+use crate::view::leaks;
 
 /// What is wrong with the command line; exit code 2.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -33,6 +34,15 @@ pub enum Show {
     List {
         /// Again after this time.
         watch: Option<Duration>,
+    },
+    /// Who opened what is still open.
+    Leaks {
+        /// Again after this time.
+        watch: Option<Duration>,
+        /// JVMs may be asked for names.
+        attach: bool,
+        /// What the report has.
+        report: leaks::Options,
     },
     /// Nothing: only recording.
     Nothing,
@@ -87,6 +97,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         Command::Tail => (live, Show::Tail),
         Command::Life(args) => (live, Show::Life { with_time_wait: args.with_time_wait }),
         Command::List(args) => (live, Show::List { watch: args.watch }),
+        Command::Leaks(args) => (live, leaks(&args, common)?),
         Command::Record { file } => {
             if record_to.replace(file).is_some() {
                 return Err(UsageError(
@@ -140,6 +151,23 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         verbose: common.verbose,
         max_connections: common.max_connections,
     })
+}
+
+fn leaks(args: &LeaksArgs, common: &Common) -> Result<Show, UsageError> {
+    if args.folded && common.json {
+        return Err(UsageError("--folded and --json are two formats: give one".into()));
+    }
+    if args.folded && args.watch.is_some() {
+        return Err(UsageError(
+            "--folded is written once, at the end: leave --watch out, and say how long with --duration"
+                .into(),
+        ));
+    }
+    if common.min_duration.is_some() {
+        return Err(UsageError("leaks has --older for what --min-duration does elsewhere".into()));
+    }
+    let report = leaks::Options { older: args.older, folded: args.folded, full: args.full };
+    Ok(Show::Leaks { watch: args.watch, attach: !args.no_attach, report })
 }
 
 /// For `doctor`: what else was given would be ignored.

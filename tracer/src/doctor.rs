@@ -13,7 +13,7 @@ use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{self, Options};
 use crate::kernel::poller::{Answer, Poller, Request};
 use crate::kernel::ring::Reader;
-use crate::kernel::{netns, preflight};
+use crate::kernel::{netns, preflight, stacks};
 use crate::sink::json::Object;
 use crate::sink::text::{self, Paint, Row, Terminal};
 
@@ -145,6 +145,18 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
             push(checks, "an event arrives", true, see_an_event(ring));
         }
         Err(error) => push(checks, "eBPF programs", true, Err(error.to_string())),
+    }
+    match stacks::load(resolved, &crate::filter::Filter::default(), &btf) {
+        Ok((programs, _)) => {
+            for hook in &programs.hooks {
+                let outcome = match &hook.outcome {
+                    Ok(()) => Ok("attached".to_owned()),
+                    Err(reason) => Err(format!("{reason}: {}", hook.cost)),
+                };
+                push(checks, &format!("stacks: {}", hook.name), false, outcome);
+            }
+        }
+        Err(error) => push(checks, "stacks", false, Err(format!("{error}: leaks does not work"))),
     }
     match Poller::start(resolved, &btf) {
         Ok(mut poller) => try_iterators(checks, &mut poller),

@@ -18,5 +18,6 @@ pub mod record;
 pub mod replay;
 pub mod session;
 pub mod sink;
+pub mod stacks;
 pub mod time;
 pub mod view;

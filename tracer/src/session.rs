@@ -12,8 +12,9 @@ use crate::filter::Filter;
 use crate::input::Input;
 use crate::record::{Ended, Writer};
 use crate::sink::json::Object;
+use crate::stacks::book::Book;
 use crate::time::MonoNs;
-use crate::view::{Pen, View, list, times};
+use crate::view::{Pen, View, leaks, list, times};
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -252,6 +253,11 @@ impl<W: io::Write> Session<W> {
     /// Shows the whole table, for `list`; returns how many sockets that were.
     pub fn list(&mut self, now: MonoNs) -> usize {
         list::table(&mut self.pen, &self.table, &self.filter, now, &mut self.out)
+    }
+
+    /// Shows who opened what is still open, for `leaks`; returns how many sockets that is.
+    pub fn leaks(&mut self, book: &Book, options: &leaks::Options, now: MonoNs) -> usize {
+        leaks::report(&mut self.pen, &self.table, book, &self.filter, options, now, &mut self.out)
     }
 
     /// Lets the recording have what it has received so far.

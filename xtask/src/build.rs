@@ -12,6 +12,9 @@ use crate::command::{cargo, chooses_compiler, must, root, target};
 use crate::setup::{self, Compiler, Toolchain};
 
 const BPF_TARGET: &str = "bpfel-unknown-none";
+/// What cargo makes of the eBPF crate, and what tracer's build script looks for.
+const OBJECTS: [(&str, &str); 2] =
+    [("tcptrail-ebpf", "tcptrail-ebpf.o"), ("tcptrail-stacks", "tcptrail-stacks.o")];
 
 pub(crate) fn verb() -> Result<ExitCode> {
     all(&setup::toolchain()?)?;
@@ -32,8 +35,11 @@ pub(crate) fn all(toolchain: &Toolchain) -> Result<()> {
 pub(crate) fn ebpf(toolchain: &Toolchain) -> Result<()> {
     let mut build = ebpf_cargo(toolchain, "build");
     must(&mut build, "build the eBPF programs", "fix what the compiler says above")?;
-    let built = ebpf_target().join(BPF_TARGET).join("release/tcptrail-ebpf");
-    place(&built, &ebpf_target().join("tcptrail-ebpf.o"))
+    for (program, object) in OBJECTS {
+        let built = ebpf_target().join(BPF_TARGET).join("release").join(program);
+        place(&built, &ebpf_target().join(object))?;
+    }
+    Ok(())
 }
 
 /// The floor program that `bench` measures against, built with the others.

@@ -98,6 +98,12 @@ impl Table {
         self.conns.get_mut(conn.0 as usize)
     }
 
+    /// Whether it has a socket, or a mini-socket, of this identity.
+    #[must_use]
+    pub fn has(&self, id: SockId) -> bool {
+        self.by_id.contains_key(&id) || self.minis.contains_key(&id)
+    }
+
     /// Everything in the table, listeners too, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.conns.iter().map(|(_, conn)| conn)

@@ -414,6 +414,13 @@ impl Btf {
         (proto.kind() == Kind::FuncProto).then(|| proto.len() as usize)
     }
 
+    /// Number of parameters of a function.
+    pub fn params(&self, func: &str) -> Option<usize> {
+        let func = self.type_by_id(self.func_id(func)?)?;
+        let proto = self.type_by_id(func.size_or_type)?;
+        (proto.kind() == Kind::FuncProto).then(|| proto.len() as usize)
+    }
+
     /// The enumerators of an enum of 32 bits, in their order; empty when there is none of that
     /// name.
     pub fn enumerators(&self, name: &str) -> Vec<(String, u32)> {

@@ -133,7 +133,7 @@ pub fn kernel_btf() -> Result<Btf, LoadError> {
     Ok(Btf::from_sys_fs()?)
 }
 
-fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {
+pub(super) fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {
     ebpf.take_map(name).ok_or(LoadError::Incomplete(name))
 }
 
@@ -162,7 +162,12 @@ pub(super) fn load_object(
     Ok(ebpf)
 }
 
-fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &Btf) -> Result<(), String> {
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    name: &str,
+    tracepoint: &str,
+    btf: &Btf,
+) -> Result<(), String> {
     let program: &mut BtfTracePoint = ebpf
         .program_mut(name)
         .ok_or("not in the eBPF object")?
@@ -258,7 +263,7 @@ impl Programs {
 
 /// Kernels before 5.11 charge maps to the locked-memory limit. Refused is not fatal: later kernels
 /// need nothing, and on earlier ones the map's own error says it.
-fn raise_memlock() {
+pub(super) fn raise_memlock() {
     let limit = getrlimit(Resource::Memlock);
     if limit.current.is_some() {
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });

@@ -1,7 +1,8 @@
 //! Everything that talks to the kernel's eBPF; the only module that knows aya.
 //!
 //! `btf` and `layout` find the offsets, `preflight` says what is missing before anything is tried,
-//! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators.
+//! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators,
+//! `stacks` does all that for the programs that take stacks.
 
 pub mod btf;
 pub mod cgroups;
@@ -11,3 +12,4 @@ pub mod netns;
 pub mod poller;
 pub mod preflight;
 pub mod ring;
+pub mod stacks;

@@ -22,6 +22,7 @@ impl Live<'_> {
         self.settled = true;
         let stalled = !self.take_the_rest().await;
         self.read_losses(true);
+        self.end_stacks();
         let now = MonoNs::now();
         if let Err(error) = self.session.end(now) {
             self.recording_broke(error);

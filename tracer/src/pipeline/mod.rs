@@ -1,5 +1,5 @@
 //! A live run: the one `select!` over wake-ups, ticks, walks and signals. `intake` takes what comes,
-//! `upkeep` does what is due, `end` ends it, `origin` says what run it is.
+//! `upkeep` does what is due, `end` ends it, `stacks` has what `leaks` needs, `origin` says what run it is.
 //!
 //! One thread takes records out of the ring and formats them; a second writes, a third walks the
 //! iterators. When the writer falls behind, records wait in the ring: that is what it is for.
@@ -7,6 +7,7 @@
 mod end;
 mod intake;
 mod origin;
+mod stacks;
 mod upkeep;
 
 use std::fs::File;
@@ -25,6 +26,7 @@ use crate::kernel::preflight;
 use crate::kernel::ring::Ring;
 use crate::pipeline::intake::Rows;
 use crate::pipeline::origin::{origin, report_hooks};
+use crate::pipeline::stacks::Stacks;
 use crate::pipeline::upkeep::{HOLDERS_EVERY, LOSS_EVERY, NAMES_EVERY, SLOW_EVERY};
 use crate::record::{Writer, open_output};
 use crate::session::Session;
@@ -52,6 +54,8 @@ struct Live<'a> {
     programs: Programs,
     ring: Ring,
     poller: Poller,
+    /// Who opened what, where this run wants to know.
+    stacks: Option<Stacks>,
     output: Output,
     debug: Option<DebugMessages>,
     signals: [Signal; 3],
@@ -106,6 +110,8 @@ impl<'a> Live<'a> {
         let options =
             Options { filter: config.filter.kernel_side(), ring_bytes, debug: config.verbose >= 2 };
         let btf = loader::kernel_btf()?;
+        // First, so that of every connection that is seen to begin the opener is seen, too.
+        let stacks = Stacks::start(config, &resolved, &btf)?;
         let start = MonoNs::now();
         let (mut programs, ring) = loader::load(&resolved, &options, &btf)?;
         let debug = options
@@ -117,6 +123,7 @@ impl<'a> Live<'a> {
         let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
         if config.verbose >= 1 {
             report_hooks(&programs, &poller);
+            stacks.iter().for_each(stacks::report_hooks);
         }
 
         let table = Table::new(origin.table_options(config.max_connections));
@@ -138,6 +145,7 @@ impl<'a> Live<'a> {
             programs,
             ring: Ring::new(ring).context("cannot watch the ring buffer")?,
             poller,
+            stacks,
             output: Output::start(io::stdout()).context("cannot start a thread")?,
             debug,
             signals,
@@ -195,6 +203,9 @@ impl<'a> Live<'a> {
                 () = self.output.progress(), if self.blocked => {}
                 woken = self.ring.woken() => woken.context("the ring buffer cannot be watched")?,
                 _ = ticks.tick() => {}
+            }
+            if let Some(stacks) = &mut self.stacks {
+                stacks.take();
             }
             let more = self.take_records();
             self.housekeeping(Instant::now());

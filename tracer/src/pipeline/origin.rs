@@ -20,6 +20,7 @@ pub fn view(show: Show) -> View {
         Show::Tail => View::Tail,
         Show::Life { with_time_wait } => View::Life { with_time_wait },
         Show::List { .. } => View::List,
+        Show::Leaks { report, .. } => View::Leaks { folded: report.folded },
         Show::Nothing => View::Nothing,
     }
 }

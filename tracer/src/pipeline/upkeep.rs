@@ -113,6 +113,8 @@ impl Live<'_> {
             if slow {
                 self.next_slow = now + SLOW_EVERY;
                 self.feed(&Input::Tick(MonoNs::now()));
+                self.tend_stacks();
+                self.report_when_due(now);
                 if let Err(error) = self.session.flush_recording() {
                     self.recording_broke(error);
                 }

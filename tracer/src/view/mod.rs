@@ -1,5 +1,6 @@
 //! What is shown: each view turns changes into lines. Views read the table and never change it.
 
+pub mod leaks;
 pub mod life;
 pub mod list;
 pub mod tail;
@@ -42,6 +43,11 @@ pub enum View {
     },
     /// What there is, on demand.
     List,
+    /// Who opened what is still open, on demand.
+    Leaks {
+        /// Nothing but stacks goes out.
+        folded: bool,
+    },
     /// Nothing.
     Nothing,
 }
@@ -50,7 +56,7 @@ impl View {
     /// What stands before everything else.
     pub fn head(&self, pen: &mut Pen, out: &mut Vec<u8>) {
         if pen.json {
-            if !matches!(self, View::Nothing) {
+            if !self.is_silent() {
                 start(pen, out);
             }
             return;
@@ -58,8 +64,13 @@ impl View {
         match self {
             View::Tail => tail::header(pen, out),
             View::Life { .. } => life::header(pen, out),
-            View::List | View::Nothing => {}
+            View::List | View::Leaks { .. } | View::Nothing => {}
         }
+    }
+
+    /// Whether nothing but its own reports may go out.
+    fn is_silent(&self) -> bool {
+        matches!(self, View::Nothing | View::Leaks { folded: true })
     }
 
     /// One change of a connection that passed the filter.
@@ -76,13 +87,13 @@ impl View {
             View::Life { with_time_wait } => {
                 life::change(pen, table, conn, change, *with_time_wait, out);
             }
-            View::List | View::Nothing => {}
+            View::List | View::Leaks { .. } | View::Nothing => {}
         }
     }
 
     /// Events that were lost.
     pub fn loss(&self, pen: &mut Pen, loss: &Loss, out: &mut Vec<u8>) {
-        if matches!(self, View::Nothing) {
+        if self.is_silent() {
             return;
         }
         if pen.json {

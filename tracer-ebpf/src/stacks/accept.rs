@@ -1,0 +1,70 @@
+//! accept(): the end of `inet_csk_accept`, or where programs on functions are not permitted, the end of
+//! the system call.
+
+use aya_ebpf::macros::{btf_tracepoint, fexit};
+use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
+use tracer_common::stack::{StackKind, flags};
+
+use crate::emit::{emit, identity, is_tcp};
+use crate::layout::{Kernel, load_at};
+use crate::maps::set;
+use crate::task::wanted;
+use crate::walk::kernel_word;
+
+const IPPROTO_TCP: u16 = 6;
+
+/// Arguments: those of `inet_csk_accept`, of which there are 4, or 2 from 6.10, and what it returned.
+#[fexit(function = "inet_csk_accept")]
+pub fn stack_accept(ctx: FExitContext) -> i32 {
+    let sk: Kernel = if set!(accept_args) == 2 { ctx.arg(2) } else { ctx.arg(4) };
+    if sk.is_null() || !is_tcp(sk) {
+        return 0;
+    }
+    if let Some(thread) = wanted() {
+        emit(StackKind::Accept, identity(sk), &thread);
+    }
+    0
+}
+
+/// Arguments: `struct pt_regs *regs, long ret`.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn stack_accept_exit(ctx: BtfTracePointContext) -> i32 {
+    let fd: i64 = ctx.arg(1);
+    if !(0..1 << 24).contains(&fd) {
+        return 0;
+    }
+    let regs: Kernel = ctx.arg(0);
+    // SAFETY: the registers of the system call, and the field with its number.
+    let call: u64 = unsafe { load_at(regs, set!(regs_syscall)) };
+    if call as u32 != set!(accept) && call as u32 != set!(accept4) {
+        return 0;
+    }
+    let Some(thread) = wanted() else {
+        return 0;
+    };
+    // From the descriptor to the socket. All of it may be closed by another thread while we look: then
+    // the words read are whatever stands there now, and do not lead back to the file.
+    // SAFETY: a trusted task, and its field.
+    let files: u64 = unsafe { load_at(thread.task, set!(task_files)) };
+    let table = kernel_word(files, set!(files_fdt));
+    let array = kernel_word(table, set!(fdt_fd));
+    let file = kernel_word(array + 8 * fd as u64, 0);
+    let socket = kernel_word(file, set!(file_private));
+    if file == 0 || socket == 0 || kernel_word(socket, set!(socket_file)) != file {
+        return 0;
+    }
+    let sk = kernel_word(socket, set!(socket_sk));
+    if sk == 0 || kernel_word(sk, set!(protocol)) as u16 != IPPROTO_TCP {
+        return 0;
+    }
+    let id = if set!(cookie_helper) != 0 {
+        // The child has its request's cookie, which was made when the other object saw it.
+        (kernel_word(sk, set!(cookie)), 0)
+    } else {
+        (sk, flags::ID_IS_ADDRESS)
+    };
+    if id.0 != 0 {
+        emit(StackKind::Accept, id, &thread);
+    }
+    0
+}

@@ -1,0 +1,80 @@
+//! Writes a stack whole when it is new, else only its hash.
+
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns};
+use tracer_common::stack::{StackHead, StackKind, StackRecord, flags};
+
+use crate::layout::{Kernel, load_at};
+use crate::maps::{KNOWN, SCRATCH, STACK_DROPS, STACK_RING, set};
+use crate::task::Thread;
+use crate::walk::walk;
+
+const IPPROTO_TCP: u16 = 6;
+const BPF_RB_NO_WAKEUP: u64 = 1;
+
+/// Whether this full socket is TCP.
+#[inline(always)]
+pub fn is_tcp(sk: Kernel) -> bool {
+    // SAFETY: a trusted socket, and its field.
+    unsafe { load_at::<u16>(sk, set!(protocol)) == IPPROTO_TCP }
+}
+
+/// The socket's identity, and the flag that says what it is; as the other object has it.
+#[inline(always)]
+pub fn identity(sk: Kernel) -> (u64, u8) {
+    if set!(cookie_helper) != 0 {
+        // SAFETY: a trusted socket pointer.
+        let cookie: u64 = unsafe { load_at(sk, set!(cookie)) };
+        if cookie != 0 {
+            return (cookie, 0);
+        }
+        // SAFETY: as above. The helper makes the cookie.
+        return (unsafe { bpf_get_socket_cookie(sk.cast_mut()) }, 0);
+    }
+    (sk as u64, flags::ID_IS_ADDRESS)
+}
+
+/// Writes the current thread's stack; says what it came to: false when the ring was full.
+#[inline(always)]
+pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread) -> bool {
+    let Some(record) = SCRATCH.get_ptr_mut(kind as u32) else {
+        return false;
+    };
+    // SAFETY: this CPU's own slot of this program, which the kernel does not run twice at a time on
+    // a CPU (`bpf_prog.active`).
+    let (head, known) = unsafe {
+        walk(record, thread);
+        let head = &raw mut (*record).head;
+        (*head).mono_ns = bpf_ktime_get_ns();
+        (*head).id = id.0;
+        (*head).pid = thread.pid;
+        (*head).tid = thread.tid;
+        (*head).comm = core::mem::transmute::<[u64; 2], [u8; 16]>(thread.comm);
+        (*head).thread = core::mem::transmute::<[u64; 2], [u8; 16]>(thread.name);
+        (*head).kind = kind as u8;
+        (*head).flags |= id.1;
+        (*head).pad = 0;
+        (head, KNOWN.get((*head).hash).is_some())
+    };
+    // SAFETY: initialised above.
+    let written = unsafe {
+        if known {
+            STACK_RING.output::<StackHead>(&*head, BPF_RB_NO_WAKEUP)
+        } else {
+            STACK_RING.output::<StackRecord>(&*record, BPF_RB_NO_WAKEUP)
+        }
+    };
+    if written.is_err() {
+        if let Some(drops) = STACK_DROPS.get_ptr_mut(0) {
+            // SAFETY: this CPU's own slot.
+            unsafe { *drops += 1 };
+        }
+        return false;
+    }
+    if !known {
+        // SAFETY: initialised above.
+        let hash = unsafe { (*head).hash };
+        // Full: it is written whole again next time.
+        let _ = KNOWN.insert(hash, 1, 0);
+    }
+    true
+}

@@ -1,0 +1,66 @@
+//! The current thread: who it is, and whether it is wanted.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf};
+use tracer_common::stack::TASK_SLOTS;
+
+use crate::layout::{Kernel, load_at};
+use crate::maps::set;
+
+/// The thread that runs.
+pub struct Thread {
+    pub task: Kernel,
+    pub pid: u32,
+    pub tid: u32,
+    pub comm: [u64; 2],
+    pub name: [u64; 2],
+}
+
+/// The current thread, if it is wanted.
+#[inline(always)]
+pub fn wanted() -> Option<Thread> {
+    // SAFETY: helpers without arguments.
+    let (pid_tgid, task) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_task_btf()) };
+    let (pid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
+    if pid == 0 || !pid_wanted(pid) {
+        return None;
+    }
+    let task: Kernel = task.cast_const().cast();
+    // SAFETY: a trusted task, and its field.
+    let leader: Kernel = unsafe { load_at(task, set!(task_leader)) };
+    let thread = Thread { task, pid, tid, comm: name(leader), name: name(task) };
+    name_wanted(&thread).then_some(thread)
+}
+
+#[inline(always)]
+fn name(task: Kernel) -> [u64; 2] {
+    let offset = set!(task_comm);
+    // SAFETY: a trusted task; sixteen bytes of its name.
+    unsafe { [load_at(task, offset), load_at(task, offset + 8)] }
+}
+
+#[inline(always)]
+fn pid_wanted(pid: u32) -> bool {
+    let count = set!(pid_count) as usize;
+    let mut found = count == 0;
+    let mut slot = 0;
+    while slot < TASK_SLOTS {
+        found |= slot < count && set!(pids[slot]) == pid;
+        slot += 1;
+    }
+    found
+}
+
+#[inline(always)]
+fn name_wanted(thread: &Thread) -> bool {
+    let count = set!(comm_count) as usize;
+    let mut found = count == 0;
+    let mut slot = 0;
+    while slot < TASK_SLOTS {
+        if slot < count {
+            let name = [set!(comms[slot][0]), set!(comms[slot][1])];
+            found |= name == thread.comm || name == thread.name;
+        }
+        slot += 1;
+    }
+    found
+}

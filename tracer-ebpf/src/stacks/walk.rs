@@ -1,0 +1,134 @@
+//! The walk along frame pointers, and what user space needs to read HotSpot's frames.
+//!
+//! x86-64 and aarch64 alike have the caller's frame pointer where a frame pointer points to, and the
+//! return address in the word above. The kernel's own walker (`bpf_get_stack`) takes return
+//! addresses only; a frame of HotSpot's interpreter has the same few for whatever method it runs, and
+//! says which in the words below its frame pointer.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs};
+use tracer_common::stack::{CodeRange, MOST_FRAMES, RawFrame, StackRecord, TOP_WORDS, flags};
+
+use crate::layout::{Kernel, load_at};
+use crate::maps::{INTERPRETERS, set};
+use crate::task::Thread;
+
+/// Words below the frame pointer that are read with it.
+const BELOW: usize = 8;
+/// No frame is larger than this; a frame pointer that leads further is something else.
+const LARGEST_FRAME: u64 = 1 << 20;
+const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The user's registers when it entered the kernel: instruction, stack and frame pointer.
+#[inline(always)]
+fn registers(task: Kernel) -> [u64; 3] {
+    if set!(regs_helper) != 0 {
+        // SAFETY: a trusted task; the helper returns a typed pointer to its registers.
+        let regs = unsafe { bpf_task_pt_regs(task.cast_mut().cast()) } as Kernel;
+        // SAFETY: offsets of fields of `struct pt_regs`.
+        return unsafe {
+            [
+                load_at(regs, set!(regs_ip)),
+                load_at(regs, set!(regs_sp)),
+                load_at(regs, set!(regs_fp)),
+            ]
+        };
+    }
+    // SAFETY: a trusted task, and its field. task_pt_regs: they stand at the end of its stack.
+    let stack: u64 = unsafe { load_at(task, set!(task_stack)) };
+    let regs = stack + u64::from(set!(stack_regs));
+    [
+        kernel_word(regs, set!(regs_ip)),
+        kernel_word(regs, set!(regs_sp)),
+        kernel_word(regs, set!(regs_fp)),
+    ]
+}
+
+/// A word of the kernel's memory; 0 where it cannot be read.
+#[inline(always)]
+pub fn kernel_word(base: u64, offset: u32) -> u64 {
+    let mut word = 0u64;
+    // SAFETY: the helper checks the address itself.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut word).cast::<c_void>(),
+            8,
+            (base + u64::from(offset)) as *const c_void,
+        );
+    }
+    word
+}
+
+/// Takes the stack of the current thread. Fills in all but what `emit` does.
+///
+/// # Safety
+/// `record` is ours to write.
+#[inline(always)]
+pub unsafe fn walk(record: *mut StackRecord, thread: &Thread) {
+    let [mut ip, sp, mut fp] = registers(thread.task);
+    // SAFETY: nobody changes the range under way; a stale one does no harm.
+    let range = unsafe { INTERPRETERS.get(thread.pid) }.copied();
+    let mut bits = if range.is_some() { 0 } else { flags::UNKNOWN_PROCESS };
+    let range = range.unwrap_or(CodeRange { start: 0, end: u64::MAX });
+
+    // SAFETY: the record is ours; the helper checks the user's address.
+    unsafe {
+        (*record).sp = sp;
+        (*record).fp = fp;
+        let top = (&raw mut (*record).top).cast::<c_void>();
+        if bpf_probe_read_user(top, (8 * TOP_WORDS) as u32, sp as *const c_void) != 0 {
+            (*record).top = [0; TOP_WORDS];
+        }
+    }
+    let mut hash = u64::from(thread.pid).wrapping_mul(PRIME);
+    let mut floor = sp;
+    let mut count = 0;
+    while count < MOST_FRAMES {
+        // From eight words below the frame pointer to the return address above it.
+        let mut words = [0u64; BELOW + 2];
+        let sound = fp >= floor && fp - floor < LARGEST_FRAME && fp & 7 == 0;
+        let read = sound
+            // SAFETY: the helper checks the user's address.
+            && unsafe {
+                bpf_probe_read_user(
+                    words.as_mut_ptr().cast(),
+                    size_of_val(&words) as u32,
+                    (fp - 8 * BELOW as u64) as *const c_void,
+                )
+            } == 0;
+        let mut frame = RawFrame { ip, method: 0, bytecode: 0 };
+        if read && ip >= range.start && ip < range.end {
+            frame.method = words[BELOW - 3];
+            frame.bytecode = words[0];
+        }
+        // SAFETY: the record is ours, and `count` within it.
+        unsafe { (*record).frames[count] = frame };
+        hash = (hash.rotate_left(5) ^ frame.ip).wrapping_mul(PRIME);
+        hash = (hash.rotate_left(5) ^ frame.method).wrapping_mul(PRIME);
+        hash = (hash.rotate_left(5) ^ frame.bytecode).wrapping_mul(PRIME);
+        count += 1;
+        if !read {
+            // The outermost frame has none (the ABI's zero).
+            if fp != 0 {
+                bits |= flags::BROKEN;
+            }
+            break;
+        }
+        floor = fp + 16;
+        ip = words[BELOW + 1];
+        fp = words[BELOW];
+        if ip == 0 {
+            break;
+        }
+        if count == MOST_FRAMES {
+            bits |= flags::DEEPER;
+        }
+    }
+    // SAFETY: the record is ours.
+    unsafe {
+        (*record).head.hash = hash;
+        (*record).head.flags = bits;
+        (*record).head.frames = count as u16;
+    }
+}

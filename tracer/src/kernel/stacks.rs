@@ -1,0 +1,230 @@
+//! The programs that take stacks: an object of its own, loaded only where stacks are wanted.
+
+use std::fs;
+use std::io;
+
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{FExit, ProgramError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use tracer_common::names;
+use tracer_common::stack::{CodeRange, StackSettings, TASK_SLOTS};
+use zerocopy::IntoBytes;
+
+use super::btf::Btf;
+use super::layout::Resolved;
+use super::loader::{Hook, LoadError, attach, in_words, raise_memlock, take_map};
+use super::preflight::VMLINUX_BTF;
+use super::ring::Reader;
+use crate::event::Comm;
+use crate::filter::Filter;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRAIL_STACKS_OBJECT"));
+
+/// A stack of the same reader of a socket is taken again after this time.
+const READ_EVERY_MS: u32 = 1_000;
+/// Room for stacks on their way: a new one takes 2.6 KiB, one that is known 80 bytes.
+const RING_BYTES: u32 = 4 << 20;
+
+/// As the kernel's maps hold it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Pod<T>(T);
+
+#[expect(unsafe_code, reason = "aya asks for a promise about the type")]
+// SAFETY: two integers without padding.
+unsafe impl aya::Pod for Pod<CodeRange> {}
+
+/// The running programs. Dropping it detaches them.
+pub struct StackPrograms {
+    _ebpf: Ebpf,
+    /// Every hook that was tried.
+    pub hooks: Vec<Hook>,
+    drops: PerCpuArray<MapData, u64>,
+    interpreters: HashMap<MapData, u32, Pod<CodeRange>>,
+}
+
+/// Loads and attaches what this kernel permits; the ring is handed out for reading.
+///
+/// # Errors
+/// When no stack can be taken at all. What is merely missing is in `hooks`.
+pub fn load(
+    resolved: &Resolved,
+    filter: &Filter,
+    aya_btf: &aya::Btf,
+) -> Result<(StackPrograms, Reader), LoadError> {
+    raise_memlock();
+    let refused = |reason: String| LoadError::Refused { program: names::STACK_CONNECT, reason };
+    let bytes = fs::read(VMLINUX_BTF).map_err(|error| refused(error.to_string()))?;
+    let btf = Btf::parse(bytes).map_err(|error| refused(error.to_string()))?;
+    let settings = settings(&btf, resolved, filter).map_err(refused)?;
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(aya_btf))
+        .override_global(names::STACK_SETTINGS, settings.as_bytes(), true)
+        .map_max_entries(names::STACK_RING, RING_BYTES)
+        .load(OBJECT)?;
+    let connect = attach(&mut ebpf, names::STACK_CONNECT, names::SET_STATE, aya_btf);
+    if let Err(reason) = &connect {
+        return Err(refused(reason.clone()));
+    }
+    let read = if btf.has_typedef("btf_trace_tcp_rcv_space_adjust") {
+        attach(&mut ebpf, names::STACK_READ, "tcp_rcv_space_adjust", aya_btf)
+    } else {
+        Err("this kernel has no such tracepoint".to_owned())
+    };
+    let mut hooks = vec![
+        hook("tp_btf/inet_sock_set_state", "who connects is not known", connect),
+        hook("tp_btf/tcp_rcv_space_adjust", "who reads from a socket is not known", read),
+    ];
+    accept_hooks(&mut ebpf, &settings, aya_btf, &mut hooks);
+    let ring = take_map(&mut ebpf, names::STACK_RING)?;
+    let drops = take_map(&mut ebpf, names::STACK_DROPS)?;
+    let interpreters = take_map(&mut ebpf, names::INTERPRETERS)?;
+    let ring = Reader(RingBuf::try_from(ring).map_err(EbpfError::from)?);
+    let drops = PerCpuArray::try_from(drops).map_err(EbpfError::from)?;
+    let interpreters = HashMap::try_from(interpreters).map_err(EbpfError::from)?;
+    Ok((StackPrograms { _ebpf: ebpf, hooks, drops, interpreters }, ring))
+}
+
+fn hook(name: &'static str, cost: &'static str, outcome: Result<(), String>) -> Hook {
+    Hook { name, required: false, cost, outcome }
+}
+
+/// The end of `inet_csk_accept` costs only who accepts; the end of system calls costs every call on the
+/// machine a little, and is for kernels that permit no programs on functions.
+fn accept_hooks(ebpf: &mut Ebpf, settings: &StackSettings, btf: &aya::Btf, hooks: &mut Vec<Hook>) {
+    let fexit = if settings.accept_args == 0 {
+        Err("its arguments are not known".to_owned())
+    } else {
+        attach_fexit(ebpf, btf)
+    };
+    let permitted = fexit.is_ok();
+    let cost =
+        "accept() is seen at the end of the system call, which every call on the machine pays for";
+    hooks.push(hook("fexit/inet_csk_accept", cost, fexit));
+    if permitted {
+        return;
+    }
+    let way = [
+        settings.task_files,
+        settings.fdt_fd,
+        settings.files_fdt,
+        settings.file_private,
+        settings.socket_sk,
+        settings.regs_syscall,
+    ];
+    let outcome = if settings.accept == 0 || way.contains(&0) {
+        Err("the way from a descriptor to its socket is not known here".to_owned())
+    } else {
+        attach(ebpf, names::STACK_ACCEPT_EXIT, "sys_exit", btf)
+    };
+    hooks.push(hook("tp_btf/sys_exit", "who accepts is not known, only who reads", outcome));
+}
+
+fn attach_fexit(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), String> {
+    let program: &mut FExit = ebpf
+        .program_mut(names::STACK_ACCEPT)
+        .ok_or("not in the eBPF object")?
+        .try_into()
+        .map_err(|error: ProgramError| in_words(&error))?;
+    program.load("inet_csk_accept", btf).map_err(|error| in_words(&error))?;
+    program.attach().map_err(|error| in_words(&error))?;
+    Ok(())
+}
+
+/// What the programs need to know of this kernel and of what is wanted.
+fn settings(btf: &Btf, resolved: &Resolved, filter: &Filter) -> Result<StackSettings, String> {
+    let offset = |root: &str, path: &str| btf.field(root, path).map(|field| field.offset);
+    let required = |root: &str, path: &str| offset(root, path).map_err(|error| error.to_string());
+    let optional = |root: &str, path: &str| offset(root, path).unwrap_or(0);
+    let layout = &resolved.layout;
+    let mut settings = StackSettings {
+        protocol: layout.protocol,
+        cookie: layout.cookie,
+        cookie_helper: u32::from(resolved.cookie_helper),
+        task_leader: required("task_struct", "group_leader")?,
+        task_comm: required("task_struct", "comm")?,
+        task_files: optional("task_struct", "files"),
+        files_fdt: optional("files_struct", "fdt"),
+        fdt_fd: optional("fdtable", "fd"),
+        file_private: optional("file", "private_data"),
+        socket_sk: optional("socket", "sk"),
+        socket_file: optional("socket", "file"),
+        regs_helper: u32::from(btf.has_func("bpf_task_pt_regs")),
+        task_stack: optional("task_struct", "stack"),
+        // The result stands behind the arguments. The number changed with 6.10.
+        accept_args: accept_args(btf),
+        read_every_ms: READ_EVERY_MS,
+        ..StackSettings::default()
+    };
+    if cfg!(target_arch = "x86_64") {
+        settings.regs_fp = required("pt_regs", "bp")?;
+        settings.regs_sp = required("pt_regs", "sp")?;
+        settings.regs_ip = required("pt_regs", "ip")?;
+        settings.regs_syscall = optional("pt_regs", "orig_ax");
+        (settings.accept, settings.accept4) = (43, 288);
+        // THREAD_SIZE less a `struct pt_regs`: right before 5.15 brought the helper.
+        settings.stack_regs = (16 << 10) - 168;
+    } else if cfg!(target_arch = "aarch64") {
+        settings.regs_fp = required("pt_regs", "regs")? + 29 * 8;
+        settings.regs_sp = required("pt_regs", "sp")?;
+        settings.regs_ip = required("pt_regs", "pc")?;
+        settings.regs_syscall = optional("pt_regs", "syscallno");
+        (settings.accept, settings.accept4) = (202, 242);
+        if settings.regs_helper == 0 {
+            return Err(
+                "this kernel does not let programs see a thread's registers (5.15 and later do)"
+                    .into(),
+            );
+        }
+    } else {
+        return Err(format!("stacks are not known on {}", std::env::consts::ARCH));
+    }
+    // More than the programs have room for is left to user space.
+    if filter.pids.len() <= TASK_SLOTS {
+        settings.pid_count = u32::try_from(filter.pids.len()).unwrap_or(0);
+        for (slot, pid) in settings.pids.iter_mut().zip(&filter.pids) {
+            *slot = *pid;
+        }
+    }
+    if filter.comms.len() <= TASK_SLOTS {
+        settings.comm_count = u32::try_from(filter.comms.len()).unwrap_or(0);
+        for (slot, comm) in settings.comms.iter_mut().zip(&filter.comms) {
+            let name = Comm::new(comm).0;
+            let half =
+                |at: usize| name[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+            *slot = [half(0), half(8)];
+        }
+    }
+    Ok(settings)
+}
+
+fn accept_args(btf: &Btf) -> u32 {
+    match btf.params("inet_csk_accept") {
+        Some(2) => 2,
+        Some(4) => 4,
+        _ => 0,
+    }
+}
+
+impl StackPrograms {
+    /// Stacks lost so far because the ring was full.
+    ///
+    /// # Errors
+    /// When the kernel does not let us read the map.
+    pub fn dropped(&self) -> io::Result<u64> {
+        let per_cpu = self.drops.get(&0, 0).map_err(io::Error::other)?;
+        Ok(per_cpu.iter().sum())
+    }
+
+    /// Tells the programs where a process has its interpreter, or, with an empty range, that it has
+    /// none.
+    pub fn set_interpreter(&mut self, pid: u32, range: CodeRange) {
+        // A full map costs only that more of the stack is written.
+        let _ = self.interpreters.insert(pid, Pod(range), 0);
+    }
+
+    /// Forgets a process that has ended.
+    pub fn forget(&mut self, pid: u32) {
+        let _ = self.interpreters.remove(&pid);
+    }
+}

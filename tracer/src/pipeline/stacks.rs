@@ -1,0 +1,209 @@
+//! Stacks beside the events: their ring, what the kernel is to be told, names, and the report of `leaks`.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::{Config, Show};
+use crate::kernel::layout::Resolved;
+use crate::kernel::loader::LoadError;
+use crate::kernel::ring::Reader;
+use crate::kernel::stacks::{self, StackPrograms};
+use crate::pipeline::Live;
+use crate::sink::text::Terminal;
+use crate::stacks::book::Book;
+use crate::stacks::worker::{Done, Worker};
+use crate::time::MonoNs;
+use crate::view::leaks::survivors;
+
+/// Records taken in a row.
+const BATCH: usize = 16_384;
+/// A socket that has been open for this long has its stack named: code may be gone later.
+const NAMED_AFTER: Duration = Duration::from_secs(1);
+/// Stacks whose names are asked for in a second.
+const MOST_ASKED: usize = 200;
+/// At the end names are waited for this long: as long as a JVM may take.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// A report on a terminal is made again after this time.
+const REDRAW_EVERY: Duration = Duration::from_secs(5);
+/// Processes that are told to the kernel.
+const MOST_PROCESSES: usize = 8_000;
+
+/// What a run with stacks has more.
+pub(super) struct Stacks {
+    pub(super) programs: StackPrograms,
+    ring: Reader,
+    pub(super) book: Book,
+    worker: Worker,
+    /// Processes that were looked at.
+    looked_at: HashSet<u32>,
+    /// The next report, where there is one before the end.
+    next_report: Option<Instant>,
+}
+
+impl Stacks {
+    /// Loads the programs, where this run wants stacks.
+    pub(super) fn start(
+        config: &Config,
+        resolved: &Resolved,
+        btf: &aya::Btf,
+    ) -> Result<Option<Stacks>, LoadError> {
+        let Show::Leaks { attach, watch, report } = config.show else { return Ok(None) };
+        let (programs, ring) = stacks::load(resolved, &config.filter, btf)?;
+        let worker = Worker::start(attach).map_err(|error| LoadError::Refused {
+            program: "leaks",
+            reason: format!("its thread cannot be started: {error}"),
+        })?;
+        let live = !config.json && !report.folded && Terminal::of_stdout(false).width.is_some();
+        let every = watch.or(live.then_some(REDRAW_EVERY));
+        let mut stacks = Stacks {
+            programs,
+            ring,
+            book: Book::default(),
+            worker,
+            looked_at: HashSet::new(),
+            next_report: every.map(|every| Instant::now() + every),
+        };
+        for &pid in &config.filter.pids {
+            stacks.look_at(pid);
+        }
+        Ok(Some(stacks))
+    }
+
+    fn look_at(&mut self, pid: u32) {
+        if self.looked_at.len() < MOST_PROCESSES && self.looked_at.insert(pid) {
+            self.worker.look_at(pid);
+        }
+    }
+
+    /// Takes stacks out of their ring. Called before the events are taken: a socket whose stack is known
+    /// is then in the table soon after.
+    pub(super) fn take(&mut self) {
+        let mut unknown = Vec::new();
+        for _ in 0..BATCH {
+            let book = &mut self.book;
+            if !self.ring.next(|record| unknown.extend(book.take_in(record))) {
+                break;
+            }
+        }
+        for pid in unknown {
+            self.look_at(pid);
+        }
+        while let Some(done) = self.worker.answer() {
+            self.done(done);
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Interpreter(pid, range) => self.programs.set_interpreter(pid, range),
+            // It may be a JVM that is starting, or another program by then: with its next stack.
+            Done::Unknown(pid) => {
+                self.looked_at.remove(&pid);
+            }
+            Done::Stack(id, named) => self.book.name(id, named),
+        }
+    }
+
+    /// Processes that have ended give their room to others.
+    fn forget_processes(&mut self) {
+        let programs = &mut self.programs;
+        self.looked_at.retain(|pid| {
+            let lives = std::fs::exists(format!("/proc/{pid}")).unwrap_or(true);
+            if !lives {
+                programs.forget(*pid);
+            }
+            lives
+        });
+    }
+
+    /// Stacks that found the ring full.
+    pub(super) fn lost(&self) -> u64 {
+        self.programs.dropped().unwrap_or(0) + self.book.malformed
+    }
+}
+
+impl Live<'_> {
+    /// Every second: asks for names of what stays open, and forgets what is gone.
+    pub(super) fn tend_stacks(&mut self) {
+        self.ask_for_names(NAMED_AFTER, MOST_ASKED);
+        let Some(stacks) = &mut self.stacks else { return };
+        let table = &self.session.table;
+        stacks.book.forget(MonoNs::now(), |id| table.has(id));
+        stacks.forget_processes();
+    }
+
+    fn ask_for_names(&mut self, after: Duration, most: usize) {
+        let Some(stacks) = &mut self.stacks else { return };
+        let (table, filter) = (&self.session.table, &self.config.filter);
+        let mut wanted = Vec::new();
+        for conn in survivors(table, filter, after, MonoNs::now()) {
+            let stack = stacks.book.seen(conn.id).and_then(|seen| seen.opener()?.stack);
+            if let Some(id) = stack.filter(|&id| stacks.book.is_nameless(id)) {
+                wanted.push(id);
+                if wanted.len() >= most {
+                    break;
+                }
+            }
+        }
+        for id in wanted {
+            if let Some(raw) = stacks.book.ask(id) {
+                stacks.worker.name(id, raw);
+            }
+        }
+    }
+
+    /// A report, where one is due before the end.
+    pub(super) fn report_when_due(&mut self, now: Instant) {
+        let Show::Leaks { watch, report, .. } = self.config.show else { return };
+        let Some(stacks) = &mut self.stacks else { return };
+        if stacks.next_report.is_none_or(|at| now < at) || !self.settled {
+            return;
+        }
+        stacks.next_report = Some(now + watch.unwrap_or(REDRAW_EVERY));
+        if !self.config.json && !report.folded && Terminal::of_stdout(false).width.is_some() {
+            self.session.out.extend_from_slice(b"\x1b[H\x1b[2J");
+        }
+        self.report_leaks();
+    }
+
+    fn report_leaks(&mut self) {
+        let Show::Leaks { report, .. } = self.config.show else { return };
+        let Some(stacks) = &self.stacks else { return };
+        self.listed = self.session.leaks(&stacks.book, &report, MonoNs::now());
+        self.output.push(&mut self.session.out);
+    }
+
+    /// The last report: with the names of everything in it, as far as they come in time.
+    pub(super) fn end_stacks(&mut self) {
+        let Show::Leaks { report, .. } = self.config.show else { return };
+        if let Some(stacks) = &mut self.stacks {
+            stacks.take();
+        }
+        self.ask_for_names(report.older, usize::MAX);
+        let began = Instant::now();
+        if let Some(stacks) = &mut self.stacks {
+            while let Some(left) = PATIENCE.checked_sub(began.elapsed()) {
+                let Some(done) = stacks.worker.answer_within(left) else { break };
+                stacks.done(done);
+            }
+        }
+        self.report_leaks();
+        let lost = self.stacks.as_ref().map_or(0, Stacks::lost);
+        if lost > 0 {
+            eprintln!(
+                "tcptrail: {lost} stacks were lost on their way out of the kernel: their openers are not known"
+            );
+        }
+    }
+}
+
+/// Why a run with stacks sees less than it could, where somebody asks.
+pub(super) fn report_hooks(stacks: &Stacks) {
+    for hook in &stacks.programs.hooks {
+        if let Err(reason) = &hook.outcome {
+            eprintln!("tcptrail: without {}: {} ({reason})", hook.name, hook.cost);
+        }
+    }
+}

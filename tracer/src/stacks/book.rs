@@ -1,0 +1,258 @@
+//! Which socket has which stack. Pure: no IO, no clock; records come in as bytes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use tracer_common::stack::{RawFrame, StackHead, StackKind, StackRecord, flags};
+use zerocopy::FromBytes;
+
+use super::worker::Named;
+use crate::event::{Comm, SockId};
+use crate::time::MonoNs;
+
+/// Distinct stacks kept; a stack takes about 2 KiB.
+const MOST_STACKS: usize = 20_000;
+
+/// Two rings are read one after the other; nothing waits in them for longer.
+const A_MOMENT_NS: u64 = 5_000_000_000;
+
+/// A stack in the book.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct StackId(pub u32);
+
+/// A stack as the kernel took it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Raw {
+    /// Process.
+    pub pid: u32,
+    /// The thread that had it first.
+    pub tid: u32,
+    /// Bits of `tracer_common::stack::flags`.
+    pub flags: u8,
+    /// Stack pointer.
+    pub sp: u64,
+    /// What stood from there up.
+    pub top: Vec<u64>,
+    /// Innermost first.
+    pub frames: Vec<RawFrame>,
+}
+
+/// A stack, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// As taken.
+    pub raw: Arc<Raw>,
+    /// The process's name.
+    pub comm: Comm,
+    /// The name of the thread that had it first.
+    pub thread: Comm,
+    /// Sockets opened with it so far.
+    pub opened: u64,
+    /// Its names, once they are known.
+    pub named: Option<Named>,
+    /// Its names have been asked for.
+    pub asked: bool,
+}
+
+/// A thread did something with a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    /// What it did.
+    pub kind: StackKind,
+    /// With which stack; `None` when that was lost.
+    pub stack: Option<StackId>,
+    /// When.
+    pub at: MonoNs,
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// The process's name.
+    pub comm: Comm,
+    /// The thread's name.
+    pub thread: Comm,
+}
+
+/// What is known of one socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    /// Who connected or accepted it.
+    pub opened: Option<Sighting>,
+    /// Who has read from it last.
+    pub read: Option<Sighting>,
+}
+
+impl Seen {
+    /// Who is to be named for it: who connected; of an accepted socket rather who handles it than who
+    /// accepts for all.
+    #[must_use]
+    pub fn opener(&self) -> Option<&Sighting> {
+        match &self.opened {
+            Some(opened) if opened.kind == StackKind::Connect => Some(opened),
+            opened => self.read.as_ref().or(opened.as_ref()),
+        }
+    }
+}
+
+/// Stacks by socket.
+#[derive(Debug, Default)]
+pub struct Book {
+    stacks: HashMap<StackId, Stack, FixedState>,
+    by_hash: HashMap<u64, StackId, FixedState>,
+    sockets: HashMap<SockId, Seen, FixedState>,
+    next: u32,
+    /// Records that made no sense.
+    pub malformed: u64,
+    /// Stacks not kept because there were too many.
+    pub refused: u64,
+}
+
+impl Book {
+    /// Takes in a record of the ring. Returns the process, when the kernel does not know yet whether
+    /// it has an interpreter.
+    pub fn take_in(&mut self, bytes: &[u8]) -> Option<u32> {
+        let record = StackRecord::read_from_bytes(bytes).ok();
+        let head = match &record {
+            Some(record) => record.head,
+            None => match StackHead::read_from_bytes(bytes) {
+                Ok(head) => head,
+                Err(_) => {
+                    self.malformed += 1;
+                    return None;
+                }
+            },
+        };
+        let Ok(kind) = StackKind::try_from(head.kind) else {
+            self.malformed += 1;
+            return None;
+        };
+        let stack = match record {
+            Some(record) => self.intern(&record),
+            None => self.by_hash.get(&head.hash).copied(),
+        };
+        if kind != StackKind::Read
+            && let Some(stack) = stack.and_then(|id| self.stacks.get_mut(&id))
+        {
+            stack.opened += 1;
+        }
+        let sighting = Sighting {
+            kind,
+            stack,
+            at: MonoNs(head.mono_ns),
+            pid: head.pid,
+            tid: head.tid,
+            comm: Comm(head.comm),
+            thread: Comm(head.thread),
+        };
+        let seen = self.sockets.entry(SockId(head.id)).or_default();
+        match kind {
+            StackKind::Read => seen.read = Some(sighting),
+            // A socket that connects again, or whose identity is used again, starts anew.
+            StackKind::Connect => *seen = Seen { opened: Some(sighting), read: None },
+            // The reader may be another thread, and faster.
+            StackKind::Accept => seen.opened = Some(sighting),
+        }
+        (head.flags & flags::UNKNOWN_PROCESS != 0).then_some(head.pid)
+    }
+
+    fn intern(&mut self, record: &StackRecord) -> Option<StackId> {
+        let head = &record.head;
+        if let Some(&id) = self.by_hash.get(&head.hash) {
+            return Some(id);
+        }
+        if self.stacks.len() >= MOST_STACKS {
+            self.refused += 1;
+            return None;
+        }
+        let count = usize::from(head.frames).min(record.frames.len());
+        let id = StackId(self.next);
+        self.next = self.next.wrapping_add(1);
+        self.by_hash.insert(head.hash, id);
+        let raw = Raw {
+            pid: head.pid,
+            tid: head.tid,
+            flags: head.flags,
+            sp: record.sp,
+            top: record.top.to_vec(),
+            frames: record.frames[..count].to_vec(),
+        };
+        self.stacks.insert(
+            id,
+            Stack {
+                raw: Arc::new(raw),
+                comm: Comm(head.comm),
+                thread: Comm(head.thread),
+                opened: 0,
+                named: None,
+                asked: false,
+            },
+        );
+        Some(id)
+    }
+
+    /// What is known of a socket.
+    #[must_use]
+    pub fn seen(&self, id: SockId) -> Option<&Seen> {
+        self.sockets.get(&id)
+    }
+
+    /// A stack.
+    #[must_use]
+    pub fn stack(&self, id: StackId) -> Option<&Stack> {
+        self.stacks.get(&id)
+    }
+
+    /// Whether its names are still to be asked for.
+    #[must_use]
+    pub fn is_nameless(&self, id: StackId) -> bool {
+        self.stacks.get(&id).is_some_and(|stack| !stack.asked)
+    }
+
+    /// The stack whose names are still to be asked for; counts as asked from now on.
+    pub fn ask(&mut self, id: StackId) -> Option<Arc<Raw>> {
+        let stack = self.stacks.get_mut(&id).filter(|stack| !stack.asked)?;
+        stack.asked = true;
+        Some(Arc::clone(&stack.raw))
+    }
+
+    /// A stack has names.
+    pub fn name(&mut self, id: StackId, named: Named) {
+        if let Some(stack) = self.stacks.get_mut(&id) {
+            stack.named = Some(named);
+        }
+    }
+
+    /// Forgets sockets that are gone, and, when there are many, the stacks that no socket has. What was
+    /// seen a moment ago may be of a socket that the table has still to meet.
+    pub fn forget(&mut self, now: MonoNs, is_there: impl Fn(SockId) -> bool) {
+        let is_new = |sighting: Option<Sighting>| {
+            sighting.is_some_and(|sighting| now.since(sighting.at) < A_MOMENT_NS)
+        };
+        self.sockets.retain(|&id, seen| is_there(id) || is_new(seen.opened) || is_new(seen.read));
+        if self.stacks.len() < MOST_STACKS / 2 {
+            return;
+        }
+        let used: HashSet<StackId> = self
+            .sockets
+            .values()
+            .flat_map(|seen| [seen.opened, seen.read])
+            .filter_map(|sighting| sighting?.stack)
+            .collect();
+        self.stacks.retain(|id, _| used.contains(id));
+        let stacks = &self.stacks;
+        self.by_hash.retain(|_, id| stacks.contains_key(id));
+    }
+
+    /// Sockets something is known of.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+}
