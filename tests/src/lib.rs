@@ -6,6 +6,7 @@
 
 pub mod hand;
 pub mod netns;
+pub mod pace;
 pub mod tcptrail;
 pub mod traffic;
 pub mod watch;

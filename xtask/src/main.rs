@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod command;
+mod kernels;
 mod lint;
 mod run;
 mod setup;
@@ -43,6 +44,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Run the live tests in real kernels, under QEMU.
+    Kernels(kernels::Options),
     /// Check formatting and lints of user space and of the eBPF programs.
     Lint,
     /// Build, then measure what tcptrail costs, beside the floor and other tracers.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Verb::Build => build::verb(),
         Verb::Run { args } => run::verb(&args),
         Verb::Test { args } => test::verb(&args),
+        Verb::Kernels(options) => kernels::verb(&options),
         Verb::Lint => lint::verb(),
         Verb::Bench { args } => bench::verb(&args),
         Verb::TestRunner { args } => test::runner(&args),

@@ -334,6 +334,25 @@ fn programs(wanted: &[(&str, &'static str)], purpose: &str, user: &str) {
     );
 }
 
+/// Programs a verb cannot do without, each with Debian's package that has it.
+pub(crate) fn required(wanted: &[(&str, &str)], purpose: &str) -> Result<()> {
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|(program, _)| find(program).is_none())
+        .map(|&(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !apt_offers(&missing) {
+        bail!(
+            "{purpose} need {}, which apt-get does not offer here: install them",
+            missing.join(", ")
+        );
+    }
+    apt_install(&missing, purpose)
+}
+
 fn is_installed(package: &str) -> bool {
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat=${db:Status-Status}", package]);

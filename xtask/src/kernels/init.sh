@@ -1,0 +1,37 @@
+#!/bin/busybox sh
+# The first process of a guest: mounts, modules, tests, off. Words for the host go to the second
+# serial port.
+/bin/busybox mkdir -p /bb
+/bin/busybox --install -s /bb
+export PATH=/bin:/bb HOME=/root TMPDIR=/tmp
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+exec </dev/null >/dev/ttyS0 2>&1
+stty -F /dev/ttyS1 raw -echo
+for module in $(cat /modules/order); do
+    insmod "/modules/$module" || echo "no $module"
+done
+ip link set lo up
+hostname guest
+# What Debian's systemd sets for everybody.
+ulimit -n 20000
+
+export TCPTRAIL_BIN=/bin/tcptrail TCPTRAIL_SLOW_MACHINE=1 RUST_BACKTRACE=0
+echo "@@ready $(uname -r) $(cut -d' ' -f1 /proc/uptime)" >/dev/ttyS1
+if [ -e /tests/shell ]; then
+    sh /tests/shell >/dev/ttyS1 2>&1
+    echo "@@done" >/dev/ttyS1
+    poweroff -f
+fi
+xargs -r -P "$(cat /tests/jobs)" -n 2 /bin/run-one </tests/side-by-side
+xargs -r -n 2 /bin/run-one </tests/alone
+echo "@@done $(cut -d' ' -f1 /proc/uptime)" >/dev/ttyS1
+sync
+poweroff -f

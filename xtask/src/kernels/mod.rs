@@ -1,0 +1,120 @@
+//! `kernels`: the live tests in real kernels under QEMU, and a table of what came of them.
+//!
+//! Each kernel boots with a root of its own in memory: this machine's tools and libraries, the release
+//! binary, and the compiled live tests. The processor is emulated, so nothing measured there means
+//! anything; the tests are told so (`TCPTRAIL_SLOW_MACHINE`) and widen their tolerances, not their
+//! truths.
+
+mod guest;
+mod packages;
+mod root;
+mod table;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{build, setup};
+use guest::Report;
+use packages::Kernel;
+use root::Plan;
+
+/// One of each change that matters to a tracer: no cookie and no error report; the oldest with both;
+/// reasons of resets; the newest layouts.
+const SERIES: [&str; 6] = ["5.10", "6.1", "6.12", "6.16", "6.18", "7.2"];
+
+/// Programs this verb uses, and Debian's packages that have them.
+const TOOLS: [(&str, &str); 8] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("depmod", "kmod"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("strip", "binutils"),
+    ("setpriv", "util-linux"),
+];
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Series of kernels, for instance 6.12; by default 5.10, 6.1, 6.12, 6.16, 6.18 and 7.2.
+    series: Vec<String>,
+    /// Only live tests whose name contains one of these (repeatable).
+    #[arg(long = "test", value_name = "NAME")]
+    tests: Vec<String>,
+    /// Only the selection that continuous integration runs.
+    #[arg(long)]
+    quick: bool,
+    /// Guests at a time.
+    #[arg(long, default_value_t = 2)]
+    guests: usize,
+    /// Tests at a time in each guest.
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
+    /// Run this shell command in the guests instead of the tests, and print what it says.
+    #[arg(long, value_name = "COMMAND")]
+    shell: Option<String>,
+}
+
+pub(crate) fn verb(options: &Options) -> Result<ExitCode> {
+    let toolchain = setup::toolchain()?;
+    setup::test_tools();
+    build::all(&toolchain)?;
+    run(options)
+}
+
+/// Everything but set-up of the toolchain and the build.
+fn run(options: &Options) -> Result<ExitCode> {
+    setup::required(&TOOLS, "kernels in QEMU")?;
+    let series: Vec<&str> = if options.series.is_empty() {
+        SERIES.to_vec()
+    } else {
+        options.series.iter().map(String::as_str).collect()
+    };
+    let plan = Plan::new(&options.tests, options.quick)?;
+    let kernels = packages::get(&series)?;
+    let base = root::image(&plan, options.jobs, options.shell.as_deref())?;
+
+    if options.shell.is_none() {
+        let count = plan.tests().count();
+        eprintln!("xtask: {count} live tests in each of {} kernels", kernels.len());
+    }
+    let waiting = Mutex::new(kernels.iter());
+    let reports: Vec<Result<(&Kernel, Report)>> = thread::scope(|scope| {
+        let guests: Vec<_> = (0..options.guests.max(1))
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut done = Vec::new();
+                    while let Some(kernel) = next(&waiting) {
+                        let report = guest::run(kernel, &base, &plan)
+                            .with_context(|| format!("kernel {}", kernel.release));
+                        done.push(report.map(|report| (kernel, report)));
+                    }
+                    done
+                })
+            })
+            .collect();
+        guests.into_iter().flat_map(|guest| guest.join().unwrap_or_default()).collect()
+    });
+    let mut reports = reports.into_iter().collect::<Result<Vec<_>>>()?;
+    if reports.len() != kernels.len() {
+        bail!("a guest's thread panicked: see above");
+    }
+    reports.sort_by_key(|(kernel, _)| kernels.iter().position(|one| one.release == kernel.release));
+    if options.shell.is_some() {
+        for (kernel, report) in &reports {
+            println!("--- {}\n{}", kernel.release, report.said);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    table::print(&plan, &reports);
+    let good = reports.iter().all(|(_, report)| report.is_good(&plan));
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, Kernel>>) -> Option<&'a Kernel> {
+    waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
+}

@@ -1,0 +1,305 @@
+//! The guests' root: what the live tests use of this machine, as an archive that the kernel unpacks
+//! into memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::packages::Kernel;
+use crate::command::{binary, cargo, find, must, quietly, root, target};
+
+/// Of this machine, where it has them: a test that misses one says so and is skipped.
+const PROGRAMS: [&str; 41] = [
+    "bash", "ip", "ss", "nft", "bpftool", "nginx", "haproxy", "wrk", "curl", "socat", "tcpdump",
+    "setpriv", "mount", "umount", "unshare", "nsenter", "timeout", "date", "cat", "head", "tail",
+    "stty", "sleep", "mkdir", "rm", "mv", "ln", "env", "id", "true", "false", "chmod", "seq", "tr",
+    "xargs", "kill", "ps", "uname", "stdbuf", "flock", "strace",
+];
+/// Modules the live tests make the kernel use; those a kernel does not have are built in or not
+/// needed there.
+const MODULES: [&str; 22] = [
+    "veth",
+    "tun",
+    "dummy",
+    "nf_tables",
+    "nf_tables_set",
+    "nft_limit",
+    "nft_counter",
+    "nft_ct",
+    "nft_reject",
+    "nft_reject_inet",
+    "nft_reject_ipv4",
+    "nft_chain_nat",
+    "nft_numgen",
+    "nft_quota",
+    "nfnetlink",
+    "inet_diag",
+    "tcp_diag",
+    "mptcp_diag",
+    "unix_diag",
+    "udp_diag",
+    "sch_netem",
+    "overlay",
+];
+/// Test binaries whose tests run one at a time, as in `.config/nextest.toml`.
+const ALONE: [&str; 3] = ["live_loss", "live_filters", "live_churn"];
+/// What continuous integration runs in each kernel: something of every kind, without those that need
+/// a minute or more on a machine this slow.
+const QUICK: [&str; 0] = [];
+
+const INIT: &str = include_str!("init.sh");
+const RUN_ONE: &str = include_str!("run-one.sh");
+
+/// The live tests to run.
+pub(crate) struct Plan {
+    /// By name of their binary: where it is, and its tests.
+    binaries: BTreeMap<String, (PathBuf, Vec<String>)>,
+}
+
+impl Plan {
+    /// Compiles the live tests and takes those whose name contains one of `wanted`, if any.
+    pub(crate) fn new(wanted: &[String], quick: bool) -> Result<Plan> {
+        let mut binaries = BTreeMap::new();
+        for (name, path) in test_binaries()? {
+            let list = quietly(Command::new(&path).args(["--list", "--format", "terse"]));
+            let list = list.with_context(|| format!("could not list the tests of {name}"))?;
+            let tests: Vec<String> = list
+                .lines()
+                .filter_map(|line| line.strip_suffix(": test"))
+                .filter(|test| {
+                    let full = format!("{name} {test}");
+                    (wanted.is_empty() || wanted.iter().any(|part| full.contains(part)))
+                        && (!quick || QUICK.iter().any(|part| full.contains(part)))
+                })
+                .map(str::to_owned)
+                .collect();
+            if !tests.is_empty() {
+                binaries.insert(name, (path, tests));
+            }
+        }
+        if binaries.is_empty() {
+            bail!("no live test has such a name: `cargo nextest list -p tests` shows all");
+        }
+        Ok(Plan { binaries })
+    }
+
+    /// Binary and test, in the order of the table.
+    pub(crate) fn tests(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.binaries
+            .iter()
+            .flat_map(|(name, (_, tests))| tests.iter().map(|test| (name.as_str(), test.as_str())))
+    }
+}
+
+/// The compiled tests of the package `tests`, by name.
+fn test_binaries() -> Result<Vec<(String, PathBuf)>> {
+    let mut build = cargo();
+    build.args(["test", "--package", "tests", "--no-run", "--tests", "--message-format=json"]);
+    build.stderr(std::process::Stdio::inherit());
+    let output = build.output().context("could not start cargo")?;
+    if !output.status.success() {
+        bail!("could not compile the live tests: fix what the compiler says above");
+    }
+    let mut found = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let message: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        if message["profile"]["test"] == true
+            && message["target"]["kind"][0] == "test"
+            && let (Some(name), Some(path)) =
+                (message["target"]["name"].as_str(), message["executable"].as_str())
+        {
+            found.push((name.to_owned(), path.into()));
+        }
+    }
+    Ok(found)
+}
+
+/// Makes the archive that all guests share.
+pub(crate) fn image(plan: &Plan, jobs: usize, shell: Option<&str>) -> Result<PathBuf> {
+    let dir = target().join("kernels/root");
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    let stage = Stage { dir };
+    for sub in ["bin", "proc", "sys", "dev", "run", "tmp", "etc", "root", "tests", "var/log/nginx"]
+    {
+        fs::create_dir_all(stage.dir.join(sub))?;
+    }
+    fs::create_dir_all(stage.dir.join("var/lib/nginx"))?;
+    symlink("bash", stage.dir.join("bin/sh"))?;
+    let busybox = find("busybox").context("busybox is not here")?;
+    fs::copy(&busybox, stage.dir.join("bin/busybox"))?;
+
+    let mut libraries = BTreeSet::new();
+    for program in PROGRAMS {
+        if let Some(path) = find(program) {
+            let path = fs::canonicalize(&path)?;
+            fs::copy(&path, stage.dir.join("bin").join(program))?;
+            libraries.extend(libraries_of(&path));
+        }
+    }
+    fs::copy(binary(), stage.dir.join("bin/tcptrail"))?;
+    libraries.extend(libraries_of(&binary()));
+    let (mut side_by_side, mut alone) = (String::new(), String::new());
+    for (name, (path, tests)) in &plan.binaries {
+        let to = stage.dir.join("tests").join(name);
+        let mut strip = Command::new("strip");
+        strip.args(["--strip-debug", "-o"]).arg(&to).arg(path);
+        must(&mut strip, "strip a test", "install binutils")?;
+        libraries.extend(libraries_of(path));
+        let list = if ALONE.contains(&name.as_str()) { &mut alone } else { &mut side_by_side };
+        for test in tests {
+            list.push_str(&format!("{name} {test}\n"));
+        }
+    }
+    // Loaded by name, not linked.
+    libraries.extend(libraries_beside(&libraries, &["libnss_files.so.2", "libgcc_s.so.1"]));
+    for library in &libraries {
+        stage.copy(library)?;
+    }
+    for file in
+        ["/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/protocols", "/etc/services"]
+    {
+        if Path::new(file).is_file() {
+            stage.copy(Path::new(file))?;
+        }
+    }
+    // Tests name files of the repository where they were compiled.
+    stage.copy(&root().join("tests/Cargo.toml"))?;
+    stage.write("tests/side-by-side", &side_by_side, 0o644)?;
+    stage.write("tests/alone", &alone, 0o644)?;
+    stage.write("tests/jobs", &jobs.to_string(), 0o644)?;
+    if let Some(shell) = shell {
+        stage.write("tests/shell", shell, 0o755)?;
+    }
+    stage.write("init", INIT, 0o755)?;
+    stage.write("bin/run-one", RUN_ONE, 0o755)?;
+    let image = target().join("kernels/root.cpio");
+    archive(&stage.dir, &image)?;
+    Ok(image)
+}
+
+/// The shared archive and a kernel's own, with its modules, as one.
+pub(crate) fn initrd(kernel: &Kernel, base: &Path) -> Result<PathBuf> {
+    let dir = target().join("kernels").join(format!("guest-{}", kernel.release));
+    let own = dir.join("own");
+    if own.exists() {
+        fs::remove_dir_all(&own)?;
+    }
+    let into = own.join("modules");
+    fs::create_dir_all(&into)?;
+    let mut order = String::new();
+    for (number, module) in modules(kernel)?.iter().enumerate() {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        let (plain, unpack) = match name.rsplit_once('.') {
+            Some((plain, "xz")) => (plain, Some("xz")),
+            Some((plain, "zst")) => (plain, Some("zstd")),
+            _ => (&*name, None),
+        };
+        let plain = format!("{number:02}-{plain}");
+        let to = into.join(&plain);
+        match unpack {
+            None => {
+                fs::copy(module, &to)
+                    .with_context(|| format!("could not copy {}", module.display()))?;
+            }
+            Some(program) => {
+                let mut unpack = Command::new(program);
+                unpack.arg("-dc").arg(module).stdout(fs::File::create(&to)?);
+                must(&mut unpack, "unpack a module", "remove the target directory's kernels")?;
+            }
+        }
+        order.push_str(&plain);
+        order.push('\n');
+    }
+    fs::write(into.join("order"), order)?;
+    let packed = dir.join("own.cpio");
+    archive(&own, &packed)?;
+    let both = dir.join("initrd");
+    let mut bytes = fs::read(base)?;
+    bytes.extend(fs::read(packed)?);
+    fs::write(&both, bytes)?;
+    Ok(both)
+}
+
+/// Files of the wanted modules, each after those it needs.
+fn modules(kernel: &Kernel) -> Result<Vec<PathBuf>> {
+    let mut all: Vec<PathBuf> = Vec::new();
+    let modprobe = find("modprobe").context("modprobe is not here: install kmod")?;
+    for name in MODULES {
+        let mut depends = Command::new(&modprobe);
+        // Not with the options that this machine's modprobe.d gives.
+        depends.args(["-C", "/dev/null"]).arg("-d").arg(&kernel.dir).args([
+            "-S",
+            &kernel.release,
+            "--show-depends",
+            name,
+        ]);
+        for line in quietly(&mut depends).unwrap_or_default().lines() {
+            if let Some(path) = line.strip_prefix("insmod ") {
+                let path = PathBuf::from(path.trim());
+                if !all.contains(&path) {
+                    all.push(path);
+                }
+            }
+        }
+    }
+    if all.is_empty() {
+        bail!("modprobe finds no module of {}", kernel.release);
+    }
+    Ok(all)
+}
+
+struct Stage {
+    dir: PathBuf,
+}
+
+impl Stage {
+    /// Copies a file to the same path.
+    fn copy(&self, path: &Path) -> Result<()> {
+        let to = self.dir.join(path.strip_prefix("/").unwrap_or(path));
+        fs::create_dir_all(to.parent().context("a path")?)?;
+        fs::copy(path, &to).with_context(|| format!("could not copy {}", path.display()))?;
+        Ok(())
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) -> Result<()> {
+        let path = self.dir.join(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        Ok(())
+    }
+}
+
+/// What the dynamic linker loads for a program.
+fn libraries_of(program: &Path) -> Vec<PathBuf> {
+    let list = quietly(Command::new("ldd").arg(program)).unwrap_or_default();
+    list.lines()
+        .flat_map(str::split_whitespace)
+        .filter(|word| word.starts_with('/'))
+        .map(PathBuf::from)
+        .collect()
+}
+
+fn libraries_beside(known: &BTreeSet<PathBuf>, names: &[&str]) -> Vec<PathBuf> {
+    let Some(libc) = known.iter().find(|path| path.ends_with("libc.so.6")) else {
+        return Vec::new();
+    };
+    names.iter().map(|name| libc.with_file_name(name)).filter(|path| path.is_file()).collect()
+}
+
+/// Packs a directory as the kernel unpacks it, everything root's.
+fn archive(dir: &Path, to: &Path) -> Result<()> {
+    let mut pack = Command::new("bash");
+    pack.args([
+        "-c",
+        "set -o pipefail; find . -print0 | cpio --null --create --format=newc --owner=0:0 --quiet",
+    ])
+    .current_dir(dir)
+    .stdout(fs::File::create(to)?);
+    must(&mut pack, "pack the guests' root", "check the disk's free space")
+}
