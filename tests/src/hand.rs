@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::netns::Netns;
+use crate::pace::patience;
 use crate::traffic::PATIENCE;
 use crate::witness::{Moment, now_ns};
 
@@ -160,7 +161,7 @@ impl Hand {
     /// # Errors
     /// When none comes.
     pub fn expect(&mut self, flags: u8) -> Result<Segment> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(segment) = self.receive(left)? else {

@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::pace::patience;
+use crate::witness::has_cookies;
+
 /// Longest that anything of tcptrail's is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -65,6 +68,23 @@ impl Event {
     #[must_use]
     pub fn truth(&self, key: &str) -> Option<bool> {
         self.0[key].as_bool()
+    }
+
+    /// What tells its socket from others in one namespace: see
+    /// [`Socket::key`](crate::witness::Socket::key).
+    #[must_use]
+    pub fn key(&self) -> String {
+        if has_cookies() {
+            return self.text("conn").to_owned();
+        }
+        format!("{}>{}", self.text("local"), self.text("remote"))
+    }
+
+    /// Whether `conn` is this cookie, as far as tcptrail is given cookies here.
+    #[must_use]
+    pub fn has_cookie(&self, cookie: u64) -> bool {
+        let conn = self.text("conn");
+        if has_cookies() { conn == cookie.to_string() } else { !conn.is_empty() }
     }
 
     /// `CLOSE>SYN_SENT`.
@@ -246,7 +266,7 @@ impl Tcptrail {
         patience: Duration,
         wanted: impl Fn(&Event) -> bool,
     ) -> Result<Event> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + crate::pace::patience(patience);
         loop {
             let line = self.next_line(what, deadline)?;
             let Some(event) = self.keep(line) else { continue };
@@ -261,7 +281,7 @@ impl Tcptrail {
     /// # Errors
     /// When none comes in time or it ends.
     pub fn wait_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         loop {
             let line = self.next_line(what, deadline)?;
             let text = String::from_utf8_lossy(&line).into_owned();
@@ -318,7 +338,7 @@ impl Tcptrail {
     /// # Errors
     /// When it does not in time.
     pub fn wait(mut self) -> Result<Run> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
@@ -329,7 +349,8 @@ impl Tcptrail {
                 Err(RecvTimeoutError::Timeout) => bail!("tcptrail does not end"),
             }
         }
-        let stderr = self.errors.recv_timeout(PATIENCE).context("tcptrail keeps stderr open")?;
+        let stderr =
+            self.errors.recv_timeout(patience(PATIENCE)).context("tcptrail keeps stderr open")?;
         let status = self.child.wait()?;
         Ok(Run {
             raw: std::mem::take(&mut self.raw),

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 use socket2::SockRef;
 
 use crate::netns::Netns;
+use crate::pace::patience;
 use crate::witness::Moment;
 
-/// No call of a test's own sockets waits longer.
+/// No call of a test's own sockets waits longer (but see [`patience`]).
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A listener inside `netns`; port 0 lets the kernel choose.
@@ -28,7 +29,7 @@ pub fn listen(netns: &Netns, addr: &str) -> Result<TcpListener> {
 /// When it does not come about in time.
 pub fn connect(netns: &Netns, addr: SocketAddr) -> Result<TcpStream> {
     netns.run(|| {
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE)
+        let stream = TcpStream::connect_timeout(&addr, patience(PATIENCE))
             .with_context(|| format!("connect to {addr}"))?;
         bounded(stream)
     })
@@ -39,14 +40,14 @@ pub fn connect(netns: &Netns, addr: SocketAddr) -> Result<TcpStream> {
 /// # Errors
 /// When none comes.
 pub fn accept(listener: &TcpListener) -> Result<TcpStream> {
-    SockRef::from(listener).set_read_timeout(Some(PATIENCE))?;
+    SockRef::from(listener).set_read_timeout(Some(patience(PATIENCE)))?;
     let (stream, _) = listener.accept().context("accept")?;
     bounded(stream)
 }
 
 fn bounded(stream: TcpStream) -> Result<TcpStream> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
+    stream.set_write_timeout(Some(patience(PATIENCE)))?;
     Ok(stream)
 }
 

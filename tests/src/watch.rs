@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::netns::Netns;
+use crate::pace::patience;
 use crate::tcptrail::{Event, PATIENCE, Run, Tcptrail, shown};
 use crate::witness::{Socket, now_ns, ss};
 
@@ -70,7 +71,7 @@ impl Watch {
         mut wanted: impl FnMut(&Frame) -> Result<Option<R>>,
     ) -> Result<R> {
         let now = now_ns();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         loop {
             let frame = self.next_frame()?;
             if frame.at < now {
@@ -138,7 +139,7 @@ impl Watch {
     /// When it is not in time; with the difference.
     pub fn until_same_as_ss(&mut self, netns: &Netns) -> Result<Frame> {
         let mut difference = None;
-        let deadline = Instant::now() + Duration::from_secs(8);
+        let deadline = Instant::now() + patience(Duration::from_secs(8));
         loop {
             let before = ss(netns)?;
             let frame = self.until("anything", |frame| Ok(Some(frame.clone())))?;
@@ -219,8 +220,7 @@ impl Frame {
     /// The socket with this cookie.
     #[must_use]
     pub fn by_cookie(&self, cookie: u64) -> Option<&Event> {
-        let cookie = cookie.to_string();
-        self.sockets.iter().find(|socket| socket.text("conn") == cookie)
+        self.sockets.iter().find(|socket| socket.has_cookie(cookie))
     }
 
     /// Fails unless cookies, states, addresses and holders are those that `ss` shows.
@@ -231,18 +231,19 @@ impl Frame {
         let theirs = keyed(sockets)?;
         let mut ours = BTreeMap::new();
         for socket in &self.sockets {
-            let cookie: u64 = socket.text("conn").parse()?;
+            let cookie = socket.key();
             let state = socket.text("state").to_owned();
             let listens = state == "LISTEN";
             let remote = if listens { String::new() } else { socket.text("remote").to_owned() };
             let value = (state, socket.text("local").to_owned(), remote, holders(socket));
-            ensure!(ours.insert(cookie, value).is_none(), "{cookie} is listed twice");
+            ensure!(ours.insert(cookie.clone(), value).is_none(), "{cookie} is listed twice");
         }
         for (cookie, socket) in &theirs {
             let ours = ours.get(cookie);
             ensure!(ours == Some(socket), "ss: {cookie} {socket:?}, list: {ours:?}");
         }
-        let more: Vec<_> = ours.iter().filter(|(cookie, _)| !theirs.contains_key(cookie)).collect();
+        let more: Vec<_> =
+            ours.iter().filter(|(cookie, _)| !theirs.contains_key(*cookie)).collect();
         ensure!(more.is_empty(), "ss does not show {more:?}");
         Ok(())
     }
@@ -251,7 +252,7 @@ impl Frame {
 /// State, local, remote, holders.
 type Known = (String, String, String, Vec<(u64, u64)>);
 
-fn keyed(sockets: &[Socket]) -> Result<BTreeMap<u64, Known>> {
+fn keyed(sockets: &[Socket]) -> Result<BTreeMap<String, Known>> {
     let mut all = BTreeMap::new();
     for socket in sockets.iter().filter(|socket| socket.state != "CLOSE") {
         let mut users: Vec<_> =
@@ -260,7 +261,7 @@ fn keyed(sockets: &[Socket]) -> Result<BTreeMap<u64, Known>> {
         let listens = socket.state == "LISTEN";
         let remote = if listens { String::new() } else { socket.remote.clone() };
         let value = (socket.state.clone(), socket.local.clone(), remote, users);
-        ensure!(all.insert(socket.cookie, value).is_none(), "ss: {} twice", socket.cookie);
+        ensure!(all.insert(socket.key(), value).is_none(), "ss: {} twice", socket.key());
     }
     Ok(all)
 }

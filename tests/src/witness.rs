@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::netns::Netns;
+use crate::pace::patience;
 
 /// The kernel's monotonic clock, as `mono_ns` in tcptrail's lines.
 #[must_use]
@@ -70,10 +71,34 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// What tells it from others in one namespace: its cookie, or its ends where tcptrail is given
+    /// no cookies. The same as [`Event::key`](crate::tcptrail::Event::key).
+    #[must_use]
+    pub fn key(&self) -> String {
+        if has_cookies() {
+            return self.cookie.to_string();
+        }
+        let remote = if self.state == "LISTEN" { "" } else { &self.remote };
+        format!("{}>{remote}", self.local)
+    }
+
     /// What stands after `name:` in the rest.
     #[must_use]
     pub fn figure(&self, name: &str) -> Option<&str> {
         self.rest.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix(':'))
+    }
+}
+
+/// Whether tracing programs are given cookies here (since 5.12): then `conn` is what `ss` shows as
+/// `sk:`, else a number of tcptrail's own.
+#[must_use]
+pub fn has_cookies() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5, 12),
+        _ => true,
     }
 }
 
@@ -157,6 +182,7 @@ pub fn eventually<R>(
     timeout: Duration,
     mut look: impl FnMut() -> Result<Option<R>>,
 ) -> Result<R> {
+    let timeout = patience(timeout);
     let deadline = Instant::now() + timeout;
     loop {
         if let Some(found) = look()? {

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::netns::{Netns, Pair};
+use tests::pace::slack;
 use tests::ready;
 use tests::tcptrail::{Event, Run, Tcptrail, shown};
 use tests::traffic::{
     Both, Ends, accept, close, connect, finish_sending, listen, read_end, read_reset, reset,
     transfer,
 };
-use tests::witness::{Moment, eventually, now_ns, ss};
+use tests::witness::{Moment, eventually, has_cookies, now_ns, ss};
 
 /// Starts `tail` and `life` on a namespace, makes the traffic, and stops both.
 fn watch<R>(netns: &Netns, traffic: impl FnOnce() -> Result<R>) -> Result<(Run, Run, R)> {
@@ -198,7 +199,7 @@ fn half_close_shows_who_waits_for_whom() -> Result<()> {
 }
 
 fn check_between(what: &str, told: u64, (least, most): (u64, u64)) -> Result<()> {
-    let tolerance = 20_000_000;
+    let tolerance = 20_000_000 + slack();
     ensure!(
         told + tolerance >= least && told <= most + tolerance,
         "{what}: {told} ns, not {least} to {most}"
@@ -285,7 +286,7 @@ fn a_listener_opens_and_closes() -> Result<()> {
         ensure!(steps == ["CLOSE>LISTEN", "LISTEN>CLOSE"], "{host}: {steps:?}");
         for event in tail.of_kind("transition") {
             check_text(event, "role", "listener")?;
-            check_text(event, "conn", &cookie.to_string())?;
+            ensure!(event.has_cookie(cookie), "not {cookie}: {event:?}");
             check_text(event, "local", &shown(addr))?;
             ensure!(event.number("pid") == Some(u64::from(std::process::id())), "{event:?}");
         }
@@ -336,7 +337,8 @@ fn a_thousand_parallel_connections() -> Result<()> {
         }
     }
     let traced: HashSet<String> = steps.keys().map(|conn| (*conn).to_owned()).collect();
-    ensure!(traced == cookies, "{} connections, not those that ss saw", traced.len());
+    let same = if has_cookies() { traced == cookies } else { traced.len() == cookies.len() };
+    ensure!(same, "{} connections, not those that ss saw", traced.len());
     for (conn, steps) in &steps {
         ensure!(steps.len() == 5, "{conn}: {steps:?}; {}", tail.stderr);
         let expected =
@@ -420,7 +422,7 @@ fn owners_are_those_that_ss_names() -> Result<()> {
         ensure!(socket.users.iter().any(|user| user.0 == pid), "{socket:?}");
         for event in run.side(end.0, end.1).events {
             ensure!(event.number("pid") == Some(u64::from(pid)), "not {pid}: {event:?}");
-            check_text(event, "conn", &socket.cookie.to_string())?;
+            ensure!(event.has_cookie(socket.cookie), "not {socket:?}: {event:?}");
         }
     }
     Ok(())
@@ -515,7 +517,7 @@ fn what_was_there_before_has_lower_bounds() -> Result<()> {
             .iter()
             .find(|socket| socket.local == shown(end.0) && socket.remote == shown(end.1))
             .context("ss does not have it")?;
-        check_text(event, "conn", &socket.cookie.to_string())?;
+        ensure!(event.has_cookie(socket.cookie), "not {socket:?}: {event:?}");
         ensure!(event.number("pid") == Some(u64::from(std::process::id())), "owner: {event:?}");
     }
     // `ss` may show the last of them for a moment.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::netns::Netns;
+use tests::pace::slack;
 use tests::ready;
 use tests::tcptrail::{Event, Run, Tcptrail, shown};
 use tests::traffic::{Both, Ends, accept, connect, listen, read_end, transfer};
@@ -129,8 +130,9 @@ fn check_handshake(
 ) -> Result<()> {
     let side = seen.life.side(end.0, end.1);
     let told = side.only("close")?.number("handshake_ns").context("no handshake_ns")?;
+    let tolerance = 20_000_000 + slack();
     ensure!(
-        told + 20_000_000 >= least && told <= took + 20_000_000,
+        told + tolerance >= least && told <= took + tolerance,
         "handshake of {told} ns, not {least} to {took}"
     );
     Ok(())
@@ -158,7 +160,7 @@ fn lost_third_ack(times: u32) -> Result<()> {
     scene.netns.lose_first(times, BARE_ACK)?;
     let began = now_ns();
     let stream = connect(&scene.netns, listener.local_addr()?)?;
-    ensure!(now_ns() - began < 500_000_000, "connect waited for what the server lacks");
+    ensure!(now_ns() - began < 500_000_000 + slack(), "connect waited for what the server lacks");
     // The client believes ESTABLISHED; the server has a request.
     let states: Vec<_> = ss(&scene.netns)?.into_iter().map(|socket| socket.state).collect();
     ensure!(states.iter().any(|state| state == "SYN_RECV"), "{states:?}");
@@ -308,7 +310,7 @@ fn check_age(netns: &Netns, state: &str, born: u64, off_by: u64) -> Result<()> {
     let told = all[0].number("in_state_ns").context("no age")?;
     ensure!(
         told <= most + off_by.min(100_000_000) * u64::from(state == "SYN_RECV")
-            && told + off_by >= least,
+            && told + off_by + slack() >= least,
         "{state} for {told} ns, not {least} to {most}: {:?}",
         all[0]
     );

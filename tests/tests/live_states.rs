@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::netns::Netns;
+use tests::pace::slack;
 use tests::ready;
 use tests::tcptrail::{Run, Tcptrail};
 use tests::traffic::{Both, Ends, close, listen, read_end};
@@ -54,13 +55,14 @@ fn check_time(
         at = event.number("mono_ns").context("no mono_ns")?;
         ensure!(event.truth("exact") == Some(true), "not exact: {event:?}");
     }
+    let tolerance = TOLERANCE_NS + slack();
     ensure!(
-        told + TOLERANCE_NS >= least && told <= most + TOLERANCE_NS,
+        told + tolerance >= least && told <= most + tolerance,
         "{}: {told} ns in {states:?}, not {least} to {most}",
         side.local
     );
     ensure!(
-        at + TOLERANCE_NS >= to.from && at <= to.to + TOLERANCE_NS,
+        at + tolerance >= to.from && at <= to.to + tolerance,
         "{}: left {states:?} at {at}, not {to:?}",
         side.local
     );

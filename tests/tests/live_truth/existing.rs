@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::netns::Netns;
+use tests::pace::slack;
 use tests::ready;
 use tests::tcptrail::{Event, run};
 use tests::traffic::{accept, finish_sending, listen, read_end};
@@ -156,11 +157,15 @@ fn all_that_was_there_before_is_listed_with_its_holders() -> Result<()> {
         ] {
             let (age, exact) = age(&frame, end, state)?;
             ensure!(!exact, "{state} {end:?} cannot be exact");
-            ensure!(age <= frame.at - since + CLOSE_TO, "{state}: {age} of {}", frame.at - since);
-            ensure!(age <= most + CLOSE_TO, "{state}: {age} of {most}");
+            ensure!(
+                age <= frame.at - since + CLOSE_TO + slack(),
+                "{state}: {age} of {}",
+                frame.at - since
+            );
+            ensure!(age <= most + CLOSE_TO + slack(), "{state}: {age} of {most}");
             // Nothing was sent since.
             let least = if state == "FIN_WAIT2" { 0 } else { frame.at - quiet };
-            ensure!(age + CLOSE_TO >= least, "{state}: {age}, not even {least}");
+            ensure!(age + CLOSE_TO + slack() >= least, "{state}: {age}, not even {least}");
         }
         let waiting = frame
             .sockets

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests::hand::{ACK, Hand, SYN, silence};
 use tests::netns::{Netns, Pair};
+use tests::pace::slack;
 use tests::tcptrail::{Event, Run, Side, Tcptrail};
 use tests::traffic::{accept, connect, listen};
 use tests::watch::Watch;
@@ -276,6 +277,7 @@ pub(crate) fn check_between(
     (least, most): (u64, u64),
     within: u64,
 ) -> Result<()> {
+    let within = within + slack();
     ensure!(
         told + within >= least && told <= most + within,
         "{what}: {told} ns, not {least} to {most}"
@@ -285,6 +287,7 @@ pub(crate) fn check_between(
 
 /// A moment as told is this one.
 pub(crate) fn check_at(what: &str, told: u64, moment: Moment, within: u64) -> Result<()> {
+    let within = within + slack();
     ensure!(
         told + within >= moment.from && told <= moment.to + within,
         "{what} at {told}, not {moment:?}: {} ms off",
