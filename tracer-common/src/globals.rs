@@ -205,6 +205,10 @@ pub struct Settings {
     pub reset_reason: u32,
     /// 1: `bpf_sock_from_file` may be called.
     pub sock_from_file: u32,
+    /// 1: `bpf_get_current_task_btf` may be called.
+    pub task_btf: u32,
+    /// Fills it up to whole words.
+    pub pad: u32,
 }
 
 const _: () = {
@@ -219,5 +223,5 @@ const _: () = {
     assert!(offset_of!(Filter, cgroup) == 32);
     assert!(offset_of!(Filter, either_ports) == 40);
     assert!(offset_of!(Filter, prefixes) == 136);
-    assert!(size_of::<Settings>() == 16);
+    assert!(size_of::<Settings>() == 24);
 };

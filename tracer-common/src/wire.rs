@@ -64,7 +64,8 @@ pub const AF_INET6: u8 = 10;
 
 /// Bits of [`Record::flags`].
 pub mod flags {
-    /// `id` is the address of the kernel's socket, not its cookie (kernels before 5.12).
+    /// `id` is the address of the kernel's socket, not its cookie: before 5.12 always, and of
+    /// LISTEN->SYN_RECV where the child gets its cookie only afterwards (`inet_csk_clone_lock`).
     pub const ID_IS_ADDRESS: u16 = 1;
     /// `SOCK_DEAD`: the application has closed it, nobody owns it.
     pub const DEAD: u16 = 1 << 1;
@@ -149,10 +150,12 @@ pub struct Record {
     /// Smoothed round-trip time in microseconds; 0 when there was no sample.
     pub srtt_us: u32,
     /// A reset's reason (`enum sk_rst_reason`); of a retransmit the segment's length in sequence
-    /// numbers, so that a bare FIN or SYN has 1.
+    /// numbers, so that a bare FIN or SYN has 1; of a transition out of SYN_RECV, with
+    /// `detail_more`, the socket's address, by which LISTEN->SYN_RECV is found
+    /// ([`flags::ID_IS_ADDRESS`]).
     pub detail: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The second four bytes of that address, else zero.
+    pub detail_more: u32,
     /// Name of the acting thread ([`flags::OWNER`]).
     pub thread: [u8; 16],
 }
@@ -245,7 +248,9 @@ const _: () = {
     assert!(offset_of!(Record, retransmits) == 112);
     assert!(offset_of!(Record, srtt_us) == 116);
     assert!(offset_of!(Record, detail) == 120);
-    assert!(offset_of!(Record, pad) == 124);
+    assert!(offset_of!(Record, detail_more) == 124);
+    // Written as one number.
+    assert!(offset_of!(Record, detail).is_multiple_of(8));
     assert!(offset_of!(Record, thread) == 128);
 
     assert!(size_of::<SocketRow>() == 192 && align_of::<SocketRow>() == 8);

@@ -4,8 +4,9 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf,
-    bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_ringbuf_query, bpf_skc_to_tcp_sock,
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
+    bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_ringbuf_query,
+    bpf_skc_to_tcp_sock,
 };
 use tracer_common::TcpState;
 use tracer_common::wire::{AF_INET, AF_INET6, COVERED, Record, RecordKind, flags};
@@ -173,7 +174,7 @@ pub struct Subject {
     pub new_state: u8,
     pub flags: u16,
     pub error: u16,
-    pub detail: u32,
+    pub detail: u64,
     pub retransmits: u32,
     /// Read the counters of `struct tcp_sock`.
     pub counters: bool,
@@ -181,6 +182,8 @@ pub struct Subject {
     pub owner: bool,
     /// Name the socket's cgroup.
     pub cgroup: bool,
+    /// A child that has not got its cookie yet: its address stands for it.
+    pub unsettled: bool,
 }
 
 /// Writes one record about `common`; `full` is the socket for what only full sockets have (of a
@@ -194,7 +197,8 @@ pub fn emit(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
         drop_counted(subject.kind);
         return;
     };
-    let (id, id_flag) = identity(common);
+    let (id, id_flag) =
+        if subject.unsettled { (common as u64, flags::ID_IS_ADDRESS) } else { identity(common) };
     let mut bits = subject.flags | id_flag;
 
     let record = entry.as_mut_ptr();
@@ -214,8 +218,8 @@ pub fn emit(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
         (*record).local_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.local);
         (*record).remote_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.remote);
         (*record).cgroup = if subject.cgroup { cgroup_id(full) } else { 0 };
-        (*record).detail = subject.detail;
-        (*record).pad = 0;
+        // Both halves at once: the verifier lets nobody take an address apart.
+        (&raw mut (*record).detail).cast::<u64>().write(subject.detail);
         if subject.owner {
             bits |= flags::OWNER;
             write_owner(record);
@@ -251,7 +255,7 @@ unsafe fn write_owner(record: *mut Record) {
         (*record).pid = (pid_tgid >> 32) as u32;
         (*record).tid = pid_tgid as u32;
     }
-    if has!(task_leader) {
+    if has!(task_leader) && global!(SETTINGS.task_btf) != 0 {
         // SAFETY: helper without arguments; a trusted pointer to the current task.
         let task: Kernel = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
         let leader: Kernel = load!(task, task_leader);
@@ -262,11 +266,30 @@ unsafe fn write_owner(record: *mut Record) {
             (*record).thread = thread;
         }
     } else {
-        // SAFETY: the record is ours to write; the helper writes sixteen bytes into it.
+        // SAFETY: the record is ours to write; the helpers write sixteen bytes into it. The address of
+        // the current task is a number to the verifier; a bad one gives zeroes.
         unsafe {
             bpf_get_current_comm((&raw mut (*record).thread).cast::<c_void>(), 16);
-            (*record).comm = (*record).thread;
+            (*record).comm = [0; 16];
+            if has!(task_leader) {
+                let task = bpf_get_current_task();
+                let mut leader = 0_u64;
+                probe(&raw mut leader, task + u64::from(global!(LAYOUT.task_leader)));
+                probe(&raw mut (*record).comm, leader + u64::from(global!(LAYOUT.task_comm)));
+            }
         }
+    }
+}
+
+/// Reads kernel memory that the verifier knows no type of.
+///
+/// # Safety
+/// `to` is the program's to write.
+#[inline(always)]
+unsafe fn probe<T>(to: *mut T, from: u64) {
+    // SAFETY: the helper checks the address it reads from, and writes zeroes when it cannot.
+    unsafe {
+        bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from as *const c_void);
     }
 }
 

@@ -18,7 +18,7 @@ pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
     let Some(ends) = Endpoints::read(sk) else {
         return 0;
     };
-    if !wanted(sk, &ends, ends.local_port == 0) {
+    if !wanted(sk, &ends, ends.local_port == 0, false) {
         return 0;
     }
     let state: u8 = load!(sk, state);
@@ -39,6 +39,7 @@ pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
             counters: false,
             owner: false,
             cgroup: true,
+            unsettled: false,
         },
     );
     0

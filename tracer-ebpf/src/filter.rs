@@ -14,7 +14,12 @@ use crate::maps::global;
 ///
 /// `sk` is the full socket whose cgroup counts: of a request the listener.
 #[inline(always)]
-pub fn wanted(sk: Kernel, ends: &Endpoints, port_comes_later: bool) -> bool {
+pub fn wanted(
+    sk: Kernel,
+    ends: &Endpoints,
+    port_comes_later: bool,
+    addresses_come_later: bool,
+) -> bool {
     if global!(FILTER.on) == 0 {
         return true;
     }
@@ -29,7 +34,7 @@ pub fn wanted(sk: Kernel, ends: &Endpoints, port_comes_later: bool) -> bool {
     if !port_comes_later && !ports_wanted(ends) {
         return false;
     }
-    if global!(FILTER.prefix_count) != 0 && !addresses_wanted(ends) {
+    if global!(FILTER.prefix_count) != 0 && !addresses_come_later && !addresses_wanted(ends) {
         return false;
     }
     if global!(FILTER.cgroup) != 0 && !cgroup_wanted(sk) {

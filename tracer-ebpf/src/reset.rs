@@ -38,7 +38,7 @@ fn report(sk: Kernel, kind: RecordKind, reason: u32) -> i32 {
     let Some(ends) = Endpoints::read(sk) else {
         return 0;
     };
-    if !is_tcp(sk) || !wanted(sk, &ends, ends.local_port == 0) {
+    if !is_tcp(sk) || !wanted(sk, &ends, ends.local_port == 0, false) {
         return 0;
     }
     let (flags, _) = socket_flags(sk);
@@ -53,11 +53,12 @@ fn report(sk: Kernel, kind: RecordKind, reason: u32) -> i32 {
             new_state: state,
             flags,
             error: error as u16,
-            detail: reason,
+            detail: u64::from(reason),
             retransmits: 0,
             counters: true,
             owner: false,
             cgroup: true,
+            unsettled: false,
         },
     );
     0

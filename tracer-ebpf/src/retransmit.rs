@@ -21,7 +21,7 @@ pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     let Some(ends) = Endpoints::read(sk) else {
         return 0;
     };
-    if !wanted(sk, &ends, false) {
+    if !wanted(sk, &ends, false, false) {
         return 0;
     }
     let state: u8 = load!(sk, state);
@@ -48,11 +48,12 @@ pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
             new_state: state,
             flags: bits,
             error: 0,
-            detail: length,
+            detail: u64::from(length),
             retransmits: 0,
             counters: true,
             owner: false,
             cgroup: true,
+            unsettled: false,
         },
     );
     0
@@ -81,7 +82,7 @@ pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     let Some(ends) = Endpoints::read(request) else {
         return 0;
     };
-    if !wanted(listener, &ends, false) {
+    if !wanted(listener, &ends, false, false) {
         return 0;
     }
     let retransmits: u8 = if has!(num_retrans) { load!(request, num_retrans) } else { 0 };
@@ -100,6 +101,7 @@ pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
             counters: false,
             owner: false,
             cgroup: true,
+            unsettled: false,
         },
     );
     0

@@ -56,10 +56,16 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
     };
     // tcp_v4_connect sets SYN_SENT before inet_hash_connect chooses the port, and at ->CLOSE it may
     // be released: user space, which knows the connection, decides those two about ports.
+    // inet_csk_clone_lock of older kernels says LISTEN->SYN_RECV before the child has its addresses
+    // and its cookie, which is the request's.
+    let unsettled = old == TcpState::Listen.number()
+        && new == TcpState::SynRecv.number()
+        && ends.remote_port == 0;
     let port_comes_later = new == TcpState::SynSent.number()
         || old == TcpState::SynSent.number()
-        || ends.local_port == 0;
-    if !wanted(sk, &ends, port_comes_later) {
+        || ends.local_port == 0
+        || unsettled;
+    if !wanted(sk, &ends, port_comes_later, unsettled) {
         return;
     }
     debug!(ctx, "state {} -> {}, local port {}", old, new, ends.local_port);
@@ -77,7 +83,7 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
             new_state: new,
             flags: flags | extra,
             error,
-            detail: 0,
+            detail: if old == TcpState::SynRecv.number() { sk as u64 } else { 0 },
             retransmits: 0,
             counters,
             owner: made_by_current_task(old, new, error, shutdown),
@@ -85,6 +91,7 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
             cgroup: new == TcpState::SynSent.number()
                 || new == TcpState::SynRecv.number()
                 || new == TcpState::Listen.number(),
+            unsettled,
         },
     );
 }

@@ -57,6 +57,7 @@ pub fn holder(bytes: &[u8]) -> Result<Holder, DecodeError> {
     let row = HolderRow::read_from_bytes(bytes).map_err(|_| DecodeError::Length(bytes.len()))?;
     Ok(Holder {
         id: SockId(row.id),
+        address: if row.flags & flags::ID_IS_ADDRESS != 0 { row.id } else { 0 },
         pid: row.pid,
         fd: row.fd,
         comm: Comm(row.comm),
@@ -134,9 +135,18 @@ fn common(record: &Record, what: What) -> Result<Event, DecodeError> {
         retransmits: record.retransmits,
         srtt_us: (record.srtt_us != 0).then_some(record.srtt_us),
     });
+    let mut detail = [0; 8];
+    detail[..4].copy_from_slice(&record.detail.to_ne_bytes());
+    detail[4..].copy_from_slice(&record.detail_more.to_ne_bytes());
+    let address = match what {
+        _ if is(flags::ID_IS_ADDRESS) => record.id,
+        What::Transition { old: TcpState::SynRecv, .. } => u64::from_ne_bytes(detail),
+        _ => 0,
+    };
     Ok(Event {
         at: MonoNs(record.mono_ns),
         id: SockId(record.id),
+        address,
         netns: record.netns,
         tuple: tuple(record)?,
         cgroup: record.cgroup,

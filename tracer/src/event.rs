@@ -7,8 +7,8 @@ use tracer_common::TcpState;
 
 use crate::time::MonoNs;
 
-/// The identity of a socket: its cookie, or its kernel address on kernels without cookies in
-/// tracing programs (before 5.12). The cookie is what `ss -e` prints as `sk:` in hexadecimal.
+/// The identity of a socket: its cookie, which `ss -e` prints as `sk:` in hexadecimal. On kernels
+/// without cookies in tracing programs (before 5.12) a number that [`crate::conn::Identities`] gives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SockId(pub u64);
 
@@ -204,6 +204,9 @@ pub struct Event {
     pub at: MonoNs,
     /// Which socket.
     pub id: SockId,
+    /// Address of the kernel's socket, where the record has it, else 0: always before 5.12, and of
+    /// the two transitions of a connection that was accepted from a listener.
+    pub address: u64,
     /// Inode of its network namespace.
     pub netns: u32,
     /// Its ends, as far as known at that moment.
@@ -304,6 +307,8 @@ pub struct Existing {
 pub struct Holder {
     /// Which socket.
     pub id: SockId,
+    /// Its address, where that is all the row has, else 0.
+    pub address: u64,
     /// Process.
     pub pid: u32,
     /// Descriptor.

@@ -5,7 +5,7 @@ use std::io;
 
 use tracer_common::TcpState;
 
-use crate::conn::{Change, ConnRef, Connection, Kind, Role, Spent, Table};
+use crate::conn::{Change, ConnRef, Connection, Identities, Kind, Role, Spent, Table};
 use crate::decode;
 use crate::event::{Loss, LossCause};
 use crate::filter::Filter;
@@ -44,6 +44,7 @@ pub struct Session<W: io::Write> {
     view: View,
     pen: Pen,
     recording: Option<Writer<W>>,
+    identities: Identities,
     changes: Vec<Change>,
     events: u64,
     connections: u64,
@@ -74,6 +75,7 @@ impl<W: io::Write> Session<W> {
             view,
             pen,
             recording,
+            identities: Identities::default(),
             changes: Vec::new(),
             events: 0,
             connections: 0,
@@ -101,7 +103,10 @@ impl<W: io::Write> Session<W> {
             }
             Input::Holders(rows) => {
                 let row = size_of::<tracer_common::wire::HolderRow>();
-                let holders = rows.chunks(row).filter_map(|row| decode::holder(row).ok()).collect();
+                let holders = rows
+                    .chunks(row)
+                    .filter_map(|row| self.identities.resolve_holder(decode::holder(row).ok()?))
+                    .collect();
                 self.table.set_holders(holders);
             }
             Input::Names(bytes) => self.pen.names.take_in(bytes),
@@ -116,8 +121,13 @@ impl<W: io::Write> Session<W> {
 
     fn record(&mut self, bytes: &[u8]) {
         match decode::event(bytes) {
-            Ok(event) => {
+            Ok(event) if Identities::is_settled(&event) => {
                 self.table.apply(&event, &mut self.changes);
+                self.show_changes();
+            }
+            Ok(event) => {
+                let (table, changes) = (&mut self.table, &mut self.changes);
+                self.identities.resolve(event, |event| table.apply(event, changes));
                 self.show_changes();
             }
             Err(_) => self.malformed += 1,
@@ -132,6 +142,7 @@ impl<W: io::Write> Session<W> {
     }
 
     fn tick(&mut self, now: MonoNs) {
+        self.identities.tick(now);
         self.table.tick(now, &mut self.changes);
         self.show_changes();
         // Losses of our own are found out here rather than told.

@@ -5,12 +5,14 @@
 //!
 //! `table` keeps them and hands each event to its module: `transition`, `segment` (retransmits, RSTs) or
 //! `existing` (the iterators' rows). `mini` follows mini-sockets to their end, `ending` says how a
-//! connection ended, `index` finds peers and listeners, `change` is what comes out.
+//! connection ended, `identity` says which
+//! connection an event is about where the kernel does not, `index` finds peers and listeners, `change` is what comes out.
 
 mod change;
 mod connection;
 mod ending;
 mod existing;
+mod identity;
 mod index;
 mod mini;
 mod segment;
@@ -24,4 +26,5 @@ pub use change::{Change, ConnRef, Kind};
 pub use connection::{Connection, Ends, Owner, OwnerSource, Peer, Retransmits, Role, Spent};
 pub use ending::{How, errno_name};
 pub use existing::{Poll, PollKind};
+pub use identity::Identities;
 pub use table::{Options, Table};

@@ -51,6 +51,8 @@ pub struct Resolved {
     pub cookie_helper: bool,
     /// `bpf_sock_from_file` exists (5.11 and later).
     pub sock_from_file: bool,
+    /// `bpf_get_current_task_btf` exists (5.11 and later).
+    pub task_btf: bool,
     /// Names of `enum sk_rst_reason` by number, in lower case without their prefix; empty before
     /// 6.10.
     pub reset_reasons: Vec<String>,
@@ -276,6 +278,7 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, LayoutError> {
         // The prototypes' own helpers: what is in BTF is in the kernel.
         cookie_helper: btf.has_func("bpf_get_socket_ptr_cookie"),
         sock_from_file: btf.has_func("bpf_sock_from_file"),
+        task_btf: btf.has_func("bpf_get_current_task_btf"),
         reset_reasons: reset_reasons(btf),
         tracepoints: TRACEPOINTS
             .into_iter()

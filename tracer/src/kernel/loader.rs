@@ -149,6 +149,8 @@ pub(super) fn load_object(
         cookie_helper: u32::from(resolved.cookie_helper),
         reset_reason: u32::from(resolved.send_reset_has_reason),
         sock_from_file: u32::from(resolved.sock_from_file),
+        task_btf: u32::from(resolved.task_btf),
+        pad: 0,
     };
     let level = if options.debug { LOG_DEBUG } else { LOG_OFF };
     let ebpf = EbpfLoader::new()
@@ -178,17 +180,18 @@ pub(super) fn attach(
     Ok(())
 }
 
+/// How the lines begin that the verifier ends its log with.
+const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+
 /// A program error in one line: the kernel's errno, and the verifier's last words.
 pub(super) fn in_words(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
-            // The very last line is statistics.
-            let verdict = log
-                .lines()
-                .rev()
-                .map(str::trim)
-                .find(|line| !line.is_empty() && !line.starts_with("processed "));
+            // The very last lines are statistics.
+            let verdict = log.lines().rev().map(str::trim).find(|line| {
+                !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word))
+            });
             match verdict {
                 Some(verdict) => format!("{io_error} (verifier: {verdict})"),
                 None => io_error.to_string(),

@@ -1,8 +1,9 @@
 //! The table against what the kernel tells: scripts of events and rows in, lines of what changed out.
 //!
-//! `check` runs a script and compares; `lives` has what tracepoints tell, `rows` what iterators tell,
+//! `check` runs a script and compares; `identities` has kernels without cookies, `lives` has what tracepoints tell, `rows` what iterators tell,
 //! `properties` what must hold whatever is told.
 
+mod identities;
 mod lives;
 mod properties;
 mod rows;
@@ -51,7 +52,7 @@ fn task(pid: u32, comm: &str) -> Actor {
 
 fn holder(id: u64, pid: u32, comm: &str, fd: u32) -> Holder {
     let comm = Comm::new(comm.as_bytes());
-    Holder { id: SockId(id), pid, fd, comm, start_ns: 0, at: at(0) }
+    Holder { id: SockId(id), address: 0, pid, fd, comm, start_ns: 0, at: at(0) }
 }
 
 /// What a script is made of.
@@ -148,6 +149,7 @@ impl Life {
             Input::Event(Event {
                 at: at(ms),
                 id: SockId(self.id),
+                address: 0,
                 netns: NETNS,
                 tuple: self.tuple,
                 cgroup: 0,

@@ -141,6 +141,7 @@ impl Run {
         let mut event = Event {
             at,
             id: SockId(any.id),
+            address: 0,
             netns: NETNS,
             tuple: any_tuple(any.id, false),
             cgroup: 0,
