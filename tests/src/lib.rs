@@ -5,6 +5,7 @@
 //! looks only at those, so tests may run side by side.
 
 pub mod hand;
+pub mod java;
 pub mod netns;
 pub mod pace;
 pub mod tcptrail;

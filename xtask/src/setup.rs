@@ -22,8 +22,8 @@ const DEBIAN_LLVM: &str = "llvm-22-dev";
 const RUSTUP_ADD: Duration = Duration::from_secs(60);
 const RUSTUP_INSTALL: Duration = Duration::from_secs(300);
 
-/// What live tests use: the program looked for, and the Debian package that has it.
-const TEST_TOOLS: [(&str, &str); 11] = [
+/// What live tests use: the program or file looked for, and the Debian package that has it.
+const TEST_TOOLS: [(&str, &str); 17] = [
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
@@ -35,6 +35,12 @@ const TEST_TOOLS: [(&str, &str); 11] = [
     ("socat", "socat"),
     ("python3", "python3"),
     ("tmux", "tmux"),
+    ("cc", "gcc"),
+    ("javac", "default-jdk-headless"),
+    ("unshare", "util-linux"),
+    ("/usr/share/java/tomcat10-catalina.jar", "libtomcat10-java"),
+    ("/usr/share/java/httpclient.jar", "libhttpclient-java"),
+    ("/usr/share/java/commons-logging.jar", "libcommons-logging-java"),
 ];
 
 /// The other tracers that `bench --peers` measures: the program, and the Debian package that has it.
@@ -312,7 +318,7 @@ pub(crate) fn peers() {
 fn programs(wanted: &[(&str, &'static str)], purpose: &str, user: &str) {
     let missing: Vec<_> = wanted
         .iter()
-        .filter(|(program, _)| find(program).is_none())
+        .filter(|(program, _)| !Path::new(program).is_file() && find(program).is_none())
         .map(|&(_, package)| package)
         .collect();
     if missing.is_empty() {

@@ -62,12 +62,7 @@ impl Fields {
     }
 }
 
-const FLAGS_WANTED: [&str; 4] = [
-    "PreserveFramePointer",
-    "DisableAttachMechanism",
-    "ReduceSignalUsage",
-    "EnableDynamicAgentLoading",
-];
+const FLAGS_WANTED: [&str; 2] = ["PreserveFramePointer", "DisableAttachMechanism"];
 
 impl HotSpot {
     /// Reads the tables of the JVM that this process runs; `None` when it runs none.

@@ -32,9 +32,6 @@ const MOST_MAP: u64 = 256 << 20;
 /// # Errors
 /// A sentence why there is none.
 pub(super) fn perf_map(process: &Process) -> Result<Vec<u8>, String> {
-    if !process.catches_quit {
-        return Err("it does not handle SIGQUIT, by which a JVM is asked (-Xrs?)".into());
-    }
     let failed = |what: &str, error: io::Error| format!("{what}: {error}");
     let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw).ok_or("no such process")?;
     // From here on the process is this one, whoever gets its id later.
@@ -128,6 +125,10 @@ impl Target {
     fn connect(&self) -> Result<UnixStream, String> {
         if let Some(stream) = self.try_connect()? {
             return Ok(stream);
+        }
+        if !self.process.catches_quit {
+            // It would end.
+            return Err("it does not handle SIGQUIT, by which a JVM is asked".into());
         }
         let name = format!(".attach_pid{}", self.process.inner_pid);
         let (place, _file) = self.trigger(&name)?;

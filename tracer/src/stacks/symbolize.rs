@@ -185,9 +185,6 @@ impl Known {
         if jvm.flag("DisableAttachMechanism") == Some(true) {
             return Some("it runs with -XX:+DisableAttachMechanism".into());
         }
-        if jvm.flag("ReduceSignalUsage") == Some(true) {
-            return Some("it runs with -Xrs".into());
-        }
         if (1..17).contains(&jvm.version) {
             return Some(format!("JDK {} has no command for it (17 and later have)", jvm.version));
         }

@@ -1,0 +1,237 @@
+//! The Java programs of `tests/fixtures/java`, and C's of `tests/fixtures/native`, compiled and run.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::netns::Netns;
+
+/// A JVM on a busy machine takes its time.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Where Debian has them; `cargo xtask setup --tests` installs them.
+const JARS: &str = "/usr/share/java";
+const WANTED: [&str; 16] = [
+    "tomcat10-catalina",
+    "tomcat10-coyote",
+    "tomcat10-util",
+    "tomcat10-util-scan",
+    "tomcat10-juli",
+    "tomcat10-servlet-api",
+    "tomcat10-annotations-api",
+    "tomcat10-jni",
+    "tomcat10-api",
+    "tomcat10-el-api",
+    "tomcat10-jsp-api",
+    "tomcat10-jaspic-api",
+    "httpclient",
+    "httpcore",
+    "commons-logging",
+    "commons-codec",
+];
+
+fn fixtures(kind: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures")).join(kind)
+}
+
+fn built(kind: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fixtures")).join(kind)
+}
+
+/// Whether the Java fixtures can be compiled and run here; says why not.
+#[must_use]
+pub fn ready(tools: &[&str]) -> bool {
+    let missing = WANTED.iter().find(|jar| !jar_path(jar).is_file());
+    if let Some(jar) = missing {
+        println!("skipped: needs {}", jar_path(jar).display());
+        return false;
+    }
+    crate::ready(&[&["javac", "java"], tools].concat())
+}
+
+fn jar_path(name: &str) -> PathBuf {
+    Path::new(JARS).join(name).with_extension("jar")
+}
+
+/// Where the compiled classes are.
+#[must_use]
+pub fn classes() -> String {
+    built("java").display().to_string()
+}
+
+/// The class path, compiled first where a source is newer. Tests in other processes wait meanwhile.
+///
+/// # Errors
+/// When javac does not like it.
+pub fn class_path() -> Result<String> {
+    let (sources, classes) = (fixtures("java/com/acme"), built("java"));
+    let jars: Vec<String> = WANTED.iter().map(|jar| jar_path(jar).display().to_string()).collect();
+    let path = format!("{}:{}", classes.display(), jars.join(":"));
+    let files: Vec<PathBuf> =
+        fs::read_dir(&sources)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    once(&classes, &files, || {
+        let mut javac = Command::new("javac");
+        javac.args(["-g", "-nowarn", "-Xlint:none", "-cp", &path, "-d"]).arg(&classes).args(&files);
+        run(javac)
+    })?;
+    Ok(path)
+}
+
+/// A C program, compiled with these flags, where its source is newer.
+///
+/// # Errors
+/// When the compiler does not like it.
+pub fn native(name: &str, flags: &[&str]) -> Result<PathBuf> {
+    let source = fixtures("native").join(name).with_extension("c");
+    let dir = built("native").join(flags.concat());
+    let program = dir.join(name);
+    once(&dir, std::slice::from_ref(&source), || {
+        let mut cc = Command::new("cc");
+        cc.args(flags).arg("-o").arg(&program).arg(&source);
+        run(cc)
+    })?;
+    Ok(program)
+}
+
+fn once(dir: &Path, sources: &[PathBuf], build: impl FnOnce() -> Result<()>) -> Result<()> {
+    fs::create_dir_all(dir)?;
+    let lock = File::create(dir.join(".lock"))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    let stamp = dir.join(".built");
+    let modified = |path: &PathBuf| fs::metadata(path).and_then(|meta| meta.modified());
+    let newest = sources.iter().map(modified).collect::<std::io::Result<Vec<_>>>()?;
+    let newest = newest.into_iter().max().unwrap_or_else(SystemTime::now);
+    if modified(&stamp).is_ok_and(|built| built > newest) {
+        return Ok(());
+    }
+    build()?;
+    File::create(stamp)?;
+    Ok(())
+}
+
+fn run(mut command: Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {said}");
+    Ok(())
+}
+
+/// The line of a fixture that has `text`, counted from 1: what a stack should say.
+///
+/// # Errors
+/// When there is none, or several.
+pub fn line_of(class: &str, text: &str) -> Result<usize> {
+    let path = fixtures("java/com/acme").join(class).with_extension("java");
+    let source = fs::read_to_string(&path)?;
+    let mut lines = source.lines().enumerate().filter(|(_, line)| line.contains(text));
+    let found = lines.next().with_context(|| format!("{}: no {text}", path.display()))?;
+    ensure!(lines.next().is_none(), "{}: {text} is there twice", path.display());
+    Ok(found.0 + 1)
+}
+
+/// A program that runs until it is dropped, and what it says.
+pub struct Program {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it has said so far.
+    pub said: Vec<String>,
+}
+
+impl Program {
+    /// Starts it inside `netns`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(netns: &Netns, mut command: Command) -> Result<Program> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = netns.spawn(&mut command)?;
+        let (sender, lines) = channel();
+        let stdout = child.stdout.take().context("its stdout")?;
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Program { child, lines, said: Vec::new() })
+    }
+
+    /// A class of the fixtures, in a JVM with these options.
+    ///
+    /// # Errors
+    /// When it cannot be compiled or started.
+    pub fn java(netns: &Netns, options: &[&str], class: &str, args: &[&str]) -> Result<Program> {
+        Program::start(netns, java(options, class, args)?)
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line.
+    ///
+    /// # Errors
+    /// When it does not come in time, or the program ends.
+    pub fn wait_for(&mut self, text: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                bail!("it did not say {text:?}, but {:?}", self.said);
+            };
+            let found = line == text;
+            self.said.push(line);
+            if found {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What it has said since, without waiting.
+    pub fn said_since(&mut self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Errors
+    /// When nobody knows.
+    pub fn runs(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // A JVM that is killed leaves its socket, as it does with any tool.
+        let _ = fs::remove_file(format!("/tmp/.java_pid{}", self.child.id()));
+    }
+}
+
+/// The command that runs a class of the fixtures.
+///
+/// # Errors
+/// When it cannot be compiled.
+pub fn java(options: &[&str], class: &str, args: &[&str]) -> Result<Command> {
+    let path = class_path()?;
+    let mut command = Command::new("java");
+    command
+        // Small and quick to start: several run at a time.
+        .args(["-Xmx96m", "-Xshare:auto", "-XX:+UseSerialGC", "-XX:-UsePerfData"])
+        .args(options)
+        .args(["-cp", &path])
+        .arg(format!("com.acme.{class}"))
+        .args(args);
+    Ok(command)
+}

@@ -1,0 +1,225 @@
+//! Java clients: interpreted, compiled, without frame pointers, in a container, not to be asked.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tests::java::{Program, classes, java, line_of};
+use tests::netns::Netns;
+use tests::tcptrail::Tcptrail;
+
+use crate::stage::{
+    check_frames, check_silent, closing_server, frames, leaks, nid_of, wait_for_leak,
+};
+
+const COUNT: u64 = 8;
+const FRAME_POINTERS: &str = "-XX:+PreserveFramePointer";
+const WAY: [&str; 5] = [
+    "sun.nio.ch.Net.connect0",
+    "java.net.Socket.<init>",
+    "com.acme.Crawler.fetch",
+    "com.acme.Crawler.crawl",
+    "java.lang.Thread.run",
+];
+
+fn crawler(netns: &Netns, options: &[&str], port: u16, close: bool) -> Result<Program> {
+    let (port, count) = (port.to_string(), COUNT.to_string());
+    let mut args = vec![port.as_str(), count.as_str(), "20"];
+    args.extend(close.then_some("close"));
+    Program::java(netns, options, "Crawler", &args)
+}
+
+#[test]
+fn the_method_that_leaks_is_named_interpreted_or_compiled() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns, b"hello")?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    let mut interpreted = crawler(&netns, &["-Xint"], port, false)?;
+    let mut compiled =
+        crawler(&netns, &["-Xcomp", "-XX:TieredStopAtLevel=1", FRAME_POINTERS], port, false)?;
+    let mut closing = crawler(&netns, &[], port, true)?;
+
+    interpreted.wait_for("done")?;
+    let leak = wait_for_leak(&mut tcptrail, interpreted.pid(), COUNT)?;
+    check_frames(&leak, &WAY)?;
+    let line = line_of("Crawler", "new Socket(")?;
+    assert_eq!(leak.text("opener"), format!("com.acme.Crawler.fetch:{line}"));
+    assert_eq!(leak.text("side"), "connect");
+    assert_eq!(leak.text("thread"), "crawler-1");
+    assert_eq!(leak.text("remote"), format!("127.0.0.1:{port}"));
+    assert_eq!(leak.number("opened"), Some(COUNT));
+    assert_eq!(leak.0["states"], serde_json::json!({ "CLOSE_WAIT": COUNT }));
+    // Its thread has ended; the JVM's own tool knows only those that live.
+    assert!(leak.0["note"].is_null(), "{leak:?}");
+
+    compiled.wait_for("done")?;
+    let leak = wait_for_leak(&mut tcptrail, compiled.pid(), COUNT)?;
+    check_frames(&leak, &WAY)?;
+    assert_eq!(leak.text("opener"), "com.acme.Crawler.fetch");
+    let map = format!("/tmp/perf-{}.map", compiled.pid());
+    assert!(!Path::new(&map).exists(), "{map} was left behind");
+    ensure!(compiled.runs()? && compiled.said_since().is_empty(), "the JVM was disturbed");
+
+    closing.wait_for("done")?;
+    let run = tcptrail.stop()?;
+    check_silent(&run, closing.pid())?;
+    run.check_whole()
+}
+
+#[test]
+fn without_frame_pointers_the_flag_and_the_thread_are_named() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns, b"hello")?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    // Waits for more connections than it makes in this time: the thread stays.
+    let mut program = Program::java(
+        &netns,
+        &["-Xcomp", "-XX:TieredStopAtLevel=1", "-XX:-PreserveFramePointer"],
+        "Crawler",
+        &[&port.to_string(), "2000", "400"],
+    )?;
+    let pid = program.pid();
+    let leak = tcptrail.wait_for_within("leak", crate::stage::PATIENCE, |event| {
+        event.kind() == "leak"
+            && event.number("pid") == Some(u64::from(pid))
+            && !event.0["note"].is_null()
+    })?;
+    assert!(leak.text("note").contains("-XX:+PreserveFramePointer"), "{leak:?}");
+    assert_eq!(leak.text("thread"), "crawler-1");
+    assert_eq!(leak.number("nid"), Some(nid_of(pid, "crawler-1")?));
+    let wrong = frames(&leak).into_iter().find(|frame| frame.contains("com.acme"));
+    assert_eq!(wrong, None, "what cannot be known is not made up");
+    ensure!(program.runs()?, "it ended: {:?}", program.said_since());
+    tcptrail.stop()?.check_whole()
+}
+
+#[test]
+fn a_jvm_that_must_not_be_asked_is_not() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns, b"hello")?;
+    let compiled = ["-Xcomp", "-XX:TieredStopAtLevel=1", FRAME_POINTERS];
+    let mut asking = leaks(&netns, &[])?;
+    let mut not_asking = leaks(&netns, &["--no-attach"])?;
+    let refusing = "-XX:+DisableAttachMechanism";
+    let mut program = crawler(&netns, &[&compiled[..], &[refusing]].concat(), port, false)?;
+    program.wait_for("done")?;
+    for (tcptrail, why) in
+        [(&mut asking, "DisableAttachMechanism"), (&mut not_asking, "--no-attach")]
+    {
+        let leak = wait_for_leak(tcptrail, program.pid(), COUNT)?;
+        assert!(leak.text("note").contains(why), "{leak:?}");
+    }
+    // A thread dump is what SIGQUIT makes where nobody attaches.
+    ensure!(program.runs()? && program.said_since().is_empty(), "it was disturbed");
+    assert!(!Path::new(&format!("/tmp/.java_pid{}", program.pid())).exists());
+    asking.stop()?.check_whole()?;
+    not_asking.stop()?.check_whole()
+}
+
+/// SIGQUIT would end it; but it has its socket from the start.
+#[test]
+fn a_jvm_that_handles_no_signals_is_asked_without_one() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns, b"hello")?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    let options = ["-Xcomp", "-XX:TieredStopAtLevel=1", FRAME_POINTERS, "-Xrs"];
+    let mut program = crawler(&netns, &options, port, false)?;
+    program.wait_for("done")?;
+    let leak = wait_for_leak(&mut tcptrail, program.pid(), COUNT)?;
+    check_frames(&leak, &WAY)?;
+    ensure!(program.runs()?, "it ended");
+    tcptrail.stop()?.check_whole()
+}
+
+/// Another user, with process ids and a /tmp of its own, as in a container.
+#[test]
+fn a_jvm_in_a_container_is_asked_with_its_users_rights() -> Result<()> {
+    if !tests::java::ready(&["unshare", "setpriv"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns, b"hello")?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    let (port, count) = (port.to_string(), COUNT.to_string());
+    let options = ["-Xcomp", "-XX:TieredStopAtLevel=1", FRAME_POINTERS];
+    let inside = java(&options, "Crawler", &[&port, &count, "20"])?;
+    // The classes may be below /tmp, and that user's way there barred.
+    let classes = classes();
+    let words: Vec<String> = std::iter::once(inside.get_program())
+        .chain(inside.get_args())
+        .map(|word| word.to_string_lossy().replace(&classes, "/mnt"))
+        .collect();
+    let script = "mount --bind \"$0\" /mnt && mount -t tmpfs -o mode=1777 tmp /tmp && cd / && exec setpriv --reuid=65534 --regid=65534 \
+                  --clear-groups \"$@\"";
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+            script,
+            &classes,
+        ])
+        .args(&words);
+    let mut program = Program::start(&netns, unshare)?;
+    program.wait_for("done")?;
+    let pid = child_of(program.pid())?;
+    let leak = wait_for_leak(&mut tcptrail, pid, COUNT)?;
+    check_frames(&leak, &WAY)?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    assert!(status.contains("NSpid:") && status.contains("65534"), "{status}");
+    let tmp: Vec<String> = fs::read_dir(format!("/proc/{pid}/root/tmp"))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    // The JVM's own socket stays, as after any such tool.
+    let left: Vec<&String> = tmp
+        .iter()
+        .filter(|name| name.starts_with(".attach") || name.starts_with("perf-"))
+        .collect();
+    assert!(left.is_empty(), "{tmp:?}");
+    tcptrail.stop()?.check_whole()
+}
+
+fn child_of(pid: u32) -> Result<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(path)?;
+    let child = children.split_whitespace().next().context("it has no child")?;
+    Ok(child.parse()?)
+}
+
+/// Its own end, and a socket in its place that is not its own.
+#[test]
+fn a_jvm_that_ends_or_is_not_itself_is_a_sentence() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns, b"hello")?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    let options = ["-Xcomp", "-XX:TieredStopAtLevel=1", FRAME_POINTERS];
+    let mut program = crawler(&netns, &options, port, false)?;
+    let planted = format!("/tmp/.java_pid{}", program.pid());
+    std::os::unix::fs::symlink("/tmp/elsewhere", &planted)?;
+    program.wait_for("done")?;
+    let leak = wait_for_leak(&mut tcptrail, program.pid(), COUNT)?;
+    assert!(leak.text("note").contains("was not asked"), "{leak:?}");
+    drop(program);
+    Tcptrail::stop(tcptrail)?.check_whole()
+}

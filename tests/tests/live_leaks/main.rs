@@ -1,0 +1,7 @@
+//! `leaks`: who opened what is never closed, against what the programs that opened it really are.
+
+mod incident;
+mod jvm;
+mod native;
+mod server;
+mod stage;

@@ -1,0 +1,104 @@
+//! Programs in C and Python.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use tests::java::{Program, native};
+use tests::netns::Netns;
+use tests::tcptrail::{Tcptrail, command};
+
+use crate::stage::{check_frames, check_silent, closing_server, leaks, wait_for_leak};
+
+const COUNT: u64 = 5;
+
+fn crawler(netns: &Netns, flags: &[&str], port: u16, close: bool) -> Result<Program> {
+    let mut command = Command::new(native("crawler", flags)?);
+    command.args([port.to_string(), COUNT.to_string()]).args(close.then_some("close"));
+    Program::start(netns, command)
+}
+
+const WITH: [&str; 3] = ["-O2", "-g", "-fno-omit-frame-pointer"];
+const WITHOUT: [&str; 2] = ["-O2", "-fomit-frame-pointer"];
+
+#[test]
+fn a_c_function_is_named_with_its_line() -> Result<()> {
+    if !tests::ready(&["cc"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns, b"hello")?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    let leaking = crawler(&netns, &WITH, port, false)?;
+    let blind = crawler(&netns, &WITHOUT, port, false)?;
+    let mut closing = crawler(&netns, &WITH, port, true)?;
+    let leak = wait_for_leak(&mut tcptrail, leaking.pid(), COUNT)?;
+    check_frames(&leak, &["fetch", "crawl", "main"])?;
+    assert!(leak.text("opener").starts_with("fetch"), "{leak:?}");
+    assert_eq!(leak.text("side"), "connect");
+    // One that has no frame pointers: who called connect() is known all the same, by its unwind table.
+    let leak = wait_for_leak(&mut tcptrail, blind.pid(), COUNT)?;
+    check_frames(&leak, &["fetch"])?;
+    closing.wait_for("done")?;
+    let run = tcptrail.stop()?;
+    check_silent(&run, closing.pid())?;
+    run.check_whole()
+}
+
+#[test]
+fn folded_stacks_are_as_flame_graph_tools_read_them() -> Result<()> {
+    if !tests::ready(&["cc"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns, b"hello")?;
+    let args = [
+        "leaks",
+        "--netns",
+        netns.name(),
+        "--older",
+        "100ms",
+        "--folded",
+        "-v",
+        "--duration",
+        "4s",
+    ];
+    let tcptrail = Tcptrail::spawn(command(&args))?;
+    // Nothing on stdout tells that it has begun; doing it again and again does.
+    let mut programs = Vec::new();
+    for _ in 0..4 {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        programs.push(crawler(&netns, &WITH, port, false)?);
+    }
+    let run = tcptrail.wait()?;
+    run.check_good_end()?;
+    let text = String::from_utf8(run.raw)?;
+    let line = text.lines().find(|line| line.contains(";fetch")).with_context(|| text.clone())?;
+    let (stack, count) = line.rsplit_once(' ').context("a count")?;
+    assert!(count.parse::<u64>()? >= 1, "{line}");
+    assert!(stack.starts_with("crawler;crawler;"), "{line}");
+    assert!(stack.contains("main;crawl;fetch;"), "{line}");
+    assert!(text.lines().all(|line| !line.is_empty() && !line.starts_with('{')), "{text}");
+    Ok(())
+}
+
+#[test]
+fn an_interpreters_own_frames_are_not_taken_for_the_scripts() -> Result<()> {
+    if !tests::ready(&["python3"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns, b"hello")?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    let script = format!(
+        "import socket,time\nkept=[]\nfor at in range({COUNT}):\n s=socket.create_connection(('127.0.0.1',{port}))\n \
+         s.send(b'?')\n kept.append(s)\nprint('done',flush=True)\ntime.sleep(600)\n"
+    );
+    let mut python = Command::new("python3");
+    python.args(["-c", &script]);
+    let mut python = Program::start(&netns, python)?;
+    python.wait_for("done")?;
+    let leak = wait_for_leak(&mut tcptrail, python.pid(), COUNT)?;
+    assert!(leak.text("note").contains("py-spy"), "{leak:?}");
+    assert!(leak.0["opener"].is_null(), "{leak:?}");
+    tcptrail.stop()?.check_whole()
+}

@@ -1,0 +1,55 @@
+//! Java servers: accepted sockets, by who read from them last.
+
+use anyhow::Result;
+use tests::java::Program;
+use tests::netns::Netns;
+use tests::traffic::connect;
+
+use crate::stage::{check_frames, check_silent, leaks, wait_for_leak};
+
+const COUNT: u64 = 6;
+
+#[test]
+fn a_server_that_never_closes_is_named_by_its_handler() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    let mut forgets = Program::java(&netns, &[], "Server", &["8201", "forget"])?;
+    let mut closes = Program::java(&netns, &[], "Server", &["8202", "close"])?;
+    for (program, port) in [(&mut forgets, 8201u16), (&mut closes, 8202)] {
+        program.wait_for("ready")?;
+        for _ in 0..COUNT {
+            let stream = connect(&netns, ([127, 0, 0, 1], port).into())?;
+            std::io::Write::write_all(&mut &stream, b"?")?;
+        }
+    }
+    let leak = wait_for_leak(&mut tcptrail, forgets.pid(), COUNT)?;
+    check_frames(&leak, &["java.net.Socket$SocketInputStream.read", "com.acme.Server.handle"])?;
+    assert_eq!(leak.text("side"), "last_read");
+    assert_eq!(leak.text("thread"), "handler");
+    assert_eq!(leak.number("local_port"), Some(8201));
+    assert_eq!(leak.0["states"], serde_json::json!({ "CLOSE_WAIT": COUNT }));
+    let run = tcptrail.stop()?;
+    check_silent(&run, closes.pid())?;
+    run.check_whole()
+}
+
+/// From whom nothing was read, the acceptor is all that is known.
+#[test]
+fn one_that_nobody_read_from_is_named_by_its_acceptor() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    let mut server = Program::java(&netns, &[], "Server", &["8203", "forget"])?;
+    server.wait_for("ready")?;
+    let _silent = connect(&netns, ([127, 0, 0, 1], 8203).into())?;
+    let leak = wait_for_leak(&mut tcptrail, server.pid(), 1)?;
+    assert_eq!(leak.text("side"), "accept");
+    check_frames(&leak, &["java.net.ServerSocket.accept", "com.acme.Server.main"])?;
+    assert_eq!(leak.0["states"], serde_json::json!({ "ESTABLISHED": 1 }));
+    tcptrail.stop()?.check_whole()
+}
