@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::figures::Figure;
-use crate::measure::Sample;
+use crate::measure::{Program, Sample};
 use crate::subject::Subject;
 
 /// A row.
@@ -28,6 +28,22 @@ impl Row {
     /// end of a TIME_WAIT) does not count against others.
     pub(crate) fn unseen(&self) -> Option<u64> {
         self.sum(|one| Some(one.expected.saturating_sub(one.seen? + one.lost.unwrap_or(0))))
+    }
+
+    /// Each program's share of the kernel time for a transition: name, nanoseconds, runs.
+    fn programs(&self) -> Vec<(String, Option<Figure>, Option<Figure>)> {
+        let mut names: Vec<&String> =
+            self.samples.iter().flat_map(|one| &one.programs).map(|one| &one.name).collect();
+        names.sort();
+        names.dedup();
+        let find = |name: &str, of: fn(&Program) -> f64| {
+            let programs = self.samples.iter().flat_map(|sample| &sample.programs);
+            Figure::of(programs.filter(|one| one.name == name).map(of))
+        };
+        names
+            .into_iter()
+            .map(|name| (name.clone(), find(name, |one| one.ns), find(name, |one| one.runs)))
+            .collect()
     }
 
     /// What it says it lost.
@@ -126,6 +142,11 @@ pub(crate) fn json(rows: &[Row]) -> Value {
                 "unseen": row.unseen(),
                 "cpu_ns_per_transition": figure(row.figure(|one| one.cpu_ns)),
                 "peak_bytes": figure(row.figure(|one| one.peak as f64)),
+                "programs": row.programs().into_iter().map(|(name, ns, runs)| json!({
+                    "name": name,
+                    "ns_per_transition": figure(ns),
+                    "runs_per_transition": figure(runs),
+                })).collect::<Value>(),
                 "start_seconds": figure(row.figure(|one| one.started_in)),
             })
         })

@@ -45,8 +45,19 @@ pub(crate) fn churn(tools: &Tools, netns: &Netns, args: &[&str]) -> Result<Load>
     })
 }
 
+/// What a program did for each transition.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// Its name in the kernel.
+    pub(crate) name: String,
+    /// Runs.
+    pub(crate) runs: f64,
+    /// Nanoseconds.
+    pub(crate) ns: f64,
+}
+
 /// One measurement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sample {
     /// Connections a second, kernel statistics off.
     pub(crate) per_second: f64,
@@ -56,6 +67,8 @@ pub(crate) struct Sample {
     pub(crate) kernel_ns: f64,
     /// Runs of its programs for each transition.
     pub(crate) runs: f64,
+    /// The same for each program.
+    pub(crate) programs: Vec<Program>,
     /// Nanoseconds of processor time of its process for each transition.
     pub(crate) cpu_ns: f64,
     /// Most memory it had resident.
@@ -97,22 +110,24 @@ pub(crate) fn sample(
     let counted = churn(tools, &netns, &["--seconds", &short])?;
     let after = programs()?;
     drop(statistics);
-    let (mut runs, mut ns) = (0, 0);
-    for (id, ran) in after {
-        let earlier = before.get(&id).copied().unwrap_or_default();
-        runs += ran.count - earlier.count;
-        ns += ran.ns - earlier.ns;
-    }
+    let per = |value: u64| value as f64 / counted.transitions as f64;
+    let programs: Vec<Program> = after
+        .into_iter()
+        .map(|(name, ran)| {
+            let earlier = before.get(&name).copied().unwrap_or_default();
+            Program { name, runs: per(ran.count - earlier.count), ns: per(ran.ns - earlier.ns) }
+        })
+        .collect();
     sleep(DRAIN);
     let peak = pid.map_or(Ok(0), process::peak_memory)?;
     let started_in = tracer.as_ref().map_or(0.0, |tracer| tracer.started_in.as_secs_f64());
     let left = tracer.map(Tracer::stop).transpose()?;
-    let per = |value: u64| value as f64 / counted.transitions as f64;
     Ok(Sample {
         per_second: load.per_second,
         slowdown: alone.map_or(0.0, |alone| 1.0 - load.per_second / alone),
-        kernel_ns: per(ns),
-        runs: per(runs),
+        kernel_ns: programs.iter().map(|program| program.ns).sum(),
+        runs: programs.iter().map(|program| program.runs).sum(),
+        programs,
         cpu_ns,
         peak,
         expected: if subject == Subject::Tcplife {
@@ -156,8 +171,8 @@ pub(crate) fn rounds(
         }
         for (subject, samples) in &mut all {
             if *subject == Subject::None {
-                for one in [before, after] {
-                    samples.push(Sample { slowdown: 1.0 - one.per_second / alone, ..one });
+                for one in [&before, &after] {
+                    samples.push(Sample { slowdown: 1.0 - one.per_second / alone, ..one.clone() });
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use aya::programs::loaded_programs;
 
 /// Nanoseconds all its threads have run, those in the kernel on its behalf included.
 pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
@@ -40,9 +41,14 @@ pub(crate) struct Ran {
     pub(crate) ns: u64,
 }
 
-/// The eBPF programs it has a descriptor of, by id.
-pub(crate) fn programs(pid: u32) -> Result<BTreeMap<u32, Ran>> {
+/// The eBPF programs it has a descriptor of, by name, but for iterators: those run when the process
+/// reads them, in its own time.
+pub(crate) fn programs(pid: u32) -> Result<BTreeMap<String, Ran>> {
     let mut all = BTreeMap::new();
+    let mut named = BTreeMap::new();
+    for program in loaded_programs().flatten() {
+        named.insert(program.id(), String::from_utf8_lossy(program.name()).into_owned());
+    }
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         let path: PathBuf = entry?.path();
         let Ok(text) = fs::read_to_string(&path) else { continue };
@@ -53,7 +59,11 @@ pub(crate) fn programs(pid: u32) -> Result<BTreeMap<u32, Ran>> {
         if let (Some(id), Some(ns), Some(count)) =
             (field("prog_id:"), field("run_time_ns:"), field("run_cnt:"))
         {
-            all.insert(u32::try_from(id)?, Ran { count, ns });
+            let id = u32::try_from(id)?;
+            let name = named.get(&id).cloned().unwrap_or_else(|| id.to_string());
+            if !name.starts_with("iter_") {
+                all.insert(name, Ran { count, ns });
+            }
         }
     }
     Ok(all)
