@@ -118,7 +118,7 @@ impl fmt::Debug for Comm {
 }
 
 /// The task that made a transition.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Actor {
     /// Process (thread group) id.
     pub pid: u32,

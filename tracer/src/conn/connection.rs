@@ -1,9 +1,16 @@
 //! One connection (or listener) as far as it is known.
+//!
+//! There may be a million of them, so what is wide and shared is behind a pointer (`Owner::task`), what
+//! only few have is in a box ([`Late`]), and `tests/memory.rs` counts the bytes.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use tracer_common::TcpState;
 
 use crate::conn::ending::How;
-use crate::event::{Actor, Comm, Counters, Shape, SockId, Tuple};
+use crate::conn::shared::Spare;
+use crate::event::{Actor, Comm, Counters, Event, Shape, SockId, Tuple};
 use crate::time::MonoNs;
 
 /// Which side of the handshake we were on.
@@ -62,17 +69,28 @@ impl OwnerSource {
 }
 
 /// Who has the socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Owner {
     /// Process, thread, names; see [`Owner::pid`].
-    pub task: Actor,
-    /// Descriptor, when `iter/task_file` has seen it.
-    pub fd: Option<u32>,
+    pub task: Arc<Actor>,
+    /// Descriptor and 1, or 0.
+    fd: u32,
     /// How this is known.
     pub source: OwnerSource,
 }
 
 impl Owner {
+    /// An owner whose descriptor may be known.
+    pub(crate) fn new(task: Arc<Actor>, fd: Option<u32>, source: OwnerSource) -> Owner {
+        Owner { task, fd: fd.map_or(0, |fd| fd.saturating_add(1)), source }
+    }
+
+    /// Descriptor, when `iter/task_file` has seen it.
+    #[must_use]
+    pub fn fd(&self) -> Option<u32> {
+        self.fd.checked_sub(1)
+    }
+
     /// The process; `None` while it can be any of several that share the listener.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
@@ -195,6 +213,18 @@ pub(crate) const fn timed_index(state: TcpState) -> Option<usize> {
     }
 }
 
+/// Places in [`TIMED`] of the states that most live connections have been in.
+pub(crate) const EARLY: std::ops::Range<usize> = 1..4;
+
+/// What a connection has only towards its end, or a listener.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Late {
+    /// Time in the states of [`TIMED`]; those of [`EARLY`] are not here.
+    spent: [u64; TIMED.len()],
+    /// The other end, when it was on this machine and has ended.
+    last_peer: Option<Peer>,
+}
+
 /// What is to be told of the other end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer {
@@ -242,10 +272,15 @@ pub struct Connection {
     pub complete: bool,
     /// Which side closed first.
     pub first_close: Ends,
-    /// Counters, as of the last event that had them.
-    pub counters: Option<Counters>,
-    /// Duration of the three-way handshake, where it is known.
-    pub handshake_ns: Option<u64>,
+    /// See [`Connection::counters`].
+    bytes_sent: u64,
+    bytes_received: u64,
+    segments_again: u32,
+    /// 0 for no sample.
+    srtt_us: u32,
+    counters_known: bool,
+    /// See [`Connection::handshake_ns`].
+    handshake: Option<NonZeroU64>,
     /// Segments seen sent again.
     pub retransmits: Retransmits,
     /// How it ended; of a mini-socket how it came there.
@@ -256,10 +291,8 @@ pub struct Connection {
     pub orphan: bool,
     /// It has been accepted, or was opened by the application.
     pub accepted: bool,
-    /// Time from ESTABLISHED to accept(), at most: to the first event or look that found it accepted.
-    pub accept_ns: Option<u64>,
-    /// When a server's connection became ESTABLISHED.
-    pub(crate) established: MonoNs,
+    /// Until it is accepted, when it became ESTABLISHED; then [`Connection::accept_ns`] and 1. 0: unknown.
+    accept: u64,
     /// Rows: what waits to be read; of a listener to be accepted.
     pub recv_queue: u32,
     /// Rows: what waits to be sent or acknowledged; of a listener the accept queue's limit.
@@ -269,7 +302,7 @@ pub struct Connection {
     /// A RST was received for it.
     pub(crate) rst_received: bool,
     /// `enum sk_rst_reason` of the RST we sent, 0 for none.
-    pub rst_reason: u16,
+    pub rst_reason: u8,
     /// When the present state was entered, known as well as `entered_known` says.
     pub(crate) entered: MonoNs,
     pub(crate) entered_known: Known,
@@ -278,11 +311,9 @@ pub struct Connection {
     /// When the kernel's timer ends a mini-socket, or a request's fires next; 0 unknown.
     pub(crate) expires: MonoNs,
     /// Number of the last poll that saw it.
-    pub(crate) seen: u32,
+    pub(crate) seen: u16,
     /// Polls that missed it in a row.
     pub(crate) missed: u8,
-    /// The other end, when it was on this machine and has ended.
-    pub(crate) last_peer: Option<Peer>,
     /// Free for the view: whether its first line is held back until the port is known.
     pub held: bool,
     /// Free for the session: counted among those that something happened to.
@@ -291,10 +322,108 @@ pub struct Connection {
     pub approximate: bool,
     /// In CLOSE, but the RST that closed it is still to be told.
     pub(crate) resetting: bool,
-    pub(crate) spent: [u64; TIMED.len()],
+    /// Times in the states of [`EARLY`].
+    early: [u64; EARLY.end - EARLY.start],
+    late: Option<Box<Late>>,
 }
 
 impl Connection {
+    /// A connection of which only this is known.
+    pub(crate) fn new(event: &Event, state: TcpState, role: Role, known: Known, seen: u16) -> Self {
+        Connection {
+            id: event.id,
+            tuple: event.tuple,
+            netns: event.netns,
+            cgroup: event.cgroup,
+            state,
+            role,
+            shape: Shape::Full,
+            owner: None,
+            born: event.at,
+            complete: known == Known::Exactly,
+            first_close: Ends::None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            segments_again: 0,
+            srtt_us: 0,
+            counters_known: false,
+            handshake: None,
+            retransmits: Retransmits::default(),
+            how: How::Unknown,
+            error: 0,
+            orphan: false,
+            accepted: false,
+            accept: 0,
+            recv_queue: 0,
+            send_queue: 0,
+            rst_sent: false,
+            rst_received: false,
+            rst_reason: 0,
+            entered: event.at,
+            entered_known: known,
+            last: event.at,
+            expires: MonoNs(0),
+            seen,
+            missed: 0,
+            held: false,
+            counted: false,
+            resetting: false,
+            approximate: false,
+            early: [0; EARLY.end - EARLY.start],
+            late: None,
+        }
+    }
+
+    /// Counters, as of the last event that had them.
+    #[must_use]
+    pub fn counters(&self) -> Option<Counters> {
+        self.counters_known.then_some(Counters {
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.bytes_received,
+            retransmits: self.segments_again,
+            srtt_us: (self.srtt_us != 0).then_some(self.srtt_us),
+        })
+    }
+
+    /// Takes over the counters of an event that has them.
+    pub(crate) fn count(&mut self, counters: Option<Counters>) {
+        if let Some(counters) = counters {
+            self.bytes_sent = counters.bytes_sent;
+            self.bytes_received = counters.bytes_received;
+            self.segments_again = counters.retransmits;
+            self.srtt_us = counters.srtt_us.unwrap_or(0);
+            self.counters_known = true;
+        }
+    }
+
+    /// Duration of the three-way handshake, where it is known.
+    #[must_use]
+    pub fn handshake_ns(&self) -> Option<u64> {
+        self.handshake.map(NonZeroU64::get)
+    }
+
+    pub(crate) fn set_handshake(&mut self, ns: u64) {
+        self.handshake = NonZeroU64::new(ns);
+    }
+
+    /// Time from ESTABLISHED to accept(), at most: to the first event or look that found it accepted.
+    #[must_use]
+    pub fn accept_ns(&self) -> Option<u64> {
+        if self.accepted { self.accept.checked_sub(1) } else { None }
+    }
+
+    /// It waits to be accepted from now on.
+    pub(crate) fn waits_since(&mut self, at: MonoNs) {
+        self.accept = at.0;
+    }
+
+    /// It has been accepted by now; `waited` when it was seen to wait.
+    pub(crate) fn accepted_at(&mut self, at: MonoNs, waited: bool) {
+        let since = MonoNs(self.accept);
+        self.accepted = true;
+        self.accept = if waited { at.since(since).saturating_add(1) } else { 0 };
+    }
+
     /// How long it has been in its state.
     #[must_use]
     pub fn in_state(&self, now: MonoNs) -> Spent {
@@ -319,13 +448,63 @@ impl Connection {
 
     /// Time in each state it has been in, in the order of a life.
     pub fn states(&self) -> impl Iterator<Item = (TcpState, u64)> + '_ {
-        TIMED.iter().zip(self.spent).filter(|&(_, ns)| ns != 0).map(|(&state, ns)| (state, ns))
+        let spent = (0..TIMED.len()).map(|slot| (TIMED[slot], self.spent(slot)));
+        spent.filter(|&(_, ns)| ns != 0)
     }
 
     /// Time in one state so far.
     #[must_use]
     pub fn time_in(&self, state: TcpState) -> u64 {
-        timed_index(state).map_or(0, |index| self.spent[index])
+        timed_index(state).map_or(0, |slot| self.spent(slot))
+    }
+
+    fn spent(&self, slot: usize) -> u64 {
+        match slot.checked_sub(EARLY.start).and_then(|early| self.early.get(early)) {
+            Some(&ns) => ns,
+            None => self.late.as_ref().map_or(0, |late| late.spent[slot]),
+        }
+    }
+
+    fn spent_mut(&mut self, slot: usize, spare: &mut Spare) -> &mut u64 {
+        match slot.checked_sub(EARLY.start).and_then(|early| self.early.get_mut(early)) {
+            Some(ns) => ns,
+            None => &mut self.late.get_or_insert_with(|| spare.get()).spent[slot],
+        }
+    }
+
+    /// Adds to the time in a state.
+    pub(crate) fn add(&mut self, state: TcpState, spent: Spent, spare: &mut Spare) {
+        self.approximate |= !spent.is_exact();
+        if let (Some(slot), Some(ns)) = (timed_index(state), spent.ns())
+            && ns != 0
+        {
+            let sum = self.spent_mut(slot, spare);
+            *sum = sum.saturating_add(ns);
+        }
+    }
+
+    /// Takes back what was added.
+    pub(crate) fn take_back(&mut self, state: TcpState, ns: u64, spare: &mut Spare) {
+        if let Some(slot) = timed_index(state) {
+            let sum = self.spent_mut(slot, spare);
+            *sum = sum.saturating_sub(ns);
+        }
+    }
+
+    /// The other end, when it was on this machine and has ended.
+    pub(crate) fn last_peer(&self) -> Option<Peer> {
+        self.late.as_ref()?.last_peer
+    }
+
+    pub(crate) fn set_last_peer(&mut self, peer: Peer, spare: &mut Spare) {
+        self.late.get_or_insert_with(|| spare.get()).last_peer = Some(peer);
+    }
+
+    /// It is gone: what it had in a box is for others.
+    pub(crate) fn recycle(self, spare: &mut Spare) {
+        if let Some(late) = self.late {
+            spare.put(late);
+        }
     }
 
     /// Better knowledge of the owner replaces worse; a descriptor once seen is kept.
@@ -333,11 +512,24 @@ impl Connection {
         match &mut self.owner {
             Some(known) if known.source > owner.source => {}
             Some(known) => {
-                let fd =
-                    owner.fd.or(if known.task.pid == owner.task.pid { known.fd } else { None });
+                let fd = match owner.fd {
+                    0 if known.task.pid == owner.task.pid => known.fd,
+                    fd => fd,
+                };
                 *known = Owner { fd, ..owner };
             }
             none => *none = Some(owner),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_no_larger_than_it_was_made() {
+        assert!(size_of::<Connection>() <= 216, "{}", size_of::<Connection>());
+        assert_eq!(size_of::<Option<Owner>>(), 16);
     }
 }

@@ -2,6 +2,7 @@
 //! and, after a loss, the truth.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tracer_common::TcpState;
 
@@ -76,7 +77,8 @@ impl Table {
         if row.state == TcpState::Close {
             return;
         }
-        let known = self.by_id.get(&event.id).and_then(|&index| self.conns.get_mut(index as usize));
+        let known = self.by_id.get(&self.conns, event.id);
+        let known = known.and_then(|index| self.conns.get_mut(index as usize));
         if let Some(conn) = known
             && conn.last > event.at
         {
@@ -146,9 +148,7 @@ impl Table {
         }
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.cgroup = event.cgroup;
-        if event.counters.is_some() {
-            conn.counters = event.counters;
-        }
+        conn.count(event.counters);
     }
 
     /// The table was wrong: a transition was lost.
@@ -176,8 +176,8 @@ impl Table {
     }
 
     fn existing_request(&mut self, event: &Event, row: &Existing) {
-        let index = match self.by_id.get(&event.id) {
-            Some(&index) => index,
+        let index = match self.by_id.get(&self.conns, event.id) {
+            Some(index) => index,
             None if self.gone_since.contains(&event.id) => return,
             None => {
                 let Some(index) = self.request(event, row.unanswered) else { return };
@@ -209,16 +209,16 @@ impl Table {
     fn existing_mini(&mut self, event: &Event, row: &Existing, changes: &mut Vec<Change>) {
         let expires = event.at.after(u64::from(row.timer) * self.options.jiffy_ns);
         let poll = self.poll;
-        let Some(&index) = self.minis.get(&event.id) else {
-            if let Some(&index) = self.by_id.get(&event.id) {
+        let Some(index) = self.minis.get(&self.conns, event.id) else {
+            if let Some(index) = self.by_id.get(&self.conns, event.id) {
                 self.became_mini(index, event, row, expires, changes);
                 return;
             }
             let Some(index) = self.insert(event, row.state, Role::Unknown, Known::About) else {
                 return;
             };
-            self.by_id.remove(&event.id);
-            self.minis.insert(event.id, index);
+            self.by_id.remove(event.id, index);
+            self.minis.insert(&self.conns, event.id, index);
             let Some(conn) = self.conns.get_mut(index as usize) else { return };
             conn.shape = Shape::Mini;
             conn.complete = false;
@@ -349,7 +349,7 @@ impl Table {
             return;
         }
         let mut over = Vec::new();
-        for &index in self.minis.values() {
+        for index in self.minis.places() {
             let expires = self.conns.get(index as usize).map(|conn| conn.expires);
             if let Some(expires) = expires.filter(|&expires| expires <= now) {
                 over.push((expires, index));
@@ -391,10 +391,10 @@ impl Table {
     }
 
     fn own(&mut self, holder: Holder) {
-        let Some(&index) = self.by_id.get(&holder.id) else { return };
+        let Some(index) = self.by_id.get(&self.conns, holder.id) else { return };
         let Some(conn) = self.conns.get(index as usize) else { return };
         // Who opened it owns it for as long as it has it, whoever else got it by fork.
-        let keeps_it = conn.owner.is_some_and(|owner| {
+        let keeps_it = conn.owner.as_ref().is_some_and(|owner| {
             owner.source > OwnerSource::Listener
                 && owner.task.pid != holder.pid
                 && self.holders_of(holder.id).iter().any(|other| other.pid == owner.task.pid)
@@ -405,14 +405,15 @@ impl Table {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         match &mut conn.owner {
             Some(owner) if owner.task.pid == holder.pid => {
-                owner.fd = Some(holder.fd);
-                owner.source = owner.source.max(OwnerSource::Files);
+                let source = owner.source.max(OwnerSource::Files);
+                *owner = Owner::new(Arc::clone(&owner.task), Some(holder.fd), source);
             }
             owner => {
                 // Which of its threads, nobody tells.
                 let thread = Comm::default();
                 let task = Actor { pid: holder.pid, tid: 0, comm: holder.comm, thread };
-                *owner = Some(Owner { task, fd: Some(holder.fd), source: OwnerSource::Files });
+                let task = self.tasks.share(task);
+                *owner = Some(Owner::new(task, Some(holder.fd), OwnerSource::Files));
             }
         }
     }

@@ -1,17 +1,17 @@
-//! Whose peer is whose, and which listener a connection came from: the indices by tuple and by port.
+//! Whose peer is whose, and which listener a connection came from.
 
-use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use crate::conn::connection::{Connection, Owner, OwnerSource, Peer, Role};
 use crate::conn::table::Table;
-use crate::event::Tuple;
+use crate::event::{Actor, Tuple};
 
 impl Table {
     /// The other end of this connection, when it is on this machine, or was until it ended.
     #[must_use]
     pub fn peer(&self, conn: &Connection) -> Option<Peer> {
         let peer = self.peer_index(conn).and_then(|index| self.conns.get(index as usize));
-        peer.map(Peer::of).or(conn.last_peer)
+        peer.map(Peer::of).or(conn.last_peer())
     }
 
     pub(super) fn peer_index(&self, conn: &Connection) -> Option<u32> {
@@ -19,14 +19,11 @@ impl Table {
             return None;
         }
         let wanted = conn.tuple.reversed();
-        let in_netns = self.by_tuple.get(&self.tuple_key(&wanted, conn.netns)).copied();
+        let in_netns = self.by_tuple.get(&self.conns, &wanted, conn.netns);
         // Loopback addresses are one namespace's own; others may be met across a veth, unless
         // several namespaces have them.
         let index = in_netns.or_else(|| {
-            let only_one = |tuple: &Tuple| match self.across.get(&self.tuple_key(tuple, 0)) {
-                Some(&(1, index)) => Some(index),
-                _ => None,
-            };
+            let only_one = |tuple: &Tuple| self.by_tuple.only(&self.conns, tuple);
             only_one(&conn.tuple).and_then(|_| only_one(&wanted))
         })?;
         let peer = self.conns.get(index as usize)?;
@@ -34,45 +31,15 @@ impl Table {
         (same && peer.id != conn.id).then_some(index)
     }
 
-    pub(super) fn tuple_key(&self, tuple: &Tuple, netns: u32) -> u64 {
-        self.hasher.hash_one((
-            u128::from_ne_bytes(tuple.local_addr),
-            u128::from_ne_bytes(tuple.remote_addr),
-            tuple.local_port,
-            tuple.remote_port,
-            netns,
-        ))
-    }
-
     pub(super) fn index_tuple(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index as usize) else { return };
         if conn.tuple.remote_port != 0 && conn.tuple.local_port != 0 {
-            let key = self.tuple_key(&conn.tuple, conn.netns);
-            let across = (!conn.tuple.is_loopback()).then(|| self.tuple_key(&conn.tuple, 0));
-            let before = self.by_tuple.insert(key, index);
-            if let Some(key) = across {
-                let (count, indices) = self.across.entry(key).or_default();
-                *count += u32::from(before.is_none());
-                *indices ^= index ^ before.unwrap_or(0);
-            }
+            self.by_tuple.insert(&self.conns, index);
         }
     }
 
     pub(super) fn unindex_tuple(&mut self, index: u32) {
-        let Some(conn) = self.conns.get(index as usize) else { return };
-        let key = self.tuple_key(&conn.tuple, conn.netns);
-        if self.by_tuple.get(&key) != Some(&index) {
-            return;
-        }
-        self.by_tuple.remove(&key);
-        let key = self.tuple_key(&conn.tuple, 0);
-        if let Some((count, indices)) = self.across.get_mut(&key) {
-            *count -= 1;
-            *indices ^= index;
-            if *count == 0 {
-                self.across.remove(&key);
-            }
-        }
+        self.by_tuple.remove(&self.conns, index);
     }
 
     pub(super) fn add_listener(&mut self, index: u32) {
@@ -126,21 +93,22 @@ impl Table {
     pub(crate) fn inherit_owner(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index as usize) else { return };
         let Some(listener) = self.listener_of(conn) else { return };
-        let Some(mut owner) = listener.owner else { return };
+        let Some(owner) = &listener.owner else { return };
         // Workers that share a listener: which of them accepts is not told.
         let holders = self.holders_of(listener.id);
-        if holders.iter().any(|holder| holder.pid != owner.task.pid) {
-            owner.task.pid = 0;
-            owner.task.tid = 0;
-        }
+        let task = if holders.iter().any(|holder| holder.pid != owner.task.pid) {
+            self.tasks.share(Actor { pid: 0, tid: 0, ..*owner.task })
+        } else {
+            Arc::clone(&owner.task)
+        };
         if let Some(conn) = self.conns.get_mut(index as usize) {
-            conn.learn_owner(Owner { fd: None, source: OwnerSource::Listener, ..owner });
+            conn.learn_owner(Owner::new(task, None, OwnerSource::Listener));
         }
     }
 }
 
 fn same_process(one: &Connection, other: &Connection) -> bool {
-    match (one.owner, other.owner) {
+    match (&one.owner, &other.owner) {
         (Some(one), Some(other)) => one.task.pid == other.task.pid,
         _ => false,
     }

@@ -7,7 +7,6 @@ use crate::conn::change::{Change, ConnRef, Kind};
 use crate::conn::connection::{Known, Role, Spent};
 use crate::conn::ending::How;
 use crate::conn::table::Table;
-use crate::conn::transition::add;
 use crate::event::{Shape, Tuple};
 use crate::time::MonoNs;
 
@@ -26,10 +25,10 @@ impl Table {
         if self.polling {
             self.gone_since.insert(id);
         }
-        self.by_id.remove(&id);
-        if let Some(stale) = self.minis.insert(id, index) {
+        self.by_id.remove(id, index);
+        if let Some(stale) = self.minis.insert(&self.conns, id, index) {
             self.end_mini(stale, at, How::Unknown, changes);
-            self.minis.insert(id, index);
+            self.minis.insert(&self.conns, id, index);
         }
     }
 
@@ -74,7 +73,7 @@ impl Table {
             (Spent::Exactly(ns), Known::About) => Spent::About(ns),
             (other, _) => other,
         };
-        add(conn, TcpState::FinWait2, in_old);
+        conn.add(TcpState::FinWait2, in_old, &mut self.spare);
         conn.state = TcpState::TimeWait;
         conn.entered = at;
         conn.entered_known = known;
@@ -98,7 +97,7 @@ impl Table {
         at: MonoNs,
         changes: &mut Vec<Change>,
     ) {
-        let Some(&other) = self.by_tuple.get(&self.tuple_key(&tuple, netns)) else { return };
+        let Some(other) = self.by_tuple.get(&self.conns, &tuple, netns) else { return };
         let Some(mini) = self.conns.get(other as usize) else { return };
         let lives = mini.shape == Shape::Mini && mini.state != TcpState::Close;
         if lives && mini.tuple == tuple && mini.netns == netns {
@@ -116,7 +115,7 @@ impl Table {
             Spent::Exactly(ns) if !seen => Spent::About(ns),
             other => other,
         };
-        add(conn, old, in_old);
+        conn.add(old, in_old, &mut self.spare);
         conn.state = TcpState::Close;
         conn.entered = at;
         conn.last = at;
@@ -145,7 +144,7 @@ impl Table {
             Spent::Exactly(ns) | Spent::About(ns) | Spent::AtLeast(ns) => Spent::at_least(ns),
             Spent::Unknown => Spent::Unknown,
         };
-        add(conn, old, in_old);
+        conn.add(old, in_old, &mut self.spare);
         conn.complete = false;
         conn.state = TcpState::Close;
         // It may have ended any time since.

@@ -5,17 +5,20 @@
 //!
 //! `table` keeps them and hands each event to its module: `transition`, `segment` (retransmits, RSTs) or
 //! `existing` (the iterators' rows). `mini` follows mini-sockets to their end, `ending` says how a
-//! connection ended, `identity` says which
-//! connection an event is about where the kernel does not, `index` finds peers and listeners, `change` is what comes out.
+//! connection ended, `identity` says which connection an event is about where the kernel does not, `index`
+//! finds peers and listeners, `ids` is how, `shared` is what many have in common, `change` is what comes
+//! out.
 
 mod change;
 mod connection;
 mod ending;
 mod existing;
 mod identity;
+mod ids;
 mod index;
 mod mini;
 mod segment;
+mod shared;
 mod table;
 mod transition;
 

@@ -53,9 +53,7 @@ impl Table {
                 event.counters.map(|counters| counters.retransmits)
             }
         };
-        if event.counters.is_some() {
-            conn.counters = event.counters;
-        }
+        conn.count(event.counters);
         self.fill_in(index, event, changes);
         changes.push(Change {
             at: event.at,
@@ -96,12 +94,11 @@ impl Table {
         }
         let resetting = self
             .by_id
-            .get(&event.id)
-            .copied()
+            .get(&self.conns, event.id)
             .filter(|&index| self.conns.get(index as usize).is_some_and(|conn| conn.resetting));
         let known = resetting
             .or_else(|| self.find(event, state, changes))
-            .or_else(|| self.minis.get(&event.id).copied());
+            .or_else(|| self.minis.get(&self.conns, event.id));
         let index = match known {
             Some(index) => index,
             // After ->CLOSE (tcp_disconnect sets the state before it sends) it is known no more.
@@ -118,15 +115,13 @@ impl Table {
         match direction {
             Direction::Sent => {
                 conn.rst_sent = true;
-                conn.rst_reason = u16::try_from(reason).unwrap_or(0);
+                conn.rst_reason = u8::try_from(reason).unwrap_or(0);
             }
             Direction::Received => conn.rst_received = true,
         }
         if conn.shape != Shape::Mini {
             conn.last = event.at;
-            if event.counters.is_some() {
-                conn.counters = event.counters;
-            }
+            conn.count(event.counters);
         }
         changes.push(Change {
             at: event.at,
@@ -169,8 +164,10 @@ impl Table {
     }
 
     pub(super) fn error(&mut self, event: &Event) {
-        if let Some(conn) =
-            self.by_id.get(&event.id).and_then(|&index| self.conns.get_mut(index as usize))
+        if let Some(conn) = self
+            .by_id
+            .get(&self.conns, event.id)
+            .and_then(|index| self.conns.get_mut(index as usize))
         {
             conn.error = event.error;
         }

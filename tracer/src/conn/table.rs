@@ -4,12 +4,13 @@
 use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::FixedState;
-use slab::Slab;
 use tracer_common::TcpState;
 
 use crate::conn::change::{Change, ConnRef, Kind};
-use crate::conn::connection::{Connection, Ends, Known, Peer, Retransmits, Role, TIMED};
+use crate::conn::connection::{Connection, Known, Peer, Role};
 use crate::conn::ending::How;
+use crate::conn::ids::{Conns, Ids, Tuples};
+use crate::conn::shared::{Spare, Tasks};
 use crate::event::{Event, Holder, Shape, SockId, Tuple, What};
 use crate::time::MonoNs;
 
@@ -28,18 +29,18 @@ pub struct Options {
     pub resets_are_seen: bool,
 }
 
+/// From so many on, room for a little more is made at a time, not for as many again; the allocator moves
+/// pages then (mremap), no bytes.
+const FEW: usize = 65_536;
+
 /// All connections and listeners that are known.
 #[derive(Debug)]
 pub struct Table {
-    pub(crate) conns: Slab<Connection>,
-    pub(crate) by_id: HashMap<SockId, u32, FixedState>,
+    pub(crate) conns: Conns,
+    pub(crate) by_id: Ids,
     /// Mini-sockets have their socket's cookie, and the socket may connect again while they live.
-    pub(crate) minis: HashMap<SockId, u32, FixedState>,
-    /// By namespace and tuple.
-    pub(super) by_tuple: HashMap<u64, u32, FixedState>,
-    /// By tuple alone, but for loopback's: how many connections have it, and the exclusive or of their
-    /// indices, which of one is its index. Of two nobody knows whose peer they are.
-    pub(super) across: HashMap<u64, (u32, u32), FixedState>,
+    pub(crate) minis: Ids,
+    pub(super) by_tuple: Tuples,
     pub(super) listeners: HashMap<(u32, u16), Vec<u32>, FixedState>,
     /// Of the last walk over descriptors, sorted by socket.
     pub(crate) holders: Vec<Holder>,
@@ -49,9 +50,8 @@ pub struct Table {
     pub(crate) polling: bool,
     /// Removed from the indices, kept until the views have seen the changes.
     pub(super) dead: Vec<u32>,
-    pub(super) hasher: FixedState,
     pub(crate) options: Options,
-    pub(crate) poll: u32,
+    pub(crate) poll: u16,
     /// Request sockets: as of mini-sockets, only polling tells of their end.
     pub(crate) requests: usize,
     /// Servers' connections that were established under our eyes and not accepted yet.
@@ -60,6 +60,8 @@ pub struct Table {
     pub(super) resetting: Vec<u32>,
     /// Connections that were not taken in because the table was full.
     pub(crate) refused: u64,
+    pub(super) tasks: Tasks,
+    pub(super) spare: Spare,
 }
 
 impl Table {
@@ -67,23 +69,23 @@ impl Table {
     #[must_use]
     pub fn new(options: Options) -> Self {
         Table {
-            conns: Slab::new(),
-            by_id: HashMap::default(),
-            minis: HashMap::default(),
-            by_tuple: HashMap::default(),
-            across: HashMap::default(),
+            conns: Conns::new(),
+            by_id: Ids::default(),
+            minis: Ids::default(),
+            by_tuple: Tuples::default(),
             listeners: HashMap::default(),
             holders: Vec::new(),
             gone_since: HashSet::default(),
             polling: false,
             dead: Vec::new(),
-            hasher: FixedState::default(),
             options,
             poll: 0,
             requests: 0,
             unaccepted: HashSet::default(),
             resetting: Vec::new(),
             refused: 0,
+            tasks: Tasks::default(),
+            spare: Spare::default(),
         }
     }
 
@@ -139,7 +141,9 @@ impl Table {
     pub fn settle(&mut self) {
         while let Some(index) = self.dead.pop() {
             self.unindex_tuple(index);
-            self.conns.try_remove(index as usize);
+            if let Some(conn) = self.conns.try_remove(index as usize) {
+                conn.recycle(&mut self.spare);
+            }
         }
     }
 
@@ -168,7 +172,7 @@ impl Table {
         state: TcpState,
         changes: &mut Vec<Change>,
     ) -> Option<u32> {
-        let index = *self.by_id.get(&event.id)?;
+        let index = self.by_id.get(&self.conns, event.id)?;
         let conn = self.conns.get(index as usize)?;
         if conn.resetting {
             // Only its RST was waited for.
@@ -223,47 +227,12 @@ impl Table {
             self.refused += 1;
             return None;
         }
-        let index = u32::try_from(self.conns.insert(Connection {
-            id: event.id,
-            tuple: event.tuple,
-            netns: event.netns,
-            cgroup: event.cgroup,
-            state,
-            role,
-            shape: Shape::Full,
-            owner: None,
-            born: event.at,
-            complete: known == Known::Exactly,
-            first_close: Ends::None,
-            counters: None,
-            handshake_ns: None,
-            retransmits: Retransmits::default(),
-            how: How::Unknown,
-            error: 0,
-            orphan: false,
-            accepted: false,
-            accept_ns: None,
-            established: MonoNs(0),
-            recv_queue: 0,
-            send_queue: 0,
-            rst_sent: false,
-            rst_received: false,
-            rst_reason: 0,
-            entered: event.at,
-            entered_known: known,
-            last: event.at,
-            expires: MonoNs(0),
-            seen: self.poll,
-            missed: 0,
-            last_peer: None,
-            held: false,
-            counted: false,
-            resetting: false,
-            approximate: false,
-            spent: [0; TIMED.len()],
-        }))
-        .ok()?;
-        self.by_id.insert(event.id, index);
+        if self.conns.len() == self.conns.capacity() && self.conns.len() >= FEW {
+            self.conns.reserve_exact(self.conns.len() / 64);
+        }
+        let conn = Connection::new(event, state, role, known, self.poll);
+        let index = u32::try_from(self.conns.insert(conn)).ok()?;
+        self.by_id.insert(&self.conns, event.id, index);
         self.index_tuple(index);
         Some(index)
     }
@@ -305,9 +274,7 @@ impl Table {
         self.requests -= usize::from(shape == Shape::Request);
         self.unaccepted.remove(&index);
         let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
-        if map.get(&id) == Some(&index) {
-            map.remove(&id);
-        }
+        map.remove(id, index);
         if self.polling {
             self.gone_since.insert(id);
         }
@@ -317,7 +284,7 @@ impl Table {
         if let Some(other) =
             self.peer_index(conn).and_then(|other| self.conns.get_mut(other as usize))
         {
-            other.last_peer = Some(peer);
+            other.set_last_peer(peer, &mut self.spare);
         }
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Gone });
     }
@@ -330,23 +297,16 @@ impl Table {
     pub(crate) fn check(&self) {
         assert!(self.dead.is_empty(), "not settled");
         for (what, map, is_mini) in [("by_id", &self.by_id, false), ("minis", &self.minis, true)] {
-            for (id, &index) in map {
+            for index in map.places() {
                 let conn = self.conns.get(index as usize);
-                let conn = conn.unwrap_or_else(|| panic!("{what}: {id:?} points to nothing"));
-                assert_eq!(conn.id, *id, "{what}: {conn:?}");
+                let conn = conn.unwrap_or_else(|| panic!("{what}: {index} points to nothing"));
+                assert_eq!(map.get(&self.conns, conn.id), Some(index), "{what}: {conn:?}");
                 assert_eq!(conn.shape == Shape::Mini, is_mini, "{what}: {conn:?}");
             }
         }
         // Each connection is under its id once, so none is out of reach of events and walks.
         assert_eq!(self.by_id.len() + self.minis.len(), self.conns.len());
-        for (key, &index) in &self.by_tuple {
-            let conn = self.conns.get(index as usize).expect("by_tuple points to nothing");
-            assert_eq!(self.tuple_key(&conn.tuple, conn.netns), *key, "by_tuple: {conn:?}");
-        }
-        let beyond = self.by_tuple.values().filter_map(|&index| self.conns.get(index as usize));
-        let beyond = beyond.filter(|conn| !conn.tuple.is_loopback()).count();
-        let counted: u32 = self.across.values().map(|&(count, _)| count).sum();
-        assert_eq!(counted as usize, beyond, "across");
+        self.by_tuple.check(&self.conns);
         let mut listed = 0;
         for (key, list) in &self.listeners {
             assert!(!list.is_empty(), "{key:?}: an empty list of listeners");

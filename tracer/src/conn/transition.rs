@@ -3,11 +3,10 @@
 use tracer_common::TcpState;
 
 use crate::conn::change::{Change, ConnRef, Kind};
-use crate::conn::connection::{
-    Connection, Ends, Known, Owner, OwnerSource, Role, Spent, timed_index,
-};
+use crate::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role, Spent};
 use crate::conn::ending::{How, ending};
 use crate::conn::mini::TIME_WAIT_NS;
+use crate::conn::shared::Spare;
 use crate::conn::table::Table;
 use crate::event::{Actor, Event, Shape, SockId};
 use crate::time::MonoNs;
@@ -59,7 +58,7 @@ impl Table {
                 conn.state = old;
                 conn.entered_known = Known::Not;
             }
-            leave(conn, event, new)
+            leave(conn, event, new, &mut self.spare)
         };
         conn.state = new;
         // A request has been in SYN_RECV all along; the child that takes its place goes on with it.
@@ -68,12 +67,10 @@ impl Table {
             conn.entered_known = Known::Exactly;
         }
         conn.last = event.at;
-        if event.counters.is_some() {
-            conn.counters = event.counters;
-        }
+        conn.count(event.counters);
         conn.orphan = event.flags.dead;
         if new == TcpState::Established && conn.role == Role::Server && !conn.accepted {
-            conn.established = event.at;
+            conn.waits_since(event.at);
             self.unaccepted.insert(index);
         }
         if event.flags.has_socket && !conn.accepted {
@@ -86,7 +83,7 @@ impl Table {
                 TcpState::Listen => OwnerSource::Listen,
                 _ => OwnerSource::Close,
             };
-            conn.learn_owner(Owner { task, fd: None, source });
+            conn.learn_owner(Owner::new(self.tasks.share(task), None, source));
         }
         self.fill_in(index, event, changes);
         match new {
@@ -108,10 +105,7 @@ impl Table {
     /// The application has it; since when, is not told.
     pub(crate) fn accepted(&mut self, index: u32, at: MonoNs) {
         if let Some(conn) = self.conns.get_mut(index as usize) {
-            conn.accepted = true;
-            if self.unaccepted.remove(&index) {
-                conn.accept_ns = Some(at.since(conn.established));
-            }
+            conn.accepted_at(at, self.unaccepted.remove(&index));
         }
     }
 
@@ -135,14 +129,14 @@ impl Table {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.last = event.at;
         if let Some(task) = actor {
-            conn.learn_owner(Owner { task, fd: None, source: OwnerSource::Close });
+            conn.learn_owner(Owner::new(self.tasks.share(task), None, OwnerSource::Close));
         }
     }
 
     /// Whether a transition to this state has been taken in already. Of a socket that is not in the
     /// table only CLOSE can have been.
     pub(super) fn is_known(&self, id: SockId, new: TcpState) -> bool {
-        match self.by_id.get(&id).and_then(|&index| self.conns.get(index as usize)) {
+        match self.by_id.get(&self.conns, id).and_then(|index| self.conns.get(index as usize)) {
             Some(conn) => conn.state == new && conn.shape != Shape::Request,
             None => new == TcpState::Close,
         }
@@ -155,7 +149,7 @@ impl Table {
         new: TcpState,
         changes: &mut Vec<Change>,
     ) -> Option<u32> {
-        if let Some(&index) = self.by_id.get(&event.id) {
+        if let Some(index) = self.by_id.get(&self.conns, event.id) {
             let conn = self.conns.get_mut(index as usize)?;
             if new == TcpState::SynRecv && conn.shape == Shape::Request {
                 // The request's third ACK came: the child has its cookie.
@@ -246,8 +240,8 @@ impl Table {
             // Not the end of FIN_WAIT2: the mini-socket waits for the peer's FIN. What was added
             // to its time is taken back, and its beginning restored.
             conn.state = TcpState::FinWait2;
-            if let (Some(slot), Some(ns)) = (timed_index(TcpState::FinWait2), in_old.ns()) {
-                conn.spent[slot] = conn.spent[slot].saturating_sub(ns);
+            if let Some(ns) = in_old.ns() {
+                conn.take_back(TcpState::FinWait2, ns, &mut self.spare);
                 conn.entered = at.before(ns);
             }
             conn.entered_known = match in_old {
@@ -262,13 +256,13 @@ impl Table {
 }
 
 /// Accounts for the state left, and for what leaving it tells.
-fn leave(conn: &mut Connection, event: &Event, new: TcpState) -> Spent {
+fn leave(conn: &mut Connection, event: &Event, new: TcpState, spare: &mut Spare) -> Spent {
     let old = conn.state;
     let mut in_old = conn.spent_until(event.at);
     if new == TcpState::Established {
         match conn.role {
             // From the first SYN on, also when both sides opened at once (SYN_SENT->SYN_RECV).
-            Role::Client if conn.complete => conn.handshake_ns = Some(event.at.since(conn.born)),
+            Role::Client if conn.complete => conn.set_handshake(event.at.since(conn.born)),
             // The child socket is made when the third ACK comes: its microseconds in SYN_RECV are
             // no handshake. The first RTT sample is (tcp_synack_rtt_meas); without timestamps there
             // is none when the SYN-ACK was sent again or with a SYN cookie.
@@ -278,15 +272,15 @@ fn leave(conn: &mut Connection, event: &Event, new: TcpState) -> Spent {
                     // With timestamps there is a sample even then, of the last SYN-ACK. The
                     // request's age is known to a jiffy.
                     (Spent::About(ns), _) if conn.retransmits.synack != 0 => {
-                        conn.handshake_ns = Some(ns);
+                        conn.set_handshake(ns);
                     }
                     (Spent::Exactly(_) | Spent::About(_), Some(rtt_us)) => {
                         let rtt = u64::from(rtt_us) * 1_000;
                         conn.born = event.at.before(rtt);
-                        conn.handshake_ns = Some(rtt);
+                        conn.set_handshake(rtt);
                         in_old = Spent::Exactly(rtt);
                     }
-                    (Spent::About(ns), None) => conn.handshake_ns = Some(ns),
+                    (Spent::About(ns), None) => conn.set_handshake(ns),
                     (Spent::Exactly(ns), None) => in_old = Spent::AtLeast(ns),
                     (Spent::AtLeast(_) | Spent::Unknown, _) => {}
                 }
@@ -312,13 +306,6 @@ fn leave(conn: &mut Connection, event: &Event, new: TcpState) -> Spent {
         }
         _ => {}
     }
-    add(conn, old, in_old);
+    conn.add(old, in_old, spare);
     in_old
-}
-
-pub(super) fn add(conn: &mut Connection, state: TcpState, spent: Spent) {
-    conn.approximate |= !spent.is_exact();
-    if let (Some(slot), Some(ns)) = (timed_index(state), spent.ns()) {
-        conn.spent[slot] = conn.spent[slot].saturating_add(ns);
-    }
 }

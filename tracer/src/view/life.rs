@@ -85,7 +85,7 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut V
             }
             out.push(b'}');
         })
-        .number_or_null("handshake_ns", conn.handshake_ns)
+        .number_or_null("handshake_ns", conn.handshake_ns())
         .plain("first_close", conn.first_close.name())
         .plain("ended_in", ended_in(conn).name())
         .plain("how", conn.how.name());
@@ -98,7 +98,7 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut V
     };
     let reason = pen.origin.reset_reason(u32::from(conn.rst_reason));
     object.string_or_null("reset_reason", reason.map(str::as_bytes));
-    let counters = conn.counters;
+    let counters = conn.counters();
     object
         .number_or_null("bytes_sent", counters.map(|counters| counters.bytes_sent))
         .number_or_null("bytes_received", counters.map(|counters| counters.bytes_received))
@@ -107,7 +107,7 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut V
         .number("syn_retransmits", conn.retransmits.syn)
         .number("synack_retransmits", conn.retransmits.synack)
         .number("fin_retransmits", conn.retransmits.fin);
-    object.boolean("accepted", conn.accepted).number_or_null("accept_at_most_ns", conn.accept_ns);
+    object.boolean("accepted", conn.accepted).number_or_null("accept_at_most_ns", conn.accept_ns());
     surroundings(&mut object, &pen.names, conn);
     object.end();
 }
@@ -155,7 +155,7 @@ fn line(pen: &mut Pen, _table: &Table, conn: &Connection, at: MonoNs, out: &mut 
     if !wide {
         cell.extend_from_slice(b"handshake ");
     }
-    match conn.handshake_ns {
+    match conn.handshake_ns() {
         Some(ns) => human(ns, cell),
         None => cell.push(b'-'),
     }
@@ -163,14 +163,14 @@ fn line(pen: &mut Pen, _table: &Table, conn: &Connection, at: MonoNs, out: &mut 
     let (words, paint) = how(conn);
     row.cell(if wide { 13 } else { 0 }, paint, words.as_bytes());
 
-    let counters = conn.counters.unwrap_or_default();
+    let counters = conn.counters().unwrap_or_default();
     let mut figure = |name: &str, width: usize, write: &dyn Fn(&mut Vec<u8>)| {
         cell.clear();
         if !wide {
             cell.extend_from_slice(name.as_bytes());
             cell.push(b' ');
         }
-        if conn.counters.is_none() {
+        if conn.counters().is_none() {
             cell.push(b'-');
         } else {
             write(cell);

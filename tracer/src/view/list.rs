@@ -153,7 +153,7 @@ fn retransmits(conn: &Connection) -> Option<u32> {
     if conn.shape == Shape::Request {
         return Some(u32::from(conn.retransmits.synack));
     }
-    conn.counters.map(|counters| counters.retransmits)
+    conn.counters().map(|counters| counters.retransmits)
 }
 
 enum Whose {

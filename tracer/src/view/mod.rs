@@ -151,7 +151,7 @@ pub(crate) fn socket(object: &mut Object<'_>, table: &Table, conn: &Connection) 
             } else {
                 object.number("tid", owner.task.tid).string("thread", owner.task.thread.bytes());
             }
-            object.number_or_null("fd", owner.fd).plain("owner_source", owner.source.name());
+            object.number_or_null("fd", owner.fd()).plain("owner_source", owner.source.name());
         }
         None => {
             object

@@ -70,7 +70,7 @@ fn a_simultaneous_open_is_one_handshake() {
          3ms #7 SYN_SENT > SYN_RECV 3ms
          5ms #7 SYN_RECV > ESTABLISHED 2ms",
     );
-    assert_eq!(find(&table, 7).handshake_ns, Some(5 * MS));
+    assert_eq!(find(&table, 7).handshake_ns(), Some(5 * MS));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_server_has_its_handshake_from_the_first_rtt_sample() {
          1030us #8 SYN_RECV > ESTABLISHED 400us",
     );
     let conn = find(&table, 8);
-    assert_eq!(conn.handshake_ns, Some(400_000));
+    assert_eq!(conn.handshake_ns(), Some(400_000));
     assert_eq!(conn.born, MonoNs(at(1).0 + 30_000 - 400_000));
     assert!(conn.complete);
 }
@@ -182,7 +182,7 @@ fn the_rst_that_closes_is_told_before_the_end() {
 fn a_second_close_is_no_transition_but_tells_who_let_go() {
     let again = client(7).fin_wait1(10).fin_wait2(11).to(TcpState::FinWait2, 500).by(9, "curl");
     let table = check(again, CLOSED_AND_WAITING);
-    assert_eq!(find(&table, 7).owner.map(|owner| owner.task.pid), Some(9));
+    assert_eq!(find(&table, 7).owner.as_ref().map(|owner| owner.task.pid), Some(9));
     assert_eq!(find(&table, 7).in_state(at(511)), Spent::Exactly(500 * MS));
     assert!(check(life(7).to(TcpState::Close, 5), "").is_empty());
 }
@@ -502,7 +502,7 @@ fn a_listener_and_its_children() {
          1ms #8 LISTEN > SYN_RECV -
          1030us #8 SYN_RECV > ESTABLISHED 400us",
     );
-    let owner = find(&table, 8).owner.expect("the listener's");
+    let owner = find(&table, 8).owner.clone().expect("the listener's");
     assert_eq!((owner.task.pid, owner.source.name()), (100, "listener"));
     check_in(
         table,
@@ -550,7 +550,7 @@ fn segments_sent_again_are_counted_by_kind() {
     );
     let counts = find(&table, 7).retransmits;
     assert_eq!((counts.syn, counts.synack, counts.data, counts.fin), (2, 0, 1, 1));
-    assert_eq!(find(&table, 7).handshake_ns, Some(3_001 * MS));
+    assert_eq!(find(&table, 7).handshake_ns(), Some(3_001 * MS));
 }
 
 #[test]
@@ -742,9 +742,9 @@ fn a_full_table_counts_what_it_refuses_and_forgets_nothing_open() {
 #[test]
 fn better_knowledge_of_the_owner_replaces_worse() {
     let owner = |table: &Table, id: u64| {
-        let owner = find(table, id).owner.expect("known");
+        let owner = find(table, id).owner.clone().expect("known");
         let comm = String::from_utf8_lossy(owner.task.comm.bytes()).into_owned();
-        (owner.task.pid, comm, owner.source.name(), owner.fd)
+        (owner.task.pid, comm, owner.source.name(), owner.fd())
     };
     let run = |script: Script| {
         let mut table = table();
@@ -803,7 +803,7 @@ fn of_several_listeners_that_it_can_be_none_is_guessed() {
              1ms #8 LISTEN > SYN_RECV -
              1030us #8 SYN_RECV > ESTABLISHED 400us",
         );
-        find(&table, 8).owner.map(|owner| owner.task.pid)
+        find(&table, 8).owner.as_ref().map(|owner| owner.task.pid)
     };
     assert_eq!(other(100), Some(100));
     assert_eq!(other(101), None);

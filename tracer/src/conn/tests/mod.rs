@@ -476,7 +476,7 @@ fn line(conn: &Connection, change: &Change, out: &mut String) {
                 if conn.complete { "" } else { ">=" },
                 time(conn.lived()),
             );
-            if let Some(ns) = conn.handshake_ns {
+            if let Some(ns) = conn.handshake_ns() {
                 let _ = write!(out, ", handshake {}", time(ns));
             }
             for (state, ns) in conn.states() {

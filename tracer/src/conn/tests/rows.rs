@@ -242,7 +242,7 @@ fn a_request_seen_by_a_row_has_its_handshake_from_the_sample() {
         "1050ms #8 LISTEN > SYN_RECV -
          1050030us #8 SYN_RECV > ESTABLISHED 70123us",
     );
-    assert_eq!(find(&table, 8).handshake_ns, Some(70_123_000));
+    assert_eq!(find(&table, 8).handshake_ns(), Some(70_123_000));
 }
 
 #[test]
@@ -314,8 +314,8 @@ fn holders_of_what_is_not_in_the_table_are_kept_too() {
 fn a_holder_is_a_process_and_no_thread() {
     let row = life(7).already(TcpState::Established).row(100);
     let table = check(all(99, row).holders(200, &[holder(7, 50, "java", 60)]), "");
-    let owner = find(&table, 7).owner.expect("its holder");
-    let Actor { pid, tid, thread, .. } = owner.task;
+    let owner = find(&table, 7).owner.clone().expect("its holder");
+    let Actor { pid, tid, thread, .. } = *owner.task;
     assert_eq!((pid, tid, thread), (50, 0, Comm::default()));
 }
 
@@ -339,7 +339,7 @@ fn who_is_to_accept_may_be_known_only_after_the_walk() {
     queued.flags.has_socket = false;
     let rows = Script::from(listener.row(51)).and(queued.row(51));
     let table = check(all(50, rows).holders(90, &[holder(1, 100, "java", 5)]), "");
-    let owner = find(&table, 8).owner.expect("its listener's");
+    let owner = find(&table, 8).owner.clone().expect("its listener's");
     assert_eq!((owner.task.pid, owner.source.name()), (100, "listener"));
 }
 
