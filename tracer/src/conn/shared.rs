@@ -44,6 +44,7 @@ impl Tasks {
 
 /// Boxes that no connection needs at the moment.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "it is the boxes that are kept")]
 pub(crate) struct Spare(Vec<Box<Late>>);
 
 impl Spare {
