@@ -103,7 +103,7 @@ impl Table {
     /// Whether it has a socket, or a mini-socket, of this identity.
     #[must_use]
     pub fn has(&self, id: SockId) -> bool {
-        self.by_id.contains_key(&id) || self.minis.contains_key(&id)
+        self.by_id.get(&self.conns, id).or_else(|| self.minis.get(&self.conns, id)).is_some()
     }
 
     /// Everything in the table, listeners too, in no order.
