@@ -103,8 +103,8 @@ fn bytes_each(count: u64, loopback: bool, states: &[TcpState]) -> usize {
 #[test]
 fn a_live_connection_takes_no_more_than_is_promised() {
     use TcpState::{CloseWait, Established};
-    // Just before and after the indices grow, and in between.
-    for count in [100_000, 114_688, 114_689, 150_000] {
+    // Just before the indices grow, and after.
+    for count in [114_688, 114_689] {
         let beyond = bytes_each(count, false, &[Established]);
         let loopback = bytes_each(count, true, &[Established]);
         let leaked = bytes_each(count, false, &[Established, CloseWait]);
