@@ -34,6 +34,56 @@ pub enum TcpState {
     NewSynRecv = 12,
 }
 
+/// Some of the states, for tests that do not branch: each branch on a state doubles what the
+/// kernel's verifier has to look at, and every start of the program waits for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct States(u32);
+
+impl States {
+    /// These.
+    #[must_use]
+    pub const fn of(states: &[TcpState]) -> States {
+        let mut bits = 0;
+        let mut at = 0;
+        while at < states.len() {
+            bits |= 1 << states[at].number();
+            at += 1;
+        }
+        States(bits)
+    }
+
+    /// 1 when the state of this number is one of them, else 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(self, number: u8) -> u32 {
+        self.0.wrapping_shr(number as u32) & 1
+    }
+}
+
+/// Whether the current task makes this transition, rather than a stranger under whom a softirq
+/// runs. Only `close`, `shutdown`, `connect` and `listen` make these. `shutdown` is `sk_shutdown`,
+/// `error` `sk_err`.
+#[inline(always)]
+#[must_use]
+pub const fn made_by_current_task(old: u8, new: u8, error: u16, shutdown: u8) -> bool {
+    const OPENED: States = States::of(&[TcpState::SynSent, TcpState::Listen]);
+    const FINISHED: States = States::of(&[TcpState::FinWait1, TcpState::LastAck]);
+    const CLOSE: States = States::of(&[TcpState::Close]);
+    const LISTEN: States = States::of(&[TcpState::Listen]);
+    const ABORTED: States =
+        States::of(&[TcpState::Established, TcpState::CloseWait, TcpState::SynSent]);
+    // tcp_v4_connect, tcp_v6_connect, inet_csk_listen_start
+    let opens = OPENED.has(new) & CLOSE.has(old);
+    // tcp_close_state, from __tcp_close or tcp_shutdown
+    let finishes = FINISHED.has(new);
+    // __tcp_close of a listener, of one with unread data, with SO_LINGER 0 or in SYN_SENT:
+    // SHUTDOWN_MASK, both ways, is set already. tcp_done sets it after the state, and has an error.
+    let both_ways = (shutdown & (shutdown >> 1)) as u32 & 1;
+    let no_error = (error as u32).wrapping_sub(1) >> 31;
+    let closes = CLOSE.has(new) & (LISTEN.has(old) | ABORTED.has(old) & both_ways & no_error);
+    opens | finishes | closes != 0
+}
+
 /// A number that is no TCP state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownState(pub u8);
@@ -145,6 +195,39 @@ mod tests {
         for state in TcpState::ALL {
             assert!(state.name().len() <= 11);
             assert!(state.short_name().len() <= 7);
+        }
+    }
+
+    /// The same, as one would write it down.
+    fn by_cases(old: TcpState, new: TcpState, error: u16, shutdown: u8) -> bool {
+        match new {
+            TcpState::SynSent | TcpState::Listen => old == TcpState::Close,
+            TcpState::FinWait1 | TcpState::LastAck => true,
+            TcpState::Close => match old {
+                TcpState::Listen => true,
+                TcpState::Established | TcpState::CloseWait | TcpState::SynSent => {
+                    error == 0 && shutdown == 3
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn the_task_that_acts_is_told_without_branches() {
+        for old in TcpState::ALL {
+            for new in TcpState::ALL {
+                for error in [0, 1, 104, u16::MAX] {
+                    for shutdown in 0..4 {
+                        assert_eq!(
+                            made_by_current_task(old.number(), new.number(), error, shutdown),
+                            by_cases(old, new, error, shutdown),
+                            "{old:?} {new:?} {error} {shutdown}"
+                        );
+                    }
+                }
+            }
         }
     }
 }

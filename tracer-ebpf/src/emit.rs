@@ -8,7 +8,6 @@ use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_ringbuf_query,
     bpf_skc_to_tcp_sock,
 };
-use tracer_common::TcpState;
 use tracer_common::wire::{AF_INET, AF_INET6, COVERED, Record, RecordKind, flags};
 
 use crate::layout::{Kernel, has, load};
@@ -21,10 +20,8 @@ const SOCK_DEAD: u64 = 1 << 0;
 const SOCK_DONE: u64 = 1 << 1;
 const SOCK_KEEPOPEN: u64 = 1 << 3;
 /// Bits of `sk_shutdown`.
-const RCV_SHUTDOWN: u8 = 1;
-const SEND_SHUTDOWN: u8 = 2;
-/// Both ways: what `__tcp_close` sets first of all.
-const SHUTDOWN_MASK: u8 = 3;
+const RCV_SHUTDOWN: u64 = 1;
+const SEND_SHUTDOWN: u64 = 2;
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -106,26 +103,22 @@ pub fn socket_flags(sk: Kernel) -> (u16, u8) {
     let sk_flags: u64 = load!(sk, flags);
     let shutdown: u8 = load!(sk, shutdown);
     let socket: Kernel = load!(sk, socket);
-    let mut bits = 0;
-    if sk_flags & SOCK_DEAD != 0 {
-        bits |= flags::DEAD;
-    }
-    if sk_flags & SOCK_DONE != 0 {
-        bits |= flags::DONE;
-    }
-    if sk_flags & SOCK_KEEPOPEN != 0 {
-        bits |= flags::KEEPALIVE;
-    }
+    // Moved, not tested: see `States`.
+    let mut bits = moved(sk_flags, SOCK_DEAD, flags::DEAD)
+        | moved(sk_flags, SOCK_DONE, flags::DONE)
+        | moved(sk_flags, SOCK_KEEPOPEN, flags::KEEPALIVE)
+        | moved(u64::from(shutdown), RCV_SHUTDOWN, flags::RCV_SHUTDOWN)
+        | moved(u64::from(shutdown), SEND_SHUTDOWN, flags::SEND_SHUTDOWN);
     if !socket.is_null() {
         bits |= flags::HAS_SOCKET;
     }
-    if shutdown & RCV_SHUTDOWN != 0 {
-        bits |= flags::RCV_SHUTDOWN;
-    }
-    if shutdown & SEND_SHUTDOWN != 0 {
-        bits |= flags::SEND_SHUTDOWN;
-    }
     (bits, shutdown)
+}
+
+/// The bit `from` of `bits`, as the bit `to`.
+#[inline(always)]
+fn moved(bits: u64, from: u64, to: u16) -> u16 {
+    ((bits >> from.trailing_zeros()) as u16 & 1) << to.trailing_zeros()
 }
 
 /// Id of the cgroup the socket was made in, 0 when this kernel does not say.
@@ -140,31 +133,6 @@ pub fn cgroup_id(sk: Kernel) -> u64 {
     }
     let node: Kernel = load!(cgroup, cgroup_kn);
     load!(node, kn_id)
-}
-
-/// Whether the current task makes this transition, rather than a stranger under whom a softirq
-/// runs. Only `close`, `shutdown`, `connect` and `listen` make these.
-#[inline(always)]
-pub fn made_by_current_task(old: u8, new: u8, error: u16, shutdown: u8) -> bool {
-    const CLOSE: u8 = TcpState::Close.number();
-    const LISTEN: u8 = TcpState::Listen.number();
-    match new {
-        // tcp_v4_connect, tcp_v6_connect, inet_csk_listen_start
-        n if n == TcpState::SynSent.number() || n == LISTEN => old == CLOSE,
-        // tcp_close_state, from __tcp_close or tcp_shutdown
-        n if n == TcpState::FinWait1.number() || n == TcpState::LastAck.number() => true,
-        // __tcp_close of a listener, of one with unread data, with SO_LINGER 0 or in SYN_SENT:
-        // SHUTDOWN_MASK is set already. tcp_done sets it after the state, and has an error.
-        CLOSE => {
-            old == LISTEN
-                || (shutdown == SHUTDOWN_MASK
-                    && error == 0
-                    && (old == TcpState::Established.number()
-                        || old == TcpState::CloseWait.number()
-                        || old == TcpState::SynSent.number()))
-        }
-        _ => false,
-    }
 }
 
 /// What to put into a record besides what the socket's `sock_common` holds.

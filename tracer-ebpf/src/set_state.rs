@@ -4,11 +4,10 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use tracer_common::TcpState;
+use tracer_common::state::{States, made_by_current_task};
 use tracer_common::wire::{RecordKind, flags};
 
-use crate::emit::{
-    Endpoints, Subject, count_covered, emit, is_tcp, made_by_current_task, socket_flags,
-};
+use crate::emit::{Endpoints, Subject, count_covered, emit, is_tcp, socket_flags};
 use crate::filter::wanted;
 use crate::layout::{Kernel, load};
 use crate::maps::LAST;
@@ -72,7 +71,8 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
     let (flags, shutdown) = socket_flags(sk);
     let error: i32 = load!(sk, err);
     let error = error as u16;
-    let counters = new == TcpState::Close.number() || new == TcpState::Established.number();
+    const COUNTED: States = States::of(&[TcpState::Close, TcpState::Established]);
+    const BEGUN: States = States::of(&[TcpState::SynSent, TcpState::SynRecv, TcpState::Listen]);
     emit(
         sk,
         sk,
@@ -85,12 +85,10 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
             error,
             detail: if old == TcpState::SynRecv.number() { sk as u64 } else { 0 },
             retransmits: 0,
-            counters,
+            counters: COUNTED.has(new) != 0,
             owner: made_by_current_task(old, new, error, shutdown),
             // A connection keeps the one it was made in.
-            cgroup: new == TcpState::SynSent.number()
-                || new == TcpState::SynRecv.number()
-                || new == TcpState::Listen.number(),
+            cgroup: BEGUN.has(new) != 0,
             unsettled,
         },
     );

@@ -26,7 +26,7 @@ ulimit -n 20000
 export TCPTRAIL_BIN=/bin/tcptrail TCPTRAIL_SLOW_MACHINE=1 RUST_BACKTRACE=0
 echo "@@ready $(uname -r) $(cut -d' ' -f1 /proc/uptime)" >/dev/ttyS1
 if [ -e /tests/shell ]; then
-    sh /tests/shell >/dev/ttyS1 2>&1
+    /bin/sh /tests/shell >/dev/ttyS1 2>&1
     echo "@@done" >/dev/ttyS1
     poweroff -f
 fi
