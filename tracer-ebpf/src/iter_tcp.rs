@@ -29,8 +29,8 @@ extern "C" fn iter_tcp(ctx: *mut c_void) -> i32 {
     walk(ctx, true)
 }
 
-/// As `iter_tcp`, but of full sockets only those that wait to be accepted: what no tracepoint tells
-/// of.
+/// As `iter_tcp`, but of full sockets only those of which no tracepoint tells what there is to know:
+/// those that wait to be accepted, that get no answer, and listeners, for their queues.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 extern "C" fn iter_minis(ctx: *mut c_void) -> i32 {
@@ -55,7 +55,7 @@ fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
     }
     let state: u8 = load!(common, state);
     let is_mini = state == TcpState::TimeWait.number() || state == TcpState::NewSynRecv.number();
-    if !full_sockets && !is_mini && !waits_to_be_accepted(common) {
+    if !full_sockets && !is_mini && !is_worth_a_look(common, state) {
         return 0;
     }
     let Some(ends) = Endpoints::read(common) else {
@@ -102,16 +102,36 @@ fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
     0
 }
 
-/// A full socket that no application has yet.
+/// Data that waits for this many jiffies, a second to ten, waits for a window.
+const WAITS_LONG: u32 = 1_000;
+
+/// A listener; or a full socket that no application has yet, whose retransmissions or probes are not
+/// answered, or whose data does not go out.
 #[inline(always)]
-fn waits_to_be_accepted(common: Kernel) -> bool {
+fn is_worth_a_look(common: Kernel, state: u8) -> bool {
+    if state == TcpState::Listen.number() {
+        return true;
+    }
     // SAFETY: a trusted `sock_common` pointer; the helper checks that it is a full TCP socket.
     let tcp: Kernel = unsafe { bpf_skc_to_tcp_sock(common.cast_mut()) }.cast_const().cast();
     if tcp.is_null() {
         return false;
     }
     let (bits, _) = socket_flags(tcp);
-    bits & (flags::HAS_SOCKET | flags::DEAD) == 0
+    if bits & (flags::HAS_SOCKET | flags::DEAD) == 0 {
+        return true;
+    }
+    let unanswered: u8 = load!(tcp, icsk_retransmits);
+    let probes: u8 = load!(tcp, icsk_probes_out);
+    if unanswered != 0 || probes != 0 {
+        return true;
+    }
+    let written: u32 = load!(tcp, write_seq);
+    let una: u32 = load!(tcp, snd_una);
+    let sent: u32 = load!(tcp, lsndtime);
+    // SAFETY: helper without arguments.
+    let jiffies = unsafe { bpf_jiffies64() } as u32;
+    written != una && jiffies.wrapping_sub(sent) > WAITS_LONG
 }
 
 #[inline(always)]

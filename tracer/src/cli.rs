@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     after_help = "Without a command: tail. Needs root, or CAP_BPF and CAP_PERFMON (and CAP_SYS_ADMIN for \
                   network namespaces other than its own).\n\
-                  Exit codes: 0 fine, 1 failed, 2 wrong usage.",
+                  Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 something is stuck (stuck --once) or a --fail-on holds.",
     disable_help_subcommand = true
 )]
 pub struct Cli {
@@ -33,6 +33,8 @@ pub enum Command {
     Life(LifeArgs),
     /// Every socket there is now: state and for how long, owner, queues
     List(ListArgs),
+    /// What is stuck or leaking, whose fault it is, and what to do
+    Stuck(StuckArgs),
     /// Sockets that were opened and not closed, by the code that opened them
     Leaks(LeaksArgs),
     /// Write everything received to FILE, to look at later with `replay`
@@ -85,6 +87,24 @@ pub struct LeaksArgs {
     pub watch: Option<Duration>,
 }
 
+/// Options of `stuck`.
+#[derive(Args, Debug, Clone, Default)]
+pub struct StuckArgs {
+    /// Look once, say what is stuck, and exit with 3 if anything is; with --duration, after watching that
+    /// long
+    #[arg(long)]
+    pub once: bool,
+    /// When something counts as stuck: CLOSE_WAIT=30s. Names: SYN_SENT 5s, SYN_RECV 10s, UNACCEPTED 10s,
+    /// ESTABLISHED 30s (without progress), FIN_WAIT1 30s, FIN_WAIT2 2m, CLOSING 30s, CLOSE_WAIT 1m,
+    /// LAST_ACK 30s, ACCEPT_QUEUE 5s (full), FDS 1h and PORTS 1h (time left), IDLE 2h. May be repeated
+    #[arg(long, value_name = "NAME=TIME", value_delimiter = ',')]
+    pub threshold: Vec<String>,
+    /// End with exit code 3 as soon as this holds: 'CLOSE_WAIT>100 for 60s'. What is counted: a TCP state,
+    /// UNACCEPTED, FINDINGS; in percent FDS, PORTS, ACCEPT_QUEUE: 'FDS>=90%'. May be repeated
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_on: Vec<String>,
+}
+
 /// Options of `replay`.
 #[derive(Args, Debug, Clone)]
 pub struct ReplayArgs {
@@ -96,6 +116,9 @@ pub struct ReplayArgs {
     /// With `life`: print a connection when its TIME_WAIT is over
     #[arg(long)]
     pub with_time_wait: bool,
+    /// With `stuck`: its options
+    #[command(flatten)]
+    pub stuck: StuckArgs,
 }
 
 /// Views that work on recordings.
@@ -107,6 +130,8 @@ pub enum ReplayView {
     Life,
     /// As `tcptrail list`, at the recording's end
     List,
+    /// As `tcptrail stuck` into a pipe
+    Stuck,
 }
 
 /// Options of all commands.
@@ -193,7 +218,7 @@ pub struct Common {
     #[arg(long, value_name = "PATH", global = true, help_heading = "Filters")]
     pub cgroup: Option<PathBuf>,
     /// Only what took at least this long: in tail the state just left, in life the whole connection,
-    /// in list the present state
+    /// in list and stuck the present state
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, global = true, help_heading = "Filters")]
     pub min_duration: Option<Duration>,
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 use thiserror::Error;
 use tracer_common::TcpState;
 
-use crate::cli::{Command, Common, LeaksArgs, ReplayView, RoleArg};
+use crate::cli::{Command, Common, LeaksArgs, ReplayView, RoleArg, StuckArgs};
 use crate::conn::Role;
 use crate::event::Family;
 use crate::filter::{Cgroup, Filter, Ports, Prefix};
+use crate::rules::{self, Gate, Thresholds};
 use crate::view::leaks;
 
 /// What is wrong with the command line; exit code 2.
@@ -43,6 +44,11 @@ pub enum Show {
         attach: bool,
         /// What the report has.
         report: leaks::Options,
+    },
+    /// What is stuck.
+    Stuck {
+        /// One answer, then the end.
+        once: bool,
     },
     /// Nothing: only recording.
     Nothing,
@@ -83,6 +89,18 @@ pub struct Config {
     pub verbose: u8,
     /// Most connections kept.
     pub max_connections: usize,
+    /// From when on something is stuck.
+    pub thresholds: Thresholds,
+    /// Conditions that end the run with exit code 3.
+    pub gates: Vec<Gate>,
+}
+
+impl Config {
+    /// What the rules are to do in a run of this origin.
+    #[must_use]
+    pub fn rules(&self, jiffy_ns: u64) -> rules::Options {
+        rules::Options { thresholds: self.thresholds, gates: self.gates.clone(), jiffy_ns }
+    }
 }
 
 /// Checks and resolves a command line; `doctor` has no configuration.
@@ -93,11 +111,17 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
     let filter = filter(common)?;
     let live = Source::Live { ring_bytes: ring_bytes(&common.ring_size)? };
     let mut record_to = common.record_to.clone();
+    let mut stuck_args = StuckArgs::default();
     let (source, show) = match command.unwrap_or(Command::Tail) {
         Command::Tail => (live, Show::Tail),
         Command::Life(args) => (live, Show::Life { with_time_wait: args.with_time_wait }),
         Command::List(args) => (live, Show::List { watch: args.watch }),
         Command::Leaks(args) => (live, leaks(&args, common)?),
+        Command::Stuck(args) => {
+            let once = args.once;
+            stuck_args = args;
+            (live, Show::Stuck { once })
+        }
         Command::Record { file } => {
             if record_to.replace(file).is_some() {
                 return Err(UsageError(
@@ -121,7 +145,17 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
                 ReplayView::Tail => Show::Tail,
                 ReplayView::Life => Show::Life { with_time_wait: args.with_time_wait },
                 ReplayView::List => Show::List { watch: None },
+                ReplayView::Stuck => Show::Stuck { once: args.stuck.once },
             };
+            let has_stuck = args.stuck.once
+                || !args.stuck.threshold.is_empty()
+                || !args.stuck.fail_on.is_empty();
+            if has_stuck && args.view != ReplayView::Stuck {
+                return Err(UsageError(
+                    "--once, --threshold and --fail-on go with `replay FILE stuck`".into(),
+                ));
+            }
+            stuck_args = args.stuck;
             if args.with_time_wait && args.view != ReplayView::Life {
                 return Err(UsageError("--with-time-wait goes with `replay FILE life`".into()));
             }
@@ -138,7 +172,10 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
             "--cgroup is decided while recording: give it to `tcptrail record`".into(),
         ));
     }
+    let (thresholds, gates) = stuck(&stuck_args, common)?;
     Ok(Config {
+        thresholds,
+        gates,
         source,
         show,
         filter,
@@ -181,6 +218,26 @@ pub fn no_options(common: &Common) -> Result<(), UsageError> {
         ));
     }
     Ok(())
+}
+
+fn stuck(args: &StuckArgs, common: &Common) -> Result<(Thresholds, Vec<Gate>), UsageError> {
+    let mut thresholds = Thresholds::default();
+    for text in &args.threshold {
+        thresholds.set(text).map_err(|error| UsageError(format!("--threshold {text}: {error}")))?;
+    }
+    let gates = args
+        .fail_on
+        .iter()
+        .map(|text| {
+            Gate::parse(text).map_err(|error| UsageError(format!("--fail-on '{text}': {error}")))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if args.once && common.duration.is_none() && gates.iter().any(Gate::takes_time) {
+        return Err(UsageError(
+            "--fail-on with `for TIME` needs time: leave --once out, or add --duration".into(),
+        ));
+    }
+    Ok((thresholds, gates))
 }
 
 fn filter(common: &Common) -> Result<Filter, UsageError> {

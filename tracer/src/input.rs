@@ -86,6 +86,8 @@ pub enum Input<'a> {
     Holders(&'a [u8]),
     /// Names of cgroups and executables, as `names::encode` makes them.
     Names(&'a [u8]),
+    /// What processes and network namespaces are like, as `rules::Facts::encode` makes it.
+    Facts(&'a [u8]),
     /// Events were lost.
     Lost(Loss),
     /// Nothing but time: views that redraw, do.

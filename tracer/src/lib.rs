@@ -16,6 +16,7 @@ pub mod names;
 pub mod pipeline;
 pub mod record;
 pub mod replay;
+pub mod rules;
 pub mod session;
 pub mod sink;
 pub mod stacks;

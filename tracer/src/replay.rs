@@ -9,11 +9,13 @@ use anyhow::{Context, Result};
 use crate::config::{Config, Show};
 use crate::conn::Table;
 use crate::input::Input;
-use crate::pipeline::{pen, summary, view};
+use crate::pipeline::{pen, stuck_code, summary, view};
 use crate::record::{Item, Reader};
+use crate::rules::Watch;
 use crate::session::Session;
 use crate::sink::output::{Ended, Output};
 use crate::time::MonoNs;
+use crate::view::View;
 
 /// Replays a file. Returns the exit code: 1 for a recording that is not whole, after what is whole
 /// has been shown.
@@ -26,8 +28,17 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     let (origin, mut reader) = Reader::open(file).with_context(name)?;
     let start = origin.start();
     let table = Table::new(origin.table_options(config.max_connections));
+    let rules = Watch::new(config.rules(origin.jiffy_ns));
+    let mut view = view(config.show);
+    if let View::Stuck { frames, .. } = &mut view {
+        // Nobody could read screens that pass as fast as a file is read.
+        *frames = false;
+    }
     let mut session: Session<io::Sink> =
-        Session::new(table, config.filter.clone(), view(config.show), pen(config, origin), None);
+        Session::new(table, config.filter.clone(), view, pen(config, origin), None);
+    if matches!(config.show, Show::Stuck { .. }) {
+        session = session.with_rules(rules);
+    }
     let mut output = Output::start(io::stdout()).context("cannot start a thread")?;
     let mut last = start;
     let outcome = loop {
@@ -40,6 +51,10 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
         if output.has_ended() {
             break Ok(());
         }
+        if session.rules().is_some_and(|rules| rules.failed().is_some()) {
+            session.end(last)?;
+            break Ok(());
+        }
         match reader.next() {
             Ok(Some(Item::Input(input))) => {
                 last = last.max(time_of(&input));
@@ -47,16 +62,12 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
             }
             Ok(Some(Item::Ended(ended))) => {
                 last = ended.at;
-                if matches!(config.show, Show::List { .. }) {
-                    session.list(last);
-                }
+                show_at_end(config.show, &mut session, last);
                 session.end(last)?;
             }
             Ok(None) => break Ok(()),
             Err(error) => {
-                if matches!(config.show, Show::List { .. }) {
-                    session.list(last);
-                }
+                show_at_end(config.show, &mut session, last);
                 break Err(error);
             }
         }
@@ -72,7 +83,7 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
         Ended::Failed(error) => return Err(error).context("cannot write the output"),
     }
     let code = match outcome {
-        Ok(()) => 0,
+        Ok(()) => stuck_code(config, &session),
         Err(error) => {
             eprintln!("tcptrail: {}: {error}", name());
             1
@@ -82,6 +93,16 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     Ok(code)
 }
 
+fn show_at_end(show: Show, session: &mut Session<io::Sink>, now: MonoNs) {
+    match show {
+        Show::List { .. } => {
+            session.list(now);
+        }
+        Show::Stuck { once: true } => session.stuck_now(now),
+        _ => {}
+    }
+}
+
 fn time_of(input: &Input<'_>) -> MonoNs {
     match input {
         Input::Record(bytes) => {
@@ -89,6 +110,6 @@ fn time_of(input: &Input<'_>) -> MonoNs {
         }
         Input::PollEnd { now, .. } | Input::Tick(now) => *now,
         Input::Lost(loss) => loss.to,
-        Input::PollBegin | Input::Holders(_) | Input::Names(_) => MonoNs(0),
+        Input::PollBegin | Input::Holders(_) | Input::Names(_) | Input::Facts(_) => MonoNs(0),
     }
 }

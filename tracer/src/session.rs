@@ -7,14 +7,15 @@ use tracer_common::TcpState;
 
 use crate::conn::{Change, ConnRef, Connection, Identities, Kind, Role, Spent, Table};
 use crate::decode;
-use crate::event::{Loss, LossCause};
+use crate::event::{Loss, LossCause, What};
 use crate::filter::Filter;
 use crate::input::Input;
 use crate::record::{Ended, Writer};
+use crate::rules::{Facts, Needs, Watch};
 use crate::sink::json::Object;
 use crate::stacks::book::Book;
 use crate::time::MonoNs;
-use crate::view::{Pen, View, leaks, list, times};
+use crate::view::{Pen, View, leaks, list, stuck, times};
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +55,10 @@ pub struct Session<W: io::Write> {
     malformed: u64,
     malformed_reported: u64,
     reported_at: MonoNs,
+    /// What looks for the stuck, where that is asked for.
+    watch: Option<Box<Watch>>,
+    /// It has looked since it was asked whether it has.
+    looked: bool,
     /// Lines for stdout.
     pub out: Vec<u8>,
 }
@@ -83,10 +88,20 @@ impl<W: io::Write> Session<W> {
             table_reported: 0,
             malformed: 0,
             malformed_reported: 0,
+            watch: None,
+            looked: false,
             out: Vec::new(),
         };
         session.view.head(&mut session.pen, &mut session.out);
         session
+    }
+
+    /// Looks for what is stuck; or, with another view than that, only for what should be read around
+    /// (see [`Session::needs`]).
+    #[must_use]
+    pub fn with_rules(mut self, watch: Watch) -> Self {
+        self.watch = Some(Box::new(watch));
+        self
     }
 
     /// Takes in one input.
@@ -100,6 +115,9 @@ impl<W: io::Write> Session<W> {
             Input::PollEnd { poll, now } => {
                 self.table.end_poll(poll, *now, &mut self.changes);
                 self.show_changes();
+                if let Some(watch) = &mut self.watch {
+                    watch.end_poll(poll);
+                }
             }
             Input::Holders(rows) => {
                 let row = size_of::<tracer_common::wire::HolderRow>();
@@ -110,6 +128,11 @@ impl<W: io::Write> Session<W> {
                 self.table.set_holders(holders);
             }
             Input::Names(bytes) => self.pen.names.take_in(bytes),
+            Input::Facts(bytes) => {
+                if let (Some(watch), Some(facts)) = (&mut self.watch, Facts::decode(bytes)) {
+                    watch.facts(&facts);
+                }
+            }
             Input::Lost(loss) => self.loss(loss),
             Input::Tick(now) => self.tick(*now),
         }
@@ -123,6 +146,9 @@ impl<W: io::Write> Session<W> {
         match decode::event(bytes) {
             Ok(event) if Identities::is_settled(&event) => {
                 self.table.apply(&event, &mut self.changes);
+                if let (Some(watch), What::Socket(row)) = (&mut self.watch, &event.what) {
+                    watch.row(&event, row);
+                }
                 self.show_changes();
             }
             Ok(event) => {
@@ -160,6 +186,22 @@ impl<W: io::Write> Session<W> {
                 self.view.loss(&mut self.pen, &loss, &mut self.out);
             }
         }
+        if let View::Stuck { frames, once } = self.view {
+            // JSON is for programs, on a terminal too.
+            self.look(now, (!frames || self.pen.json) && !once);
+        }
+    }
+
+    /// Looks for what is stuck, if it is time to; shows what has changed.
+    fn look(&mut self, now: MonoNs, show: bool) {
+        let Some(watch) = &mut self.watch else { return };
+        let mut updates = Vec::new();
+        self.looked |= watch.look(&self.table, &self.filter, now, &mut updates);
+        if show {
+            for (update, finding) in &updates {
+                stuck::update(&mut self.pen, update, finding, now, &mut self.out);
+            }
+        }
     }
 
     fn show_changes(&mut self) {
@@ -167,6 +209,13 @@ impl<W: io::Write> Session<W> {
             return;
         }
         let mut changes = std::mem::take(&mut self.changes);
+        if let Some(watch) = &mut self.watch {
+            for change in &changes {
+                if let Some(conn) = self.table.get(change.conn) {
+                    watch.change(conn, change);
+                }
+            }
+        }
         for change in &changes {
             self.show(change);
         }
@@ -269,6 +318,53 @@ impl<W: io::Write> Session<W> {
     /// Shows who opened what is still open, for `leaks`; returns how many sockets that is.
     pub fn leaks(&mut self, book: &Book, options: &leaks::Options, now: MonoNs) -> usize {
         leaks::report(&mut self.pen, &self.table, book, &self.filter, options, now, &mut self.out)
+    }
+
+    /// Finds out of which processes and namespaces the rules need to know.
+    pub fn survey(&mut self, now: MonoNs) -> Option<&Needs> {
+        let watch = self.watch.as_mut()?;
+        watch.survey(&self.table, &self.filter, now);
+        Some(watch.needs())
+    }
+
+    /// What the last look found out of that.
+    #[must_use]
+    pub fn needs(&self) -> Option<&Needs> {
+        self.watch.as_deref().map(Watch::needs)
+    }
+
+    /// The rules at work, if they are.
+    #[must_use]
+    pub fn rules(&self) -> Option<&Watch> {
+        self.watch.as_deref()
+    }
+
+    /// The rules at work, for whoever knows who opened what.
+    pub fn rules_mut(&mut self) -> Option<&mut Watch> {
+        self.watch.as_deref_mut()
+    }
+
+    /// Whether there was a look since this was last asked.
+    pub fn has_looked(&mut self) -> bool {
+        std::mem::take(&mut self.looked)
+    }
+
+    /// Looks now and shows everything that is stuck, for `stuck --once`.
+    pub fn stuck_now(&mut self, now: MonoNs) {
+        if let Some(watch) = &mut self.watch {
+            watch.hurry();
+        }
+        self.look(now, false);
+        let Some(watch) = &self.watch else { return };
+        stuck::once(&mut self.pen, watch, now, &mut self.out);
+    }
+
+    /// Draws everything that is stuck on a terminal of that many lines.
+    pub fn stuck_frame(&mut self, now: MonoNs, lines: usize) {
+        let lost = self.lost.iter().sum();
+        let Some(watch) = &self.watch else { return };
+        self.pen.terminal = crate::sink::text::Terminal::of_stdout(self.pen.terminal.color);
+        stuck::frame(&mut self.pen, watch, now, lost, lines, &mut self.out);
     }
 
     /// Lets the recording have what it has received so far.

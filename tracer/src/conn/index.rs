@@ -67,7 +67,8 @@ impl Table {
     }
 
     /// The listener a server's connection came from, when there is just one it can be.
-    pub(crate) fn listener_of(&self, conn: &Connection) -> Option<&Connection> {
+    #[must_use]
+    pub fn listener_of(&self, conn: &Connection) -> Option<&Connection> {
         let list = self.listeners.get(&(conn.netns, conn.tuple.local_port))?;
         let mut exact = None;
         let mut wildcard = None;

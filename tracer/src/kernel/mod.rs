@@ -1,11 +1,12 @@
 //! Everything that talks to the kernel's eBPF; the only module that knows aya.
 //!
 //! `btf` and `layout` find the offsets, `preflight` says what is missing before anything is tried,
-//! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators,
-//! `stacks` does all that for the programs that take stacks.
+//! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators and reads what `facts`
+//! says of processes and namespaces, `stacks` does all that for the programs that take stacks.
 
 pub mod btf;
 pub mod cgroups;
+mod facts;
 pub mod layout;
 pub mod loader;
 pub mod netns;

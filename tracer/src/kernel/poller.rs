@@ -14,10 +14,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracer_common::globals::Filter;
 use tracer_common::names;
 
+use super::facts::Reader;
 use super::layout::Resolved;
 use super::loader::{LoadError, Options, in_words, load_object};
 use super::netns;
 use crate::conn::{Poll, PollKind};
+use crate::rules::Needs;
 use crate::time::MonoNs;
 
 /// What the poller is asked.
@@ -33,6 +35,8 @@ pub enum Request {
     },
     /// Walk `iter/task_file`.
     Holders,
+    /// Read what processes and network namespaces are like.
+    Facts(Needs),
 }
 
 /// What it answers.
@@ -51,6 +55,13 @@ pub enum Answer {
     Holders {
         /// The rows.
         rows: Vec<u8>,
+        /// CPU time it took, nanoseconds.
+        took_ns: u64,
+    },
+    /// What was read around, as `rules::Facts::encode` makes it.
+    Facts {
+        /// The bytes.
+        bytes: Vec<u8>,
         /// CPU time it took, nanoseconds.
         took_ns: u64,
     },
@@ -125,6 +136,7 @@ fn load(ebpf: &mut Ebpf, name: &str, target: &str, btf: &Btf) -> Result<(), Stri
 
 fn run(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &UnboundedSender<Answer>) {
     let mut known = BTreeMap::new();
+    let mut reader = Reader::default();
     while let Ok(request) = requests.recv() {
         let began = cpu_time_ns();
         let answer = match &request {
@@ -137,6 +149,14 @@ fn run(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &UnboundedS
                 walk_sockets(ebpf, *kind, &namespaces, only.as_deref()).map(|(poll, rows)| {
                     Answer::Sockets { poll, rows, took_ns: cpu_time_ns().saturating_sub(began) }
                 })
+            }
+            Request::Facts(needs) => {
+                let namespaces = still_there(&known, &needs.netns).unwrap_or_else(|| {
+                    known = netns::all();
+                    known.clone()
+                });
+                let bytes = reader.read(needs, &namespaces).encode();
+                Ok(Answer::Facts { bytes, took_ns: cpu_time_ns().saturating_sub(began) })
             }
             Request::Holders => walk(ebpf, names::ITER_FILES)
                 .map(|rows| Answer::Holders { rows, took_ns: cpu_time_ns().saturating_sub(began) }),

@@ -6,8 +6,8 @@ use anyhow::Result;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Show;
-use crate::pipeline::Live;
 use crate::pipeline::origin::summary;
+use crate::pipeline::{Live, stuck_code};
 use crate::sink::output::Ended;
 use crate::time::MonoNs;
 
@@ -24,8 +24,15 @@ impl Live<'_> {
         self.read_losses(true);
         self.end_stacks();
         let now = MonoNs::now();
+        if self.config.show == (Show::Stuck { once: true }) {
+            self.session.stuck_now(now);
+        }
         if let Err(error) = self.session.end(now) {
             self.recording_broke(error);
+        }
+        if self.draws() {
+            // Below the last frame.
+            self.session.out.push(b'\n');
         }
         self.output.push(&mut self.session.out);
         let totals = self.session.totals();
@@ -52,6 +59,9 @@ impl Live<'_> {
             eprintln!("tcptrail: {} sockets, {lost} lost in {took}", self.listed);
         } else {
             eprintln!("{}", summary(&totals, now.since(self.start)));
+        }
+        if code == 0 {
+            code = stuck_code(self.config, &self.session);
         }
         Ok(code)
     }

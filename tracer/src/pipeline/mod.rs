@@ -1,5 +1,6 @@
 //! A live run: the one `select!` over wake-ups, ticks, walks and signals. `intake` takes what comes,
-//! `upkeep` does what is due, `end` ends it, `stacks` has what `leaks` needs, `origin` says what run it is.
+//! `upkeep` does what is due, `stuck` what looking for the stuck adds to that, `end` ends it, `stacks` has what
+//! `leaks` needs, `origin` says what run it is.
 //!
 //! One thread takes records out of the ring and formats them; a second writes, a third walks the
 //! iterators. When the writer falls behind, records wait in the ring: that is what it is for.
@@ -8,6 +9,7 @@ mod end;
 mod intake;
 mod origin;
 mod stacks;
+mod stuck;
 mod upkeep;
 
 use std::fs::File;
@@ -27,14 +29,17 @@ use crate::kernel::ring::Ring;
 use crate::pipeline::intake::Rows;
 use crate::pipeline::origin::{origin, report_hooks};
 use crate::pipeline::stacks::Stacks;
+use crate::pipeline::stuck::Rounds;
 use crate::pipeline::upkeep::{HOLDERS_EVERY, LOSS_EVERY, NAMES_EVERY, SLOW_EVERY};
 use crate::record::{Writer, open_output};
+use crate::rules::Watch;
 use crate::session::Session;
 use crate::sink::output::Output;
 use crate::sink::text::Terminal;
 use crate::time::MonoNs;
 
 pub use origin::{pen, summary, view};
+pub use stuck::exit_code as stuck_code;
 
 /// The reader is woken at least this often; programs wake it only when the ring fills.
 const TICK: Duration = Duration::from_millis(50);
@@ -81,6 +86,7 @@ struct Live<'a> {
     next_list: Option<Instant>,
     /// The walk that the next list is to show has been asked for.
     list_walked: bool,
+    rounds: Rounds,
     next_names: Instant,
     events_at_last_names: u64,
     events_at_last_holders: u64,
@@ -131,13 +137,19 @@ impl<'a> Live<'a> {
             .map(|file| Writer::new(file, &origin))
             .transpose()
             .context("cannot write the recording")?;
-        let session = Session::new(
+        let rules = Watch::new(config.rules(origin.jiffy_ns));
+        // A recording is to have what a replay needs to find it.
+        let watches = matches!(config.show, Show::Stuck { .. }) || recording.is_some();
+        let mut session = Session::new(
             table,
             config.filter.clone(),
             view(config.show),
             pen(config, origin),
             recording,
         );
+        if watches {
+            session = session.with_rules(rules);
+        }
         let now = Instant::now();
         let mut live = Live {
             config,
@@ -164,6 +176,7 @@ impl<'a> Live<'a> {
             next_slow: now + SLOW_EVERY,
             next_list: None,
             list_walked: true,
+            rounds: Rounds::from(now),
             next_names: now + NAMES_EVERY,
             events_at_last_names: 0,
             events_at_last_holders: 0,
@@ -209,6 +222,7 @@ impl<'a> Live<'a> {
             }
             let more = self.take_records();
             self.housekeeping(Instant::now());
+            self.draw();
             if let Some(debug) = &mut self.debug {
                 debug.flush();
             }
@@ -226,6 +240,9 @@ impl<'a> Live<'a> {
     fn is_done(&mut self) -> bool {
         if self.config.show == Show::Nothing && self.recording_failed.is_some() {
             return true;
+        }
+        if let Show::Stuck { once } = self.config.show {
+            return self.stuck_is_done(once);
         }
         let Show::List { watch } = self.config.show else { return false };
         if !self.settled || self.rows.is_some() {

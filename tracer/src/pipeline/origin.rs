@@ -21,6 +21,9 @@ pub fn view(show: Show) -> View {
         Show::Life { with_time_wait } => View::Life { with_time_wait },
         Show::List { .. } => View::List,
         Show::Leaks { report, .. } => View::Leaks { folded: report.folded },
+        Show::Stuck { once } => {
+            View::Stuck { frames: !once && Terminal::of_stdout(false).width.is_some(), once }
+        }
         Show::Nothing => View::Nothing,
     }
 }

@@ -13,6 +13,7 @@ use crate::kernel::poller::{Answer, Request};
 use crate::names;
 use crate::pipeline::Live;
 use crate::pipeline::intake::Rows;
+use crate::rules::Watch;
 use crate::time::MonoNs;
 
 /// Loss counters are read this often.
@@ -53,6 +54,11 @@ impl Live<'_> {
                 self.next_holders = now + pause.max(HOLDERS_EVERY);
                 self.feed(&Input::Holders(&rows));
             }
+            Answer::Facts { bytes, took_ns } => {
+                let pause = Duration::from_nanos(took_ns.saturating_mul(WALK_SHARE));
+                self.rounds.read(now, pause);
+                self.feed(&Input::Facts(&bytes));
+            }
             Answer::Failed(request, error) => {
                 if self.config.verbose >= 1 {
                     eprintln!("tcptrail: {request:?} could not be walked: {error}");
@@ -79,7 +85,7 @@ impl Live<'_> {
 
     /// Where there is nothing that only a look tells of, there is no need to look.
     pub(super) fn walk_minis(&mut self) {
-        let only = Some(self.session.table.poll_netns());
+        let only = Some(self.netns_to_walk());
         self.walk(Request::Sockets { kind: PollKind::Minis, only });
     }
 
@@ -87,13 +93,14 @@ impl Live<'_> {
         let works = match request {
             Request::Sockets { .. } => self.poller.sockets.is_ok(),
             Request::Holders => self.poller.holders.is_ok(),
+            Request::Facts(_) => true,
         };
         if !works {
             return;
         }
         if let Request::Sockets { .. } = request {
             self.feed(&Input::PollBegin);
-        } else {
+        } else if request == Request::Holders {
             self.events_at_last_holders = self.session.totals().events;
         }
         self.walking += 1;
@@ -129,12 +136,19 @@ impl Live<'_> {
             self.repair = self.repair.saturating_sub(1);
             self.list_walked = true;
             self.walk_everything();
-        } else if now >= self.next_walk && self.session.table.wants_poll() {
+        } else if now >= self.next_walk && self.wants_everything(now) {
+            self.walk_everything();
+        } else if now >= self.next_walk
+            && (self.session.table.wants_poll() || self.wants_the_troubled(now))
+        {
             self.walk_minis();
         } else if now >= self.next_holders
-            && self.session.totals().events != self.events_at_last_holders
+            && (self.session.totals().events != self.events_at_last_holders
+                || self.session.rules().is_some_and(Watch::suspects))
         {
             self.walk(Request::Holders);
+        } else {
+            self.read_facts(now);
         }
     }
 

@@ -21,11 +21,12 @@
 //! | `POLL_END` | length u32; now u64, began u64, kind u8, network namespaces u32 each |
 //! | `HOLDERS` | length u32; wire bytes |
 //! | `NAMES` | length u32; as `names::encode` makes them |
+//! | `FACTS` | length u32; as `rules::Facts::encode` makes them; from format 2 on |
 //! | `LOST` | count u64, cause u8, from u64, to u64 |
 //! | `TICK` | now u64 |
 //! | `ENDED` | events u64, connections u64, at u64; nothing follows it |
 //!
-//! Items do not cross frames. The three with a u32 length can be larger than a frame, so they may come
+//! Items do not cross frames. Those with a u32 length can be larger than a frame, so they may come
 //! in parts: all but the last have [`MORE`] in the tag, and no other item is between them.
 //!
 //! A change to any of this raises [`FORMAT_VERSION`].
@@ -35,7 +36,7 @@ use crate::event::LossCause;
 use crate::time::MonoNs;
 
 /// Version of the layout, the greatest this program reads.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 
 /// Not text, and broken by whatever translates line ends.
 pub(super) const MAGIC: [u8; 8] = *b"\x89tcptrl\n";
@@ -80,6 +81,7 @@ pub(super) const LOST: u8 = 5;
 pub(super) const TICK: u8 = 6;
 pub(super) const ENDED: u8 = 7;
 pub(super) const NAMES: u8 = 8;
+pub(super) const FACTS: u8 = 9;
 
 /// In a tag: the next item continues this one.
 pub(super) const MORE: u8 = 0x80;

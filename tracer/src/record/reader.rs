@@ -10,8 +10,8 @@ use thiserror::Error;
 use tracer_common::wire::WIRE_VERSION;
 
 use super::format::{
-    self, ENDED, Ended, FORMAT_VERSION, FRAME, HEADER, HEADER_CRC, HOLDERS, LOST, MAGIC, MAX_FRAME,
-    MAX_LONG, MAX_ORIGIN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
+    self, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, HEADER, HEADER_CRC, HOLDERS, LOST, MAGIC,
+    MAX_FRAME, MAX_LONG, MAX_ORIGIN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
 };
 use crate::conn::Poll;
 use crate::event::Loss;
@@ -135,6 +135,7 @@ enum Found {
     PollEnd(Poll, MonoNs),
     Holders(Whole),
     Names(Whole),
+    Facts(Whole),
     Lost(Loss),
     Tick(MonoNs),
     Ended(Ended),
@@ -309,7 +310,7 @@ impl<R: Read> Reader<R> {
                 Found::Record(items.range(length.into())?)
             }
             POLL_BEGIN if !more => Found::PollBegin,
-            POLL_END | HOLDERS | NAMES => {
+            POLL_END | HOLDERS | NAMES | FACTS => {
                 let length = items.length()?;
                 let part = items.range(length)?;
                 let whole = if !more && self.long_tag.is_none() {
@@ -333,6 +334,8 @@ impl<R: Read> Reader<R> {
                     Found::Holders(whole)
                 } else if tag == NAMES {
                     Found::Names(whole)
+                } else if tag == FACTS {
+                    Found::Facts(whole)
                 } else {
                     let payload = match whole {
                         Whole::InFrame(range) => &self.raw[range],
@@ -369,6 +372,8 @@ impl<R: Read> Reader<R> {
             Found::Holders(Whole::InLong) => Input::Holders(&self.long),
             Found::Names(Whole::InFrame(range)) => Input::Names(&self.raw[range]),
             Found::Names(Whole::InLong) => Input::Names(&self.long),
+            Found::Facts(Whole::InFrame(range)) => Input::Facts(&self.raw[range]),
+            Found::Facts(Whole::InLong) => Input::Facts(&self.long),
             Found::Lost(loss) => Input::Lost(loss),
             Found::Tick(now) => Input::Tick(now),
             Found::Ended(ended) => return Item::Ended(ended),

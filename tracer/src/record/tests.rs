@@ -39,6 +39,7 @@ enum Owned {
     PollEnd(Poll, MonoNs),
     Holders(Vec<u8>),
     Names(Vec<u8>),
+    Facts(Vec<u8>),
     Lost(Loss),
     Tick(MonoNs),
     Ended(Ended),
@@ -52,6 +53,7 @@ impl Owned {
             Item::Input(Input::PollEnd { poll, now }) => Owned::PollEnd(poll, now),
             Item::Input(Input::Holders(bytes)) => Owned::Holders(bytes.to_vec()),
             Item::Input(Input::Names(bytes)) => Owned::Names(bytes.to_vec()),
+            Item::Input(Input::Facts(bytes)) => Owned::Facts(bytes.to_vec()),
             Item::Input(Input::Lost(loss)) => Owned::Lost(loss),
             Item::Input(Input::Tick(now)) => Owned::Tick(now),
             Item::Ended(ended) => Owned::Ended(ended),
@@ -65,6 +67,7 @@ impl Owned {
             Owned::PollEnd(poll, now) => Input::PollEnd { poll: poll.clone(), now: *now },
             Owned::Holders(bytes) => Input::Holders(bytes),
             Owned::Names(bytes) => Input::Names(bytes),
+            Owned::Facts(bytes) => Input::Facts(bytes),
             Owned::Lost(loss) => Input::Lost(*loss),
             Owned::Tick(now) => Input::Tick(*now),
             Owned::Ended(_) => panic!("not an input"),
@@ -82,6 +85,7 @@ fn one_of_each() -> Vec<Owned> {
         Owned::PollEnd(poll, MonoNs(50)),
         Owned::Holders(vec![1; 112]),
         Owned::Names(b"c\x01".to_vec()),
+        Owned::Facts(b"{\"at\":5}".to_vec()),
         Owned::Lost(Loss {
             count: 12,
             cause: LossCause::Table,
@@ -291,7 +295,7 @@ fn headers_that_are_not_ours_are_told_apart() {
         assert_eq!(open_error(other.as_bytes()).to_string(), "not a recording of tcptrail");
     }
     let newer = header(|fixed| fixed[8] = 3);
-    let text = "written by a newer tcptrail (format 3, this one reads up to 1): update tcptrail";
+    let text = "written by a newer tcptrail (format 3, this one reads up to 2): update tcptrail";
     assert_eq!(open_error(&newer).to_string(), text);
     // Whatever a newer one has behind the version.
     assert_eq!(open_error(&newer[..10]).to_string(), text);
@@ -363,7 +367,7 @@ fn hostile_lengths_cost_nothing() {
     check(&|bytes| add_frame(bytes, &part(POLL_END, &[0; 17])), "the kind of a walk is unknown");
     let kind = "an item is of an unknown kind";
     check(&|bytes| add_frame(bytes, &[0]), kind);
-    check(&|bytes| add_frame(bytes, &[9]), kind);
+    check(&|bytes| add_frame(bytes, &[10]), kind);
     check(&|bytes| add_frame(bytes, &[RECORD | MORE, 0, 0]), kind);
     check(
         &|bytes| add_frame(bytes, &[part(HOLDERS | MORE, &[1]), vec![POLL_BEGIN]].concat()),

@@ -6,8 +6,8 @@ use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_outpu
 use tracer_common::wire::WIRE_VERSION;
 
 use super::format::{
-    self, ENDED, Ended, FORMAT_VERSION, FRAME, FRAME_FULL, HEADER, HOLDERS, LONG_HEAD, LOST, MAGIC,
-    MAX_LONG, MAX_ORIGIN, MAX_WRITTEN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
+    self, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, FRAME_FULL, HEADER, HOLDERS, LONG_HEAD, LOST,
+    MAGIC, MAX_LONG, MAX_ORIGIN, MAX_WRITTEN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
 };
 use crate::conn::Poll;
 use crate::event::Loss;
@@ -88,6 +88,7 @@ impl<W: Write> Writer<W> {
             Input::PollEnd { ref poll, now } => return self.push_poll_end(poll, now),
             Input::Holders(bytes) => return self.push_long(HOLDERS, bytes),
             Input::Names(bytes) => return self.push_long(NAMES, bytes),
+            Input::Facts(bytes) => return self.push_long(FACTS, bytes),
             Input::Lost(Loss { count, cause, from, to }) => {
                 self.raw.push(LOST);
                 self.raw.extend_from_slice(&count.to_le_bytes());

@@ -3,6 +3,7 @@
 pub mod leaks;
 pub mod life;
 pub mod list;
+pub mod stuck;
 pub mod tail;
 
 use crate::conn::{Change, Connection, Spent, Table};
@@ -48,6 +49,13 @@ pub enum View {
         /// Nothing but stacks goes out.
         folded: bool,
     },
+    /// What is stuck.
+    Stuck {
+        /// Drawn anew each time, on a terminal; else lines as findings come, change and go.
+        frames: bool,
+        /// Once, on demand.
+        once: bool,
+    },
     /// Nothing.
     Nothing,
 }
@@ -64,7 +72,7 @@ impl View {
         match self {
             View::Tail => tail::header(pen, out),
             View::Life { .. } => life::header(pen, out),
-            View::List | View::Leaks { .. } | View::Nothing => {}
+            View::List | View::Leaks { .. } | View::Stuck { .. } | View::Nothing => {}
         }
     }
 
@@ -87,13 +95,15 @@ impl View {
             View::Life { with_time_wait } => {
                 life::change(pen, table, conn, change, *with_time_wait, out);
             }
-            View::List | View::Leaks { .. } | View::Nothing => {}
+            View::List | View::Leaks { .. } | View::Stuck { .. } | View::Nothing => {}
         }
     }
 
     /// Events that were lost.
     pub fn loss(&self, pen: &mut Pen, loss: &Loss, out: &mut Vec<u8>) {
-        if self.is_silent() {
+        // A frame says so in its first line.
+        let drawn = matches!(self, View::Stuck { frames: true, .. }) && !pen.json;
+        if self.is_silent() || drawn {
             return;
         }
         if pen.json {

@@ -1,0 +1,108 @@
+//! CLOSE_WAIT: a server that never closes, against one that does.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tests::netns::Netns;
+use tests::ready;
+use tests::tcptrail::run;
+use tests::traffic::connect;
+use tests::witness::{eventually, ss};
+
+use crate::stage::{Python, check_verdict, cleared, finding, silent, start};
+
+const THRESHOLD: &[&str] = &["--threshold", "CLOSE_WAIT=2s"];
+
+/// A server that keeps what it accepts, or closes it after `lasts`.
+fn server(netns: &Netns, lasts: Option<f32>) -> Result<Python> {
+    let close = match lasts {
+        None => "keep.append(c)".to_owned(),
+        Some(seconds) => format!("threading.Timer({seconds}, c.close).start()"),
+    };
+    let server = Python::start(
+        netns,
+        &format!(
+            "s = listen(8089)\nkeep = []\nwhile True:\n    c, _ = s.accept()\n    while c.recv(100): pass\n    {close}\n"
+        ),
+    )?;
+    listening(netns)?;
+    Ok(server)
+}
+
+fn listening(netns: &Netns) -> Result<()> {
+    eventually("the listener", Duration::from_secs(10), || {
+        Ok(ss(netns)?.iter().any(|socket| socket.state == "LISTEN").then_some(()))
+    })
+}
+
+/// Connections whose client closes at once, `every` so often.
+fn clients(netns: &Netns, count: usize, every: Duration) -> Result<()> {
+    for _ in 0..count {
+        drop(connect(netns, ([127, 0, 0, 1], 8089).into())?);
+        // The load's pace.
+        sleep(every);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_that_never_closes_leaks() -> Result<()> {
+    if !ready(&["ss", "python3"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let server = server(&netns, None)?;
+    let pid = server.pid();
+    let mut stuck = start(&netns, THRESHOLD)?;
+    let began = Instant::now();
+    clients(&netns, 12, Duration::from_millis(500))?;
+    let a_minute = 11.0 * 60.0 / began.elapsed().as_secs_f64();
+    let leak = finding(&mut stuck, "close_wait", |event| event.text("severity") == "leak")?;
+    let who = format!("python3[{pid}] leaks CLOSE_WAIT on :8089: ");
+    check_verdict(&leak, &[&who, "none closed", "-fd limit reached in about "])?;
+    ensure!(leak.number("pid") == Some(u64::from(pid)), "{leak:?}");
+    ensure!(leak.number("local_port") == Some(8089), "{leak:?}");
+    let growth = leak.0["growth_per_min"].as_f64().unwrap_or(0.0);
+    ensure!((growth - a_minute).abs() < a_minute / 2.0, "{growth} a minute, not {a_minute}");
+    // Its sockets are those that ss shows.
+    let cookies: Vec<u64> = ss(&netns)?
+        .iter()
+        .filter(|socket| socket.state == "CLOSE_WAIT")
+        .map(|socket| socket.cookie)
+        .collect();
+    ensure!(cookies.len() == 12, "{cookies:?}");
+    for conn in leak.0["sockets"].as_array().into_iter().flatten() {
+        let cookie: u64 = conn["conn"].as_str().unwrap_or_default().parse()?;
+        ensure!(cookies.contains(&cookie), "{conn} is not in {cookies:?}");
+    }
+
+    // One that comes later knows at once, for a cron job: no warm-up.
+    let netns_args = ["--netns", netns.name(), "--once"];
+    sleep(Duration::from_secs(2));
+    let once = run(&[&["stuck"], &netns_args[..], THRESHOLD].concat())?;
+    let text = String::from_utf8_lossy(&once.raw).into_owned();
+    ensure!(once.code() == Some(3), "exit {:?}: {text}", once.status);
+    ensure!(text.contains(&who) && text.contains("12 sockets"), "{text}");
+
+    // It ends, and so do they.
+    server.end()?;
+    cleared(&mut stuck, "close_wait")?;
+    let run_once = run(&[&["stuck"], &netns_args[..], THRESHOLD].concat())?;
+    ensure!(run_once.code() == Some(0), "{}", String::from_utf8_lossy(&run_once.raw));
+    stuck.stop()?.check_whole()
+}
+
+/// The same, each closed a second after its client: CLOSE_WAIT is there all the time, and nobody is
+/// accused.
+#[test]
+fn a_server_that_closes_late_but_closes_is_not_accused() -> Result<()> {
+    if !ready(&["ss", "python3"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let _server = server(&netns, Some(1.0))?;
+    let stuck = start(&netns, THRESHOLD)?;
+    clients(&netns, 80, Duration::from_millis(100))?;
+    silent(stuck)
+}
