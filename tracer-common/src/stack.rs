@@ -5,6 +5,14 @@
 
 use core::mem::{offset_of, size_of};
 
+/// Words of memory taken where frame pointers lead nowhere: what is left of the page of the stack pointer,
+/// and four pages more.
+pub const MEMORY_WORDS: usize = 2560;
+/// Bytes of [`StackMemory::words`] that are set.
+#[must_use]
+pub const fn memory_bytes(sp: u64) -> u64 {
+    4096 - (sp & 4095 & !7) + 4 * 4096
+}
 /// Most frames of a stack.
 pub const MOST_FRAMES: usize = 96;
 /// Words of memory taken from the stack pointer up.
@@ -117,7 +125,21 @@ pub struct StackRecord {
     pub frames: [RawFrame; MOST_FRAMES],
 }
 
-/// Where HotSpot's interpreter has its code in a process: key of `INTERPRETERS` is the pid.
+/// A stack that was not known, of a process whose compiled code has no frame pointers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct StackMemory {
+    /// What it is of, and the walk along frame pointers as far as it goes.
+    pub record: StackRecord,
+    /// What stands from the stack pointer up, [`memory_bytes`] of it; zeroes where it cannot be read.
+    pub words: [u64; MEMORY_WORDS],
+}
+
+/// What user space has found out of a process: key of `INTERPRETERS` is the pid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
@@ -126,6 +148,12 @@ pub struct CodeRange {
     pub start: u64,
     /// First address behind it; equal to `start` where there is no interpreter.
     pub end: u64,
+    /// First address of compiled code.
+    pub code_start: u64,
+    /// First address behind it.
+    pub code_end: u64,
+    /// 1: compiled code has no frame pointers; take [`StackMemory`].
+    pub memory: u64,
 }
 
 /// What the loader tells the programs. Offsets are 0 where the kernel has no such field.
@@ -203,7 +231,9 @@ const _: () = {
     assert!(offset_of!(StackRecord, top) == 88);
     assert!(offset_of!(StackRecord, frames) == 88 + 8 * TOP_WORDS);
     assert!(size_of::<StackRecord>() == 88 + 8 * TOP_WORDS + 24 * MOST_FRAMES);
-    assert!(size_of::<CodeRange>() == 16);
+    assert!(size_of::<CodeRange>() == 40);
+    assert!(offset_of!(StackMemory, words) == size_of::<StackRecord>());
+    assert!(size_of::<StackMemory>() == size_of::<StackRecord>() + 8 * MEMORY_WORDS);
     assert!(offset_of!(StackSettings, pids) == 24 * 4);
     assert!(offset_of!(StackSettings, comms) == 128);
     assert!(size_of::<StackSettings>() == 256);

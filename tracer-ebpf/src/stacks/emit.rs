@@ -1,12 +1,12 @@
 //! Writes a stack whole when it is new, else only its hash.
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns};
-use tracer_common::stack::{StackHead, StackKind, StackRecord, flags};
+use tracer_common::stack::{StackHead, StackKind, StackMemory, StackRecord, flags};
 
 use crate::layout::{Kernel, load_at};
 use crate::maps::{KNOWN, SCRATCH, STACK_DROPS, STACK_RING, set};
 use crate::task::Thread;
-use crate::walk::walk;
+use crate::walk::{read_rest, walk};
 
 const IPPROTO_TCP: u16 = 6;
 const BPF_RB_NO_WAKEUP: u64 = 1;
@@ -36,13 +36,14 @@ pub fn identity(sk: Kernel) -> (u64, u8) {
 /// Writes the current thread's stack; says what it came to: false when the ring was full.
 #[inline(always)]
 pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread) -> bool {
-    let Some(record) = SCRATCH.get_ptr_mut(kind as u32) else {
+    let Some(memory) = SCRATCH.get_ptr_mut(kind as u32) else {
         return false;
     };
     // SAFETY: this CPU's own slot of this program, which the kernel does not run twice at a time on
     // a CPU (`bpf_prog.active`).
-    let (head, known) = unsafe {
-        walk(record, thread);
+    let (record, head, wants_memory, known) = unsafe {
+        let wants_memory = walk(memory, thread);
+        let record = &raw mut (*memory).record;
         let head = &raw mut (*record).head;
         (*head).mono_ns = bpf_ktime_get_ns();
         (*head).id = id.0;
@@ -53,12 +54,15 @@ pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread) -> bool {
         (*head).kind = kind as u8;
         (*head).flags |= id.1;
         (*head).pad = 0;
-        (head, KNOWN.get((*head).hash).is_some())
+        (record, head, wants_memory, KNOWN.get((*head).hash).is_some())
     };
     // SAFETY: initialised above.
     let written = unsafe {
         if known {
             STACK_RING.output::<StackHead>(&*head, BPF_RB_NO_WAKEUP)
+        } else if wants_memory {
+            read_rest(memory);
+            STACK_RING.output::<StackMemory>(&*memory, BPF_RB_NO_WAKEUP)
         } else {
             STACK_RING.output::<StackRecord>(&*record, BPF_RB_NO_WAKEUP)
         }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
-use tracer_common::stack::{CodeRange, StackRecord, StackSettings};
+use tracer_common::stack::{CodeRange, StackMemory, StackSettings};
 
 /// Records. The loader sets the real size.
 #[map]
@@ -15,7 +15,7 @@ pub static STACK_DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Where a stack is put together: one for each program, because another program may run on this CPU
 /// when a task is preempted within one.
 #[map]
-pub static SCRATCH: PerCpuArray<StackRecord> = PerCpuArray::with_max_entries(4, 0);
+pub static SCRATCH: PerCpuArray<StackMemory> = PerCpuArray::with_max_entries(4, 0);
 
 /// Hashes of stacks that were written whole.
 #[map]
@@ -25,7 +25,7 @@ pub static KNOWN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
 #[map]
 pub static READERS: LruHashMap<u64, Reader> = LruHashMap::with_max_entries(65_536, 0);
 
-/// Where a process has HotSpot's interpreter, once user space knows.
+/// Where a process has HotSpot's code, once user space knows.
 #[map]
 pub static INTERPRETERS: HashMap<u32, CodeRange> = HashMap::with_max_entries(8_192, 0);
 

@@ -8,7 +8,9 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs};
-use tracer_common::stack::{CodeRange, MOST_FRAMES, RawFrame, StackRecord, TOP_WORDS, flags};
+use tracer_common::stack::{
+    CodeRange, MOST_FRAMES, RawFrame, StackMemory, StackRecord, TOP_WORDS, flags,
+};
 
 use crate::layout::{Kernel, load_at};
 use crate::maps::{INTERPRETERS, set};
@@ -60,17 +62,32 @@ pub fn kernel_word(base: u64, offset: u32) -> u64 {
     word
 }
 
-/// Takes the stack of the current thread. Fills in all but what `emit` does.
+/// Words that tell one stack from another where frame pointers do not.
+const TELLING: usize = 512;
+/// The smallest page there is: on larger ones pieces of this size serve as well.
+const PAGE: u64 = 4096;
+
+/// Takes the stack of the current thread. Fills in all but what `emit` does. Returns whether its memory is
+/// wanted, of which the first words are read by then.
 ///
 /// # Safety
 /// `record` is ours to write.
 #[inline(always)]
-pub unsafe fn walk(record: *mut StackRecord, thread: &Thread) {
+pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
+    // SAFETY: the memory is ours.
+    let record: *mut StackRecord = unsafe { &raw mut (*memory).record };
     let [mut ip, sp, mut fp] = registers(thread.task);
     // SAFETY: nobody changes the range under way; a stale one does no harm.
     let range = unsafe { INTERPRETERS.get(thread.pid) }.copied();
     let mut bits = if range.is_some() { 0 } else { flags::UNKNOWN_PROCESS };
-    let range = range.unwrap_or(CodeRange { start: 0, end: u64::MAX });
+    // Until user space knows the process, everything is taken, and every word counts.
+    let range = range.unwrap_or(CodeRange {
+        start: 0,
+        end: u64::MAX,
+        code_start: 0,
+        code_end: u64::MAX,
+        memory: 1,
+    });
 
     // SAFETY: the record is ours; the helper checks the user's address.
     unsafe {
@@ -125,10 +142,74 @@ pub unsafe fn walk(record: *mut StackRecord, thread: &Thread) {
             bits |= flags::DEEPER;
         }
     }
+    if range.memory != 0 {
+        // The same few frames for whoever calls: return addresses into compiled code tell them apart.
+        let length = range.code_end - range.code_start;
+        // SAFETY: the memory is ours, and `at` within it.
+        unsafe {
+            read_first(memory, sp);
+            let mut at = 0;
+            while at < TELLING {
+                let word = (*memory).words[at];
+                let is_code = (word.wrapping_sub(range.code_start) < length) as u64;
+                hash = (hash.rotate_left(5) ^ (word & is_code.wrapping_neg())).wrapping_mul(PRIME);
+                at += 1;
+            }
+        }
+    }
     // SAFETY: the record is ours.
     unsafe {
         (*record).head.hash = hash;
         (*record).head.flags = bits;
         (*record).head.frames = count as u16;
+    }
+    range.memory != 0
+}
+
+/// Reads what `walk` left.
+///
+/// # Safety
+/// `memory` is ours to write, and `walk` has filled its record in.
+#[inline(always)]
+pub unsafe fn read_rest(memory: *mut StackMemory) {
+    // SAFETY: as promised.
+    unsafe {
+        let sp = (*memory).record.sp;
+        let first = to_next_page(sp);
+        read_words(memory, sp, first + PAGE, PAGE);
+        read_words(memory, sp, first + 2 * PAGE, PAGE);
+        read_words(memory, sp, first + 3 * PAGE, PAGE);
+    }
+}
+
+/// Page by page: the end of the stack may be near, and of a piece that reaches beyond nothing is read.
+///
+/// # Safety
+/// `memory` is ours to write.
+#[inline(always)]
+unsafe fn read_first(memory: *mut StackMemory, sp: u64) {
+    let first = to_next_page(sp);
+    // SAFETY: as promised.
+    unsafe {
+        read_words(memory, sp, 0, first);
+        read_words(memory, sp, first, PAGE);
+    }
+}
+
+/// Bytes, 8 to 4096.
+#[inline(always)]
+fn to_next_page(sp: u64) -> u64 {
+    PAGE - (sp & (PAGE - 1) & !7)
+}
+
+/// # Safety
+/// `memory` is ours to write, and has room for that.
+#[inline(always)]
+unsafe fn read_words(memory: *mut StackMemory, sp: u64, at: u64, bytes: u64) {
+    // SAFETY: the piece is within the memory; the helper checks the user's address, and leaves zeroes
+    // where it cannot be read.
+    unsafe {
+        let to = (&raw mut (*memory).words).cast::<u8>().add(at as usize);
+        bpf_probe_read_user(to.cast::<c_void>(), bytes as u32, (sp + at) as *const c_void);
     }
 }

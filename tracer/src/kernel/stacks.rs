@@ -22,8 +22,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRAIL_STACKS_OBJECT"
 
 /// A stack of the same reader of a socket is taken again after this time.
 const READ_EVERY_MS: u32 = 1_000;
-/// Room for stacks on their way: a new one takes 2.6 KiB, one that is known 80 bytes.
-const RING_BYTES: u32 = 4 << 20;
+/// Room for stacks on their way: a new one takes 2.6 KiB, with memory 23, one that is known 80 bytes.
+const RING_BYTES: u32 = 8 << 20;
 
 /// As the kernel's maps hold it.
 #[derive(Clone, Copy)]
@@ -31,7 +31,7 @@ const RING_BYTES: u32 = 4 << 20;
 struct Pod<T>(T);
 
 #[expect(unsafe_code, reason = "aya asks for a promise about the type")]
-// SAFETY: two integers without padding.
+// SAFETY: integers without padding.
 unsafe impl aya::Pod for Pod<CodeRange> {}
 
 /// The running programs. Dropping it detaches them.
@@ -216,8 +216,7 @@ impl StackPrograms {
         Ok(per_cpu.iter().sum())
     }
 
-    /// Tells the programs where a process has its interpreter, or, with an empty range, that it has
-    /// none.
+    /// Tells the programs where a process has HotSpot's code, or, with empty ranges, that it has none.
     pub fn set_interpreter(&mut self, pid: u32, range: CodeRange) {
         // A full map costs only that more of the stack is written.
         let _ = self.interpreters.insert(pid, Pod(range), 0);

@@ -25,6 +25,8 @@ const NAMED_AFTER: Duration = Duration::from_secs(1);
 const MOST_ASKED: usize = 200;
 /// At the end names are waited for this long: as long as a JVM may take.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// At the start JVMs are waited for this long.
+const GREETING: Duration = Duration::from_millis(300);
 /// A report on a terminal is made again after this time.
 const REDRAW_EVERY: Duration = Duration::from_secs(5);
 /// Processes that are told to the kernel.
@@ -65,15 +67,19 @@ impl Stacks {
             looked_at: HashSet::new(),
             next_report: every.map(|every| Instant::now() + every),
         };
-        for &pid in &config.filter.pids {
-            stacks.look_at(pid);
+        for pid in jvms(config) {
+            stacks.look_at(pid, false);
+        }
+        // JVMs that are there are known before their next connection, as a rule.
+        while let Some(done) = stacks.worker.answer_within(GREETING) {
+            stacks.done(done);
         }
         Ok(Some(stacks))
     }
 
-    fn look_at(&mut self, pid: u32) {
+    fn look_at(&mut self, pid: u32, broken: bool) {
         if self.looked_at.len() < MOST_PROCESSES && self.looked_at.insert(pid) {
-            self.worker.look_at(pid);
+            self.worker.look_at(pid, broken);
         }
     }
 
@@ -87,8 +93,8 @@ impl Stacks {
                 break;
             }
         }
-        for pid in unknown {
-            self.look_at(pid);
+        for (pid, broken) in unknown {
+            self.look_at(pid, broken);
         }
         while let Some(done) = self.worker.answer() {
             self.done(done);
@@ -122,6 +128,19 @@ impl Stacks {
     pub(super) fn lost(&self) -> u64 {
         self.programs.dropped().unwrap_or(0) + self.book.malformed
     }
+}
+
+/// Processes that may be JVMs, or were asked for.
+fn jvms(config: &Config) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|pid| {
+        let java = std::fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "java"));
+        java || config.filter.pids.contains(pid)
+    })
+    .take(MOST_PROCESSES)
+    .collect()
 }
 
 impl Live<'_> {

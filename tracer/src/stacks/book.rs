@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use tracer_common::stack::{RawFrame, StackHead, StackKind, StackRecord, flags};
+use tracer_common::stack::{
+    MEMORY_WORDS, RawFrame, StackHead, StackKind, StackMemory, StackRecord, TOP_WORDS, flags,
+    memory_bytes,
+};
 use zerocopy::FromBytes;
 
 use super::worker::Named;
@@ -14,6 +17,8 @@ use crate::time::MonoNs;
 /// Distinct stacks kept; a stack takes about 2 KiB.
 const MOST_STACKS: usize = 20_000;
 
+/// Of so many the memory is kept: 20 KiB each.
+const MOST_WITH_MEMORY: usize = 2_000;
 /// Two rings are read one after the other; nothing waits in them for longer.
 const A_MOMENT_NS: u64 = 5_000_000_000;
 
@@ -32,7 +37,9 @@ pub struct Raw {
     pub flags: u8,
     /// Stack pointer.
     pub sp: u64,
-    /// What stood from there up.
+    /// Frame pointer.
+    pub fp: u64,
+    /// What stood from the stack pointer up: a few words, or where frame pointers lead nowhere many.
     pub top: Vec<u64>,
     /// Innermost first.
     pub frames: Vec<RawFrame>,
@@ -102,6 +109,8 @@ pub struct Book {
     by_hash: HashMap<u64, StackId, FixedState>,
     sockets: HashMap<SockId, Seen, FixedState>,
     next: u32,
+    /// Stacks whose memory is kept until they have names.
+    with_memory: usize,
     /// Records that made no sense.
     pub malformed: u64,
     /// Stacks not kept because there were too many.
@@ -109,10 +118,14 @@ pub struct Book {
 }
 
 impl Book {
-    /// Takes in a record of the ring. Returns the process, when the kernel does not know yet whether
-    /// it has an interpreter.
-    pub fn take_in(&mut self, bytes: &[u8]) -> Option<u32> {
-        let record = StackRecord::read_from_bytes(bytes).ok();
+    /// Takes in a record of the ring. Returns the process, when the kernel has still to be told what code
+    /// it has, and whether its frame pointers lead nowhere.
+    pub fn take_in(&mut self, bytes: &[u8]) -> Option<(u32, bool)> {
+        let memory = StackMemory::read_from_bytes(bytes).ok();
+        let record = match &memory {
+            Some(memory) => Some(memory.record),
+            None => StackRecord::read_from_bytes(bytes).ok(),
+        };
         let head = match &record {
             Some(record) => record.head,
             None => match StackHead::read_from_bytes(bytes) {
@@ -128,7 +141,13 @@ impl Book {
             return None;
         };
         let stack = match record {
-            Some(record) => self.intern(&record),
+            Some(record) => {
+                let set = usize::try_from(memory_bytes(record.sp) / 8).unwrap_or(0);
+                let words = memory
+                    .as_ref()
+                    .map_or(&record.top[..], |memory| &memory.words[..set.min(MEMORY_WORDS)]);
+                self.intern(&record, words)
+            }
             None => self.by_hash.get(&head.hash).copied(),
         };
         if kind != StackKind::Read
@@ -153,10 +172,11 @@ impl Book {
             // The reader may be another thread, and faster.
             StackKind::Accept => seen.opened = Some(sighting),
         }
-        (head.flags & flags::UNKNOWN_PROCESS != 0).then_some(head.pid)
+        (head.flags & flags::UNKNOWN_PROCESS != 0)
+            .then_some((head.pid, head.flags & flags::BROKEN != 0))
     }
 
-    fn intern(&mut self, record: &StackRecord) -> Option<StackId> {
+    fn intern(&mut self, record: &StackRecord, words: &[u64]) -> Option<StackId> {
         let head = &record.head;
         if let Some(&id) = self.by_hash.get(&head.hash) {
             return Some(id);
@@ -174,7 +194,8 @@ impl Book {
             tid: head.tid,
             flags: head.flags,
             sp: record.sp,
-            top: record.top.to_vec(),
+            fp: record.fp,
+            top: self.kept(words).to_vec(),
             frames: record.frames[..count].to_vec(),
         };
         self.stacks.insert(
@@ -189,6 +210,20 @@ impl Book {
             },
         );
         Some(id)
+    }
+
+    /// Of much memory only as much as there is room for.
+    fn kept<'a>(&mut self, words: &'a [u64]) -> &'a [u64] {
+        if words.len() <= TOP_WORDS {
+            return words;
+        }
+        if self.with_memory >= MOST_WITH_MEMORY {
+            return &words[..TOP_WORDS];
+        }
+        self.with_memory += 1;
+        // Behind the outermost frame there is nothing.
+        let end = words.iter().rposition(|&word| word != 0).map_or(TOP_WORDS, |last| last + 1);
+        &words[..end.max(TOP_WORDS + 1)]
     }
 
     /// What is known of a socket.
@@ -216,10 +251,16 @@ impl Book {
         Some(Arc::clone(&stack.raw))
     }
 
-    /// A stack has names.
+    /// A stack has names; its memory is not needed any more.
     pub fn name(&mut self, id: StackId, named: Named) {
-        if let Some(stack) = self.stacks.get_mut(&id) {
-            stack.named = Some(named);
+        let Some(stack) = self.stacks.get_mut(&id) else { return };
+        stack.named = Some(named);
+        if stack.raw.top.len() > TOP_WORDS {
+            self.with_memory -= 1;
+            let mut raw = Raw::clone(&stack.raw);
+            raw.top.truncate(TOP_WORDS);
+            raw.top.shrink_to_fit();
+            stack.raw = Arc::new(raw);
         }
     }
 
@@ -240,6 +281,8 @@ impl Book {
             .filter_map(|sighting| sighting?.stack)
             .collect();
         self.stacks.retain(|id, _| used.contains(id));
+        self.with_memory =
+            self.stacks.values().filter(|stack| stack.raw.top.len() > TOP_WORDS).count();
         let stacks = &self.stacks;
         self.by_hash.retain(|_, id| stacks.contains_key(id));
     }

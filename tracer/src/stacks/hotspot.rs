@@ -28,8 +28,9 @@ const HAS_LINES: u32 = 1;
 pub(super) struct HotSpot {
     memory: Memory,
     offsets: Offsets,
-    /// Where the interpreter's code is.
-    pub(super) interpreter: CodeRange,
+    /// Where the interpreter's code is, and compiled code.
+    pub(super) code: CodeRange,
+    cache: Option<CodeCache>,
     /// First number of the release; 8 for 25.x, as JDK 8's HotSpot counts.
     pub(super) version: u32,
     flags: HashMap<String, bool>,
@@ -112,14 +113,34 @@ impl HotSpot {
             Some(number) => number,
             None => 0,
         };
-        let interpreter = interpreter(&memory, &fields)?;
         let flags = flags(&memory, &fields, &size);
-        Ok(HotSpot { memory, offsets, interpreter, version, flags })
+        let cache = CodeCache::describe(&fields, &size).ok();
+        let mut code = interpreter(&memory, &fields)?;
+        if let Some(heaps) = cache.as_ref().map(|cache| cache.heaps(&memory)) {
+            code.code_start = heaps.iter().map(|heap| heap.low).min().unwrap_or(0);
+            code.code_end = heaps.iter().map(|heap| heap.limit).max().unwrap_or(0);
+            let blind = flags.get("PreserveFramePointer") == Some(&false);
+            code.memory = u64::from(blind && cfg!(target_arch = "x86_64") && code.code_end != 0);
+        }
+        Ok(HotSpot { memory, offsets, code, cache, version, flags })
     }
 
     /// A flag of the JVM; `None` when it does not say.
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
         self.flags.get(name).copied()
+    }
+
+    /// Whether this address is of the code cache, which grows.
+    pub(super) fn is_compiled(&self, address: u64) -> bool {
+        (self.code.code_start..self.code.code_end).contains(&address)
+    }
+
+    /// The piece of code that holds this address, where it is one of the code cache's.
+    pub(super) fn blob(&self, address: u64) -> Option<Blob> {
+        let cache = self.cache.as_ref()?;
+        let heaps = cache.heaps(&self.memory);
+        let heap = heaps.iter().find(|heap| (heap.low..heap.high).contains(&address))?;
+        cache.blob(&self.memory, heap, address)
     }
 
     /// Before looking at methods anew: the JVM has gone on since.
@@ -181,6 +202,126 @@ impl HotSpot {
 
 fn pointer(memory: &Memory, base: u64, offset: u64) -> Option<u64> {
     memory.u64(base.checked_add(offset)?).filter(|&word| word != 0 && word.is_multiple_of(8))
+}
+
+/// How HotSpot keeps its compiled code.
+struct CodeCache {
+    /// Address of the pointer to an array of pointers to heaps, or of the pointer to the only one.
+    heaps: u64,
+    array: Option<(u64, u64)>,
+    memory: u64,
+    segmap: u64,
+    log2: u64,
+    low: u64,
+    high: u64,
+    boundary: u64,
+    header: u64,
+    frame_size: u64,
+    name: u64,
+    method: u64,
+}
+
+/// A part of it.
+struct Heap {
+    low: u64,
+    high: u64,
+    /// As far as it may grow.
+    limit: u64,
+    segmap: u64,
+    log2: u32,
+}
+
+/// A piece of code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Blob {
+    /// `nmethod` for a compiled method.
+    pub(super) name: String,
+    /// Bytes of its frame, return address and saved frame pointer included; 0 where it has none of fixed
+    /// size.
+    pub(super) frame: u64,
+    /// The `Method*` that was compiled.
+    pub(super) method: Option<u64>,
+}
+
+impl CodeCache {
+    fn describe(
+        fields: &Fields,
+        size: &dyn Fn(&str) -> Result<u64, String>,
+    ) -> Result<Self, String> {
+        let (heaps, array) = match fields.get("CodeCache", "_heaps") {
+            Ok(heaps) => {
+                let length = fields
+                    .get("GrowableArrayBase", "_len")
+                    .or_else(|_| fields.get("GenericGrowableArray", "_len"))?;
+                (heaps, Some((length, fields.get("GrowableArray<int>", "_data")?)))
+            }
+            // JDK 8.
+            Err(_) => (fields.get("CodeCache", "_heap")?, None),
+        };
+        Ok(CodeCache {
+            heaps,
+            array,
+            memory: fields.get("CodeHeap", "_memory")?,
+            segmap: fields.get("CodeHeap", "_segmap")?,
+            log2: fields.get("CodeHeap", "_log2_segment_size")?,
+            low: fields.get("VirtualSpace", "_low")?,
+            high: fields.get("VirtualSpace", "_high")?,
+            boundary: fields.get("VirtualSpace", "_high_boundary")?,
+            header: size("HeapBlock")?,
+            frame_size: fields.get("CodeBlob", "_frame_size")?,
+            name: fields.get("CodeBlob", "_name")?,
+            method: fields
+                .get("CompiledMethod", "_method")
+                .or_else(|_| fields.get("nmethod", "_method"))?,
+        })
+    }
+
+    fn heaps(&self, memory: &Memory) -> Vec<Heap> {
+        let Some(first) = memory.u64(self.heaps) else { return Vec::new() };
+        let all: Vec<u64> = match self.array {
+            None => vec![first],
+            Some((length, data)) => {
+                let count = memory.u32(first.wrapping_add(length)).unwrap_or(0).min(16);
+                let data = memory.u64(first.wrapping_add(data)).unwrap_or(0);
+                (0..u64::from(count))
+                    .filter_map(|at| memory.u64(data.wrapping_add(8 * at)))
+                    .collect()
+            }
+        };
+        all.into_iter().filter_map(|heap| self.heap(memory, heap)).collect()
+    }
+
+    fn heap(&self, memory: &Memory, heap: u64) -> Option<Heap> {
+        let space = heap.checked_add(self.memory)?;
+        Some(Heap {
+            low: memory.u64(space.checked_add(self.low)?)?,
+            high: memory.u64(space.checked_add(self.high)?)?,
+            limit: memory.u64(space.checked_add(self.boundary)?)?,
+            segmap: memory.u64(heap.checked_add(self.segmap)?.checked_add(self.low)?)?,
+            log2: memory.u32(heap.checked_add(self.log2)?)?,
+        })
+    }
+
+    /// `CodeHeap::find_start`: a byte for each segment says how far back its piece begins.
+    fn blob(&self, memory: &Memory, heap: &Heap, address: u64) -> Option<Blob> {
+        let mut segment = (address - heap.low).checked_shr(heap.log2)?;
+        loop {
+            match memory.u8(heap.segmap.checked_add(segment)?)? {
+                0 => break,
+                0xff => return None,
+                back => segment = segment.checked_sub(u64::from(back))?,
+            }
+        }
+        let block = heap.low.checked_add(segment.checked_shl(heap.log2)?)?;
+        let blob = block.checked_add(self.header)?;
+        let name = memory.string(memory.u64(blob.checked_add(self.name)?)?)?;
+        let words = memory.u32(blob.checked_add(self.frame_size)?)?;
+        let method = (name == "nmethod" || name == "native nmethod")
+            .then(|| memory.u64(blob.checked_add(self.method)?))
+            .flatten();
+        // Larger than any frame: not what it seems.
+        Some(Blob { name, frame: 8 * u64::from(if words < 1 << 16 { words } else { 0 }), method })
+    }
 }
 
 /// Addresses of the exported symbols that describe the JVM.
@@ -254,7 +395,8 @@ fn interpreter(memory: &Memory, fields: &Fields) -> Result<CodeRange, String> {
     let buffer = queue.wrapping_add(fields.get("StubQueue", "_stub_buffer")?);
     let limit = queue.wrapping_add(fields.get("StubQueue", "_buffer_limit")?);
     let (start, length) = memory.u64(buffer).zip(memory.u32(limit)).ok_or_else(not_yet)?;
-    Ok(CodeRange { start, end: start.saturating_add(u64::from(length)) })
+    let end = start.saturating_add(u64::from(length));
+    Ok(CodeRange { start, end, ..CodeRange::default() })
 }
 
 fn flags(

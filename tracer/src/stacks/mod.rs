@@ -3,7 +3,8 @@
 //!
 //! `book` keeps which socket has which stack; pure. `symbolize` names frames, on a thread of its own
 //! (`worker`): `native` those of ELF files, `perf_map` those that HotSpot has compiled, `hotspot` those
-//! that its interpreter runs. `jvm_attach` asks a JVM for its perf map.
+//! that its interpreter runs. `unwind` follows a stack without frame pointers. `jvm_attach` asks a JVM for its
+//! perf map.
 
 pub mod book;
 pub mod frame;
@@ -14,4 +15,5 @@ mod native;
 pub mod perf_map;
 mod process;
 mod symbolize;
+mod unwind;
 pub mod worker;

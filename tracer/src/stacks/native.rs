@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use blazesym::symbolize::source::{Process as Traced, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EndianSlice, NativeEndian, UnwindContext, UnwindSection,
+    BaseAddresses, CfaRule, EhFrame, EndianSlice, NativeEndian, Register, RegisterRule,
+    UnwindContext, UnwindSection,
 };
 use object::{Object, ObjectSection, ReadCache};
 
@@ -60,30 +61,65 @@ impl Native {
         frames
     }
 
+    /// One step outwards by the unwind table of a function: instruction, stack and frame pointer of its
+    /// caller. `None` where there is no table, or memory.
+    pub(super) fn step(
+        &mut self,
+        process: &Process,
+        lookup: u64,
+        [sp, fp]: [u64; 2],
+        word: &dyn Fn(u64) -> Option<u64>,
+    ) -> Option<[u64; 3]> {
+        let mapping = process.code_at(lookup).filter(|mapping| !mapping.path.is_empty())?;
+        let tables = self.tables(process, mapping)?;
+        let address = tables.linked_address(lookup - mapping.start + mapping.offset)?;
+        let row = tables.row(address)?;
+        let base = if row.from_fp { fp } else { sp };
+        let above = base.checked_add_signed(row.offset)?;
+        let caller = word(above.checked_sub(8)?)?;
+        let fp = match row.saved_fp {
+            Some(offset) => word(above.checked_add_signed(offset)?)?,
+            None => fp,
+        };
+        Some([caller, above, fp])
+    }
+
+    fn tables(&mut self, process: &Process, mapping: &Mapping) -> Option<&Tables> {
+        let key = (process.pid, mapping.path.clone());
+        if self.tables.len() > 256 {
+            self.tables.clear();
+        }
+        self.tables.entry(key).or_insert_with(|| Tables::read(process, mapping)).as_ref()
+    }
+
     /// Who called the innermost function, when that has no frame of its own, as the C library's wrappers
     /// of system calls have none: the walk along frame pointers misses its caller.
     pub(super) fn caller_of_leaf(
         &mut self,
         process: &Process,
         ip: u64,
-        sp: u64,
         top: &[u64],
     ) -> Option<u64> {
         let mapping = process.code_at(ip).filter(|mapping| !mapping.path.is_empty())?;
-        let key = (process.pid, mapping.path.clone());
-        if self.tables.len() > 256 {
-            self.tables.clear();
-        }
-        let tables =
-            self.tables.entry(key).or_insert_with(|| Tables::read(process, mapping)).as_ref()?;
-        let address = tables.linked_address(ip - mapping.start + mapping.offset)?;
-        let above = tables.stack_above(address)?;
+        let tables = self.tables(process, mapping)?;
+        let row = tables.row(tables.linked_address(ip - mapping.start + mapping.offset)?)?;
+        // Counted from the frame pointer: it has a frame, and the walk has its caller.
+        let above = u64::try_from(row.offset).ok().filter(|_| !row.from_fp)?;
         // The return address stands right below the canonical frame address.
         let word = above.checked_sub(8).filter(|offset| offset.is_multiple_of(8))? / 8;
         let caller = *top.get(usize::try_from(word).ok()?)?;
-        let _ = sp;
         process.code_at(caller).map(|_| caller)
     }
+}
+
+/// How to come from a function to its caller.
+struct Step {
+    /// The canonical frame address is counted from the frame pointer, else from the stack pointer.
+    from_fp: bool,
+    /// Its distance.
+    offset: i64,
+    /// Where the caller's frame pointer was saved, counted from the canonical frame address.
+    saved_fp: Option<i64>,
 }
 
 impl Tables {
@@ -115,24 +151,34 @@ impl Tables {
         address.checked_add(offset - from)
     }
 
-    /// Bytes from the stack pointer to the canonical frame address at this instruction; `None` when it is
-    /// counted from the frame pointer.
-    fn stack_above(&self, address: u64) -> Option<u64> {
+    /// What the unwind table says of this instruction. Only x86-64: on aarch64 every function that calls
+    /// another has a frame record, and the return address of the innermost is in a register.
+    fn row(&self, address: u64) -> Option<Step> {
+        // Numbers that DWARF gives to the registers.
+        const FRAME: u16 = 6;
+        const STACK: u16 = 7;
+        if !cfg!(target_arch = "x86_64") {
+            return None;
+        }
         let section = EhFrame::from(EndianSlice::new(&self.eh_frame, NativeEndian));
         let bases = BaseAddresses::default().set_eh_frame(self.eh_frame_at);
         let mut context = UnwindContext::new();
         let row = section
             .unwind_info_for_address(&bases, &mut context, address, EhFrame::cie_from_offset)
             .ok()?;
-        // Numbers of the stack pointer in DWARF: 7 on x86-64, 31 on aarch64, where the return address is in
-        // a register and the frame pointer's chain has the caller.
-        match row.cfa() {
-            CfaRule::RegisterAndOffset { register, offset }
-                if cfg!(target_arch = "x86_64") && register.0 == 7 =>
-            {
-                u64::try_from(*offset).ok()
+        let (from_fp, offset) = match row.cfa() {
+            CfaRule::RegisterAndOffset { register, offset } if register.0 == STACK => {
+                (false, *offset)
             }
+            CfaRule::RegisterAndOffset { register, offset } if register.0 == FRAME => {
+                (true, *offset)
+            }
+            _ => return None,
+        };
+        let saved_fp = match row.register(Register(FRAME)) {
+            Some(RegisterRule::Offset(offset)) => Some(offset),
             _ => None,
-        }
+        };
+        Some(Step { from_fp, offset, saved_fp })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use tracer_common::stack::{CodeRange, RawFrame, flags};
+use tracer_common::stack::{CodeRange, RawFrame, TOP_WORDS, flags};
 
 use super::book::Raw;
 use super::frame::{Frame, opener};
@@ -12,6 +12,7 @@ use super::jvm_attach;
 use super::native::Native;
 use super::perf_map::{Code, PerfMap};
 use super::process::{Identity, Process};
+use super::unwind::unwind;
 
 /// A JVM is asked for its perf map again after this time at the soonest, and after twice as long when
 /// that did not help.
@@ -58,17 +59,18 @@ impl Symbolizer {
         Symbolizer { native: Native::new(), known: HashMap::new(), attach }
     }
 
-    /// Where a process has its interpreter; an empty range where it has none.
-    pub(super) fn interpreter(&mut self, pid: u32) -> Result<CodeRange, String> {
+    /// Where a process has HotSpot's code; of empty ranges it has none.
+    pub(super) fn interpreter(&mut self, pid: u32, broken: bool) -> Result<CodeRange, String> {
         let known = know(&mut self.known, pid)?;
         match &known.hotspot {
-            Some(Ok(hotspot)) => Ok(hotspot.interpreter),
+            Some(Ok(hotspot)) => Ok(hotspot.code),
             // It may be starting: looked at again with its next stack.
             Some(Err(error)) => {
                 let error = error.clone();
                 self.known.remove(&pid);
                 Err(error)
             }
+            None if broken => Ok(known.own_code()),
             None => Ok(CodeRange::default()),
         }
     }
@@ -79,6 +81,7 @@ impl Symbolizer {
             Err(why) => return Named { note: Some(why), ..Named::default() },
         };
         let mut walked = raw.frames.clone();
+        let mut whole = false;
         if known.looked.elapsed() > LOOK_AGAIN
             && walked.iter().any(|frame| known.process.code_at(frame.ip).is_none())
             && let Ok(process) = Process::look(raw.pid)
@@ -86,9 +89,19 @@ impl Symbolizer {
             known.process = process;
             known.looked = Instant::now();
         }
-        if let Some(first) = walked.first().copied()
-            && let Some(caller) =
-                self.native.caller_of_leaf(&known.process, first.ip, raw.sp, &raw.top)
+        if let Some(Ok(jvm)) = &known.hotspot {
+            jvm.refresh();
+        }
+        let followed = (raw.top.len() > TOP_WORDS)
+            .then(|| unwind(&known.process, known.jvm(), &mut self.native, raw));
+        // Frame pointers may lead further than tables, but where there are none they lead astray.
+        if let Some(followed) =
+            followed.filter(|followed| known.is_blind() || followed.frames.len() > walked.len())
+        {
+            whole = followed.whole;
+            walked = followed.frames;
+        } else if let Some(first) = walked.first().copied()
+            && let Some(caller) = self.native.caller_of_leaf(&known.process, first.ip, &raw.top)
             && walked.get(1).is_none_or(|second| second.ip != caller)
         {
             walked.insert(1, RawFrame { ip: caller, method: 0, bytecode: 0 });
@@ -97,7 +110,8 @@ impl Symbolizer {
         let nid = known.process.inner_tid(raw.tid);
         let (frames, compiled_at) = known.frames(&mut self.native, &walked);
         let mut named = Named { frames, nid, note: None };
-        named.note = known.note(&mut named.frames, compiled_at, raw, self.attach);
+        named.note =
+            known.note(&mut named.frames, compiled_at.filter(|_| !whole), raw, self.attach);
         named
     }
 }
@@ -136,18 +150,45 @@ fn know(all: &mut HashMap<u32, Known>, pid: u32) -> Result<&mut Known, String> {
 }
 
 impl Known {
+    /// Of a native process whose stacks cannot be followed by frame pointers the kernel is to take memory;
+    /// its program's own code tells one from another.
+    fn own_code(&self) -> CodeRange {
+        let program = self.process.mappings.iter().find(|mapping| mapping.executable);
+        program.filter(|_| cfg!(target_arch = "x86_64")).map_or_else(
+            CodeRange::default,
+            |program| CodeRange {
+                code_start: program.start,
+                code_end: program.end,
+                memory: 1,
+                ..CodeRange::default()
+            },
+        )
+    }
+
     fn jvm(&self) -> Option<&HotSpot> {
         self.hotspot.as_ref()?.as_ref().ok()
     }
 
+    /// Its compiled Java code has no frame pointers.
+    fn is_blind(&self) -> bool {
+        self.jvm().is_some_and(|jvm| jvm.flag("PreserveFramePointer") == Some(false))
+    }
+
     fn is_interpreted(&self, ip: u64) -> bool {
-        self.jvm().is_some_and(|jvm| (jvm.interpreter.start..jvm.interpreter.end).contains(&ip))
+        self.jvm().is_some_and(|jvm| (jvm.code.start..jvm.code.end).contains(&ip))
+    }
+
+    /// The file with the code at this address, empty for code that no file has.
+    fn file_at(&self, ip: u64) -> Option<&str> {
+        // Mappings may have been looked at before the code cache grew.
+        let compiled = self.jvm().is_some_and(|jvm| jvm.is_compiled(ip));
+        self.process.code_at(ip).map(|mapping| mapping.path.as_str()).or(compiled.then_some(""))
     }
 
     /// Code that no file has and the map does not know.
     fn is_unknown_code(&self, ip: u64) -> bool {
         !self.is_interpreted(ip)
-            && self.process.code_at(ip).is_some_and(|mapping| mapping.path.is_empty())
+            && self.file_at(ip).is_some_and(str::is_empty)
             && self.map.at(ip).is_none()
     }
 
@@ -206,13 +247,13 @@ impl Known {
                 });
                 continue;
             }
-            let Some(mapping) = self.process.code_at(ip) else {
+            let Some(path) = self.file_at(ip) else {
                 if raw.ip != 0 {
                     frames.push(Frame::unknown(format!("{:#x}", raw.ip)));
                 }
                 continue;
             };
-            if !mapping.path.is_empty() {
+            if !path.is_empty() {
                 frames.extend(native.frames(&self.process, ip));
                 continue;
             }
@@ -224,11 +265,23 @@ impl Known {
                 Some(Code::Stub(name)) => Frame::stub(name),
                 None => {
                     compiled.get_or_insert(frames.len());
-                    Frame::unknown(format!("[compiled {:#x}]", raw.ip))
+                    self.compiled(raw, ip)
                 }
             });
         }
         (frames, compiled)
+    }
+
+    /// A compiled method that the perf map does not have, by the JVM's tables.
+    fn compiled(&self, raw: &RawFrame, ip: u64) -> Frame {
+        let by_tables = self.jvm().and_then(|jvm| {
+            let blob = jvm.blob(ip)?;
+            match blob.method {
+                Some(method) => Some(Frame::java(&jvm.method(method, 0)?.0, None)),
+                None => Some(Frame::stub(&blob.name)),
+            }
+        });
+        by_tables.unwrap_or_else(|| Frame::unknown(format!("[compiled {:#x}]", raw.ip)))
     }
 
     fn note(
@@ -241,15 +294,13 @@ impl Known {
         let nameless = frames.iter().any(|frame| frame.name.starts_with("[compiled "));
         match &self.hotspot {
             Some(Err(why)) => Some(format!("the JVM's tables cannot be read: {why}")),
-            Some(Ok(jvm)) => {
-                if let Some(at) = compiled_at
-                    && jvm.flag("PreserveFramePointer") == Some(false)
-                {
+            Some(Ok(_)) => {
+                if let Some(at) = compiled_at.filter(|_| self.is_blind()) {
                     // Without it a compiled method does not say where its caller's frame is: what
                     // follows may have left callers out.
                     frames.truncate(at + 1);
                     return Some(
-                        "compiled Java code hides its callers here: start the JVM with \
+                        "the callers of compiled Java code could not be followed: start the JVM with \
                          -XX:+PreserveFramePointer to see them"
                             .into(),
                     );

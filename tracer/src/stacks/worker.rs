@@ -14,7 +14,7 @@ use super::symbolize::Symbolizer;
 
 /// What it is asked.
 enum Job {
-    Interpreter(u32),
+    Interpreter(u32, bool),
     Stack(StackId, Arc<Raw>),
 }
 
@@ -49,7 +49,7 @@ impl Worker {
             let mut symbolizer = Symbolizer::new(attach);
             while let Ok(job) = incoming.recv() {
                 let answer = match job {
-                    Job::Interpreter(pid) => match symbolizer.interpreter(pid) {
+                    Job::Interpreter(pid, broken) => match symbolizer.interpreter(pid, broken) {
                         Ok(range) => Done::Interpreter(pid, range),
                         Err(_) => Done::Unknown(pid),
                     },
@@ -63,9 +63,9 @@ impl Worker {
         Ok(Worker { jobs, answers, waiting: 0 })
     }
 
-    /// Asks where a process has its interpreter.
-    pub fn look_at(&mut self, pid: u32) {
-        self.ask(Job::Interpreter(pid));
+    /// Asks what code a process has; `broken`: its frame pointers lead nowhere.
+    pub fn look_at(&mut self, pid: u32, broken: bool) {
+        self.ask(Job::Interpreter(pid, broken));
     }
 
     /// Asks for the names of a stack.

@@ -201,11 +201,13 @@ impl<'a> Group<'a> {
         states
     }
 
-    /// The stack that most of them have.
+    /// The stack that most of them have, of those that are known best.
     fn names(&self, book: &'a Book) -> Option<&'a Named> {
-        let (&id, _) =
-            self.stacks.iter().max_by_key(|&(id, count)| (count, std::cmp::Reverse(id)))?;
-        book.stack(id)?.named.as_ref()
+        self.stacks
+            .iter()
+            .filter_map(|(&id, &count)| Some((id, count, book.stack(id)?.named.as_ref()?)))
+            .max_by_key(|&(id, count, named)| (named.note.is_none(), count, std::cmp::Reverse(id)))
+            .map(|(_, _, named)| named)
     }
 
     /// Sockets opened with these stacks, closed ones too; not of those who only read.
