@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracer_common::globals::Filter;
 
+use crate::config::Show;
 use crate::conn::PollKind;
 use crate::decode;
 use crate::event::What;
@@ -14,6 +15,7 @@ use crate::kernel::loader::{self, Options};
 use crate::kernel::poller::{Answer, Poller, Request};
 use crate::kernel::ring::Reader;
 use crate::kernel::{netns, preflight, stacks};
+use crate::privileges::{self, Circumstances, Need};
 use crate::sink::json::Object;
 use crate::sink::text::{self, Paint, Row, Terminal};
 
@@ -133,8 +135,10 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
         Err(error) => return push(checks, "kernel BTF", true, Err(error.to_string())),
     };
     let options = Options { filter: Filter::default(), ring_bytes: 1 << 20, debug: false };
+    let mut circumstances = Circumstances { bpf_wants_capability: false, one_namespace: false };
     match loader::load(resolved, &options, &btf) {
         Ok((programs, ring)) => {
+            circumstances.bpf_wants_capability = programs.want_capability().unwrap_or(true);
             for hook in &programs.hooks {
                 let outcome = match &hook.outcome {
                     Ok(()) => Ok("attached".to_owned()),
@@ -158,10 +162,34 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
         }
         Err(error) => push(checks, "stacks", false, Err(format!("{error}: leaks does not work"))),
     }
-    match Poller::start(resolved, &btf) {
+    match Poller::start(resolved, &btf, circumstances, None) {
         Ok(mut poller) => try_iterators(checks, &mut poller),
         Err(error) => push(checks, "iterators", false, Err(error.to_string())),
     }
+    for (name, needs) in [
+        ("kept by tail, life, record", privileges::main_thread(Show::Tail, circumstances)),
+        ("kept by list", privileges::main_thread(Show::List { watch: None }, circumstances)),
+        ("kept by walks", privileges::poller(circumstances)),
+        (
+            "kept by walks with --netns",
+            privileges::poller(Circumstances { one_namespace: true, ..circumstances }),
+        ),
+    ] {
+        push(checks, name, false, give_up(&needs));
+    }
+}
+
+/// Gives up on a thread of its own what a run gives up, and says what is left.
+fn give_up(needs: &[Need]) -> Result<String, String> {
+    let held = std::thread::scope(|scope| scope.spawn(|| privileges::keep(needs)).join())
+        .unwrap_or_else(|_| Err(std::io::Error::other("its thread ended")))
+        .map_err(|error| format!("privileges cannot be given up: {error}"))?;
+    let kept: Vec<String> = needs
+        .iter()
+        .filter(|need| held.contains(need.capability))
+        .map(|need| format!("{}: {}", privileges::in_words(need.capability), need.reason))
+        .collect();
+    Ok(if kept.is_empty() { privileges::in_words(held) } else { kept.join("; ") })
 }
 
 /// Connects to itself on loopback and waits for its own transition.

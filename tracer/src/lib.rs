@@ -14,6 +14,7 @@ pub mod input;
 pub mod kernel;
 pub mod names;
 pub mod pipeline;
+pub mod privileges;
 pub mod record;
 pub mod replay;
 pub mod rules;

@@ -10,6 +10,7 @@ use crate::config::{Config, Show};
 use crate::conn::Table;
 use crate::input::Input;
 use crate::pipeline::{pen, stuck_code, summary, view};
+use crate::privileges;
 use crate::record::{Item, Reader};
 use crate::rules::Watch;
 use crate::session::Session;
@@ -25,6 +26,8 @@ use crate::view::View;
 pub fn run(config: &Config, path: &Path) -> Result<u8> {
     let name = || path.display().to_string();
     let file = File::open(path).with_context(name)?;
+    // It may come from a stranger, and be made to do harm.
+    privileges::keep_only(&[]);
     let (origin, mut reader) = Reader::open(file).with_context(name)?;
     let start = origin.start();
     let table = Table::new(origin.table_options(config.max_connections));

@@ -14,6 +14,7 @@ use crate::command::{as_root, cargo, find, is_root, must, quietly, target, withi
 /// LLVM of the compiler and of bpf-linker: a linker cannot read the bitcode of a newer one.
 const LLVM: &str = "22";
 const LINKER_VERSION: &str = "0.13.0";
+const FUZZER_VERSION: &str = "0.13.2";
 /// The nightly installed where there is none: of LLVM 22, while later ones have LLVM 23.
 const NIGHTLY: &str = "nightly-2026-05-20";
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
@@ -23,7 +24,7 @@ const RUSTUP_ADD: Duration = Duration::from_secs(60);
 const RUSTUP_INSTALL: Duration = Duration::from_secs(300);
 
 /// What live tests use: the program or file looked for, and the Debian package that has it.
-const TEST_TOOLS: [(&str, &str); 17] = [
+const TEST_TOOLS: [(&str, &str); 19] = [
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
@@ -41,6 +42,8 @@ const TEST_TOOLS: [(&str, &str); 17] = [
     ("/usr/share/java/tomcat10-catalina.jar", "libtomcat10-java"),
     ("/usr/share/java/httpclient.jar", "libhttpclient-java"),
     ("/usr/share/java/commons-logging.jar", "libcommons-logging-java"),
+    ("setpriv", "util-linux"),
+    ("setcap", "libcap2-bin"),
 ];
 
 /// The other tracers that `bench --peers` measures: the program, and the Debian package that has it.
@@ -234,6 +237,23 @@ fn linker() -> Result<PathBuf> {
         "build bpf-linker",
         "check the network, and that a C++ compiler and LLVM's development files are there",
     )?;
+    Ok(own)
+}
+
+/// cargo-fuzz, installed if need be.
+pub(crate) fn fuzzer() -> Result<PathBuf> {
+    let tools = target().join("tools");
+    let own = tools.join("bin/cargo-fuzz");
+    if let Some(found) = find("cargo-fuzz").or_else(|| own.is_file().then(|| own.clone())) {
+        return Ok(found);
+    }
+    eprintln!("xtask: building cargo-fuzz {FUZZER_VERSION} into {}", tools.display());
+    let mut install = cargo();
+    install
+        .args(["install", "cargo-fuzz", "--version", FUZZER_VERSION, "--locked", "--root"])
+        .arg(&tools)
+        .env_remove("CARGO_TARGET_DIR");
+    must(&mut install, "build cargo-fuzz", "check the network")?;
     Ok(own)
 }
 

@@ -16,6 +16,7 @@ use zerocopy::IntoBytes;
 
 use super::layout::Resolved;
 use super::ring::Reader;
+use crate::privileges;
 
 /// The programs, compiled for the kernel's virtual machine.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRAIL_EBPF_OBJECT"));
@@ -218,6 +219,14 @@ impl Programs {
         Ok(self.counts()?.iter().skip(COVERED + 1).sum())
     }
 
+    /// Whether reading a map needs a capability here, not only its descriptor.
+    ///
+    /// # Errors
+    /// When the capabilities of this thread cannot be told.
+    pub fn want_capability(&self) -> io::Result<bool> {
+        privileges::is_refused_without(|| self.counts().is_ok())
+    }
+
     fn counts(&self) -> io::Result<Drops> {
         let per_cpu = self.drops.get(&0, 0).map_err(io::Error::other)?;
         let mut sums = Drops::default();
@@ -236,21 +245,24 @@ impl Programs {
     /// # Errors
     /// When the kernel does not let us read the map.
     pub fn recursion_losses(&self) -> io::Result<u64> {
-        let misses: u64 = self.hooks.iter().map(|hook| self.misses_of(hook.name)).sum();
+        let misses =
+            self.hooks.iter().map(|hook| self.misses_of(hook.name)).sum::<io::Result<u64>>()?;
         // Read after the misses: never more covered than were missed by then, but for those since.
         let covered = if self.covered { self.counts()?[COVERED] } else { 0 };
         Ok(misses.saturating_sub(covered))
     }
 
-    fn misses_of(&self, name: &str) -> u64 {
-        let Some(program) = self.ebpf.program(name) else { return 0 };
-        let Ok(fd) = program.fd() else { return 0 };
+    fn misses_of(&self, name: &str) -> io::Result<u64> {
+        let Some(program) = self.ebpf.program(name) else { return Ok(0) };
+        let Ok(fd) = program.fd() else { return Ok(0) };
         let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-        let info = fs::read_to_string(path).unwrap_or_default();
-        info.lines()
+        // Closed to us where procfs takes us for another user's: no figure is not a figure of 0.
+        let info = fs::read_to_string(path)?;
+        let misses = info
+            .lines()
             .find_map(|line| line.strip_prefix("recursion_misses:"))
-            .and_then(|count| count.trim().parse().ok())
-            .unwrap_or(0)
+            .and_then(|count| count.trim().parse().ok());
+        Ok(misses.unwrap_or(0))
     }
 
     /// The programs' debug messages, to be printed on stderr; needs [`Options::debug`].

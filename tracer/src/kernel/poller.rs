@@ -19,6 +19,7 @@ use super::layout::Resolved;
 use super::loader::{LoadError, Options, in_words, load_object};
 use super::netns;
 use crate::conn::{Poll, PollKind};
+use crate::privileges::{self, Circumstances};
 use crate::rules::Needs;
 use crate::time::MonoNs;
 
@@ -80,11 +81,17 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// Loads the iterators and starts the thread.
+    /// Loads the iterators and starts the thread, which keeps no more privileges than it needs. With
+    /// `stay_in` it enters this namespace and walks no other.
     ///
     /// # Errors
     /// When the object cannot be loaded at all; a refused iterator is in `sockets` or `holders`.
-    pub fn start(resolved: &Resolved, btf: &Btf) -> Result<Poller, LoadError> {
+    pub fn start(
+        resolved: &Resolved,
+        btf: &Btf,
+        circumstances: Circumstances,
+        stay_in: Option<u32>,
+    ) -> Result<Poller, LoadError> {
         // Maps of its own, which the iterators do not use: a page for the ring will do.
         let ring_bytes = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
         let options = Options { filter: Filter::default(), ring_bytes, debug: false };
@@ -100,7 +107,14 @@ impl Poller {
         let (outgoing, answers) = unbounded_channel();
         thread::Builder::new()
             .name("tcptrail-poll".to_owned())
-            .spawn(move || run(&mut ebpf, &incoming, &outgoing))
+            .spawn(move || {
+                if let Some(path) = stay_in.and_then(|inode| netns::all().remove(&inode)) {
+                    // Not permitted to: then only our own can be walked, and that is said elsewhere.
+                    let _ = netns::enter(&path);
+                }
+                privileges::keep_only(&privileges::poller(circumstances));
+                run(&mut ebpf, &incoming, &outgoing, stay_in);
+            })
             .map_err(|error| LoadError::Refused {
                 program: names::ITER_TCP,
                 reason: format!("its thread cannot be started: {error}"),
@@ -134,8 +148,15 @@ fn load(ebpf: &mut Ebpf, name: &str, target: &str, btf: &Btf) -> Result<(), Stri
     program.load(target, btf).map_err(|error| in_words(&error))
 }
 
-fn run(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &UnboundedSender<Answer>) {
-    let mut known = BTreeMap::new();
+fn run(
+    ebpf: &mut Ebpf,
+    requests: &mpsc::Receiver<Request>,
+    answers: &UnboundedSender<Answer>,
+    stay_in: Option<u32>,
+) {
+    // Where this thread stays for good, that is the way to it: nobody can take it away.
+    let own = || stay_in.map(|inode| BTreeMap::from([(inode, PathBuf::from(OWN))]));
+    let mut known = own().unwrap_or_default();
     let mut reader = Reader::default();
     while let Ok(request) = requests.recv() {
         let began = cpu_time_ns();
@@ -143,7 +164,7 @@ fn run(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &UnboundedS
             Request::Sockets { kind, only } => {
                 let all = only.as_deref().and_then(|only| still_there(&known, only));
                 let namespaces = all.unwrap_or_else(|| {
-                    known = netns::all();
+                    known = own().unwrap_or_else(netns::all);
                     known.clone()
                 });
                 walk_sockets(ebpf, *kind, &namespaces, only.as_deref()).map(|(poll, rows)| {
@@ -166,6 +187,9 @@ fn run(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &UnboundedS
         }
     }
 }
+
+/// The namespace of the thread that asks.
+const OWN: &str = "/proc/thread-self/ns/net";
 
 /// CPU time of this thread: what a walk costs the machine, whoever else is running.
 fn cpu_time_ns() -> u64 {
@@ -201,9 +225,8 @@ fn walk_sockets(
     for (&inode, path) in namespaces.iter().filter(|(inode, _)| wanted(inode)) {
         // A namespace may go while we look, and without CAP_SYS_ADMIN only our own is open to us:
         // what was not walked is not in the list, and nothing is concluded about it.
-        if netns::enter(path).is_err()
-            && netns::inode("/proc/thread-self/ns/net".as_ref()).ok() != Some(inode)
-        {
+        let _ = netns::enter(path);
+        if netns::inode(OWN.as_ref()).ok() != Some(inode) {
             continue;
         }
         open(ebpf, name)?.read_to_end(&mut rows)?;

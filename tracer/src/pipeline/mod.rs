@@ -31,6 +31,7 @@ use crate::pipeline::origin::{origin, report_hooks};
 use crate::pipeline::stacks::Stacks;
 use crate::pipeline::stuck::Rounds;
 use crate::pipeline::upkeep::{HOLDERS_EVERY, LOSS_EVERY, NAMES_EVERY, SLOW_EVERY};
+use crate::privileges::{self, Circumstances};
 use crate::record::{Writer, open_output};
 use crate::rules::Watch;
 use crate::session::Session;
@@ -93,6 +94,8 @@ struct Live<'a> {
     dropped: u64,
     missed: u64,
     losses_read: MonoNs,
+    /// That losses cannot be counted has been said.
+    uncounted: bool,
     stretched: bool,
     recording_failed: Option<io::Error>,
 }
@@ -125,7 +128,14 @@ impl<'a> Live<'a> {
             .then(|| programs.debug_messages())
             .transpose()
             .context("the programs' debug messages cannot be read")?;
-        let poller = Poller::start(&resolved, &btf)?;
+        let circumstances = Circumstances {
+            bpf_wants_capability: programs.want_capability()?,
+            one_namespace: config.filter.netns.is_some(),
+        };
+        if let Some(shortfall) = privileges::shortfall(circumstances) {
+            eprintln!("tcptrail: {shortfall}");
+        }
+        let poller = Poller::start(&resolved, &btf, circumstances, config.filter.netns)?;
         let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
         if config.verbose >= 1 {
             report_hooks(&programs, &poller);
@@ -183,9 +193,11 @@ impl<'a> Live<'a> {
             dropped: 0,
             missed: 0,
             losses_read: start,
+            uncounted: false,
             stretched: false,
             recording_failed: None,
         };
+        privileges::keep_only(&privileges::main_thread(config.show, circumstances));
         live.name_things();
         live.walk_everything();
         if config.show == Show::Nothing {

@@ -180,17 +180,31 @@ impl Live<'_> {
     pub(super) fn read_losses(&mut self, recursion_too: bool) {
         let to = MonoNs::now();
         let from = std::mem::replace(&mut self.losses_read, to);
-        let dropped = self.programs.dropped().unwrap_or(self.dropped);
+        let dropped = self.programs.dropped().unwrap_or_else(|error| {
+            self.cannot_count(&error);
+            self.dropped
+        });
         let count = dropped - std::mem::replace(&mut self.dropped, dropped).min(dropped);
         if count != 0 {
             self.lost(Loss { count, cause: LossCause::Ring, from, to });
         }
         if recursion_too {
-            let missed = self.programs.recursion_losses().unwrap_or(self.missed).max(self.missed);
+            let missed = self.programs.recursion_losses().unwrap_or_else(|error| {
+                self.cannot_count(&error);
+                self.missed
+            });
+            let missed = missed.max(self.missed);
             let count = missed - std::mem::replace(&mut self.missed, missed);
             if count != 0 {
                 self.lost(Loss { count, cause: LossCause::Recursion, from, to });
             }
+        }
+    }
+
+    /// Said once: a loss that nobody counts must not pass for none.
+    fn cannot_count(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.uncounted, true) {
+            eprintln!("tcptrail: losses cannot be counted here, there may be some: {error}");
         }
     }
 

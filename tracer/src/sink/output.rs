@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::privileges;
+
 /// Buffers under way to the thread.
 const DEPTH: usize = 4;
 
@@ -50,6 +52,7 @@ impl Output {
         let progress = Arc::new(Notify::new());
         let told = Arc::clone(&progress);
         thread::Builder::new().name("tcptrail-out".to_owned()).spawn(move || {
+            privileges::keep_only(privileges::writer());
             // Nobody waits for the result when the process is on its way out.
             let _ = end.send(write_all(to, &work, &back, &told));
             told.notify_one();

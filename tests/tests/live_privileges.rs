@@ -1,0 +1,257 @@
+//! What tcptrail may do while it runs, and what it can do with how little.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tests::netns::Netns;
+use tests::ready;
+use tests::tcptrail::{Tcptrail, binary, command, shown};
+use tests::traffic::{Both, listen, read_end};
+use tests::witness::ss;
+
+/// `nobody`.
+const STRANGER: u32 = 65_534;
+const SYS_PTRACE: u64 = 1 << 19;
+const SYS_ADMIN: u64 = 1 << 21;
+const PERFMON: u64 = 1 << 38;
+const BPF: u64 = 1 << 39;
+
+/// A thread as the kernel describes it.
+#[derive(Debug)]
+struct Thread {
+    name: String,
+    /// Permitted, effective, inheritable, ambient and bounding set.
+    sets: [u64; 5],
+    no_new_privs: bool,
+}
+
+fn threads(pid: u32) -> Result<Vec<Thread>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = fs::read_to_string(entry?.path().join("status"))?;
+        let find = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            line.map(str::trim).with_context(|| format!("no {key}"))
+        };
+        let mut sets = [0; 5];
+        for (set, key) in
+            sets.iter_mut().zip(["CapPrm:", "CapEff:", "CapInh:", "CapAmb:", "CapBnd:"])
+        {
+            *set = u64::from_str_radix(find(key)?, 16)?;
+        }
+        all.push(Thread {
+            name: find("Name:")?.to_owned(),
+            sets,
+            no_new_privs: find("NoNewPrivs:")? == "1",
+        });
+    }
+    Ok(all)
+}
+
+/// Fails unless every thread has just these, and nobody ever gets more. Without CAP_SETPCAP the
+/// bounding set stays what it was.
+fn check_threads(pid: u32, main: u64, walks: u64, bounding: Option<u64>) -> Result<()> {
+    let threads = threads(pid)?;
+    ensure!(threads.len() == 3, "{threads:?}");
+    for thread in &threads {
+        let expected = match thread.name.as_str() {
+            "tcptrail-poll" => walks,
+            "tcptrail-out" => 0,
+            _ => main,
+        };
+        let bounding = bounding.unwrap_or(expected);
+        ensure!(thread.sets == [expected, expected, 0, 0, bounding], "{expected:x}: {thread:?}");
+        ensure!(thread.no_new_privs, "{thread:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_needed_is_given_up() -> Result<()> {
+    if !ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("r.tcpt");
+    let file = file.to_str().context("UTF-8")?;
+    let one = ["--netns", netns.name()];
+    let walks = SYS_ADMIN | SYS_PTRACE;
+    for (args, main, walks) in [
+        (vec!["tail"], 0, walks),
+        (vec!["life"], 0, walks),
+        (vec!["tail", "--record", file], 0, walks),
+        (vec!["tail", one[0], one[1]], 0, 0),
+        (vec!["list", "--watch=1s"], SYS_PTRACE, walks),
+        (vec!["list", "--watch=1s", one[0], one[1]], SYS_PTRACE, 0),
+    ] {
+        let tcptrail = Tcptrail::start(&args)?;
+        check_threads(tcptrail.pid(), main, walks, None).with_context(|| format!("{args:?}"))?;
+        tcptrail.stop()?.check_good_end()?;
+    }
+    Ok(())
+}
+
+/// With one namespace it is entered once, for good, though its name goes and nobody else is in it.
+#[test]
+fn one_namespace_is_walked_without_any_privilege() -> Result<()> {
+    if !ready(&["ss"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let both = Both::new(&netns, &listener, listener.local_addr()?)?;
+    let mut tail = Tcptrail::start(&["--netns", netns.name()])?;
+    check_threads(tail.pid(), 0, 0, None)?;
+    // The end of FIN_WAIT2 is what only a walk tells: the peer's close does not, from outside.
+    let ends = both.ends;
+    drop(both.client);
+    read_end(&both.server)?;
+    let local = shown(ends.client);
+    tail.wait_for("FIN_WAIT2", |event| {
+        event.text("local") == local && event.text("new") == "FIN_WAIT2"
+    })?;
+    // A walk over mini-sockets keeps it there: one that found nothing twice would end it.
+    ensure!(ss(&netns)?.iter().any(|socket| socket.state == "FIN_WAIT2"), "ss");
+    drop(both.server);
+    tail.wait_for("TIME_WAIT", |event| {
+        event.text("local") == local && event.is_step("FIN_WAIT2>TIME_WAIT")
+    })?;
+    tail.stop()?.check_whole()
+}
+
+/// The binary where a stranger can run it.
+fn for_strangers(dir: &Path) -> Result<PathBuf> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    let copy = dir.join("tcptrail");
+    fs::copy(binary(), &copy).context("copy the binary")?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+    Ok(copy)
+}
+
+/// tcptrail as another user, with these capabilities and no other.
+fn as_stranger(program: &Path, capabilities: &str, args: &[&str]) -> Command {
+    let template = command(args);
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={STRANGER}"), format!("--regid={STRANGER}")]);
+    command.args(["--clear-groups", "--no-new-privs"]);
+    command.args([
+        format!("--inh-caps=-all,{capabilities}"),
+        format!("--ambient-caps=-all,{capabilities}"),
+        format!("--bounding-set=-all,{capabilities}"),
+    ]);
+    command.arg(program).args(template.get_args());
+    command.stdin(std::process::Stdio::null());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+}
+
+#[test]
+fn two_capabilities_are_enough_to_trace() -> Result<()> {
+    if !ready(&["setpriv", "ss"]) {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let program = for_strangers(dir.path())?;
+    let netns = Netns::new()?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let addr = listener.local_addr()?;
+    let before = Both::new(&netns, &listener, addr)?;
+    // Inside the namespace everything is seen, what was there before and who has it too.
+    let caps = "+bpf,+perfmon";
+    let mut inside = netns.run(|| {
+        Tcptrail::spawn(as_stranger(&program, caps, &["list", "--watch=300ms", "--json"]))
+    })?;
+    // Outside, what happens from now on.
+    let mut outside = Tcptrail::spawn(as_stranger(&program, caps, &["tail", "--json"]))?;
+    for one in [&mut inside, &mut outside] {
+        one.wait_for("start", |event| event.kind() == "start")?;
+    }
+    check_threads(outside.pid(), 0, 0, Some(BPF | PERFMON))?;
+    let (local, remote) = (shown(before.ends.client), shown(before.ends.server));
+    let listed = inside.wait_for("the connection that was there", |event| {
+        event.kind() == "socket"
+            && event.text("local") == local
+            && event.text("remote") == remote
+            && event.number("pid").is_some()
+    })?;
+    ensure!(listed.number("pid") == Some(std::process::id().into()), "{listed:?}");
+    let new = Both::new(&netns, &listener, addr)?;
+    let ends = new.ends;
+    drop(new.client);
+    read_end(&new.server)?;
+    drop(new.server);
+    let local = shown(ends.client);
+    let step = outside.wait_for("the new one's end", |event| {
+        event.text("local") == local && event.is_step("FIN_WAIT2>TIME_WAIT")
+    })?;
+    ensure!(step.number("pid") == Some(std::process::id().into()), "{step:?}");
+    inside.stop()?.check_whole()?;
+    let outside = outside.stop()?;
+    outside.check_whole()?;
+    ensure!(outside.stderr.contains("without CAP_SYS_ADMIN"), "{}", outside.stderr);
+    outside.side(ends.client, ends.server).check_steps(&[
+        "CLOSE>SYN_SENT",
+        "SYN_SENT>ESTABLISHED",
+        "ESTABLISHED>FIN_WAIT1",
+        "FIN_WAIT1>FIN_WAIT2",
+        "FIN_WAIT2>TIME_WAIT",
+    ])
+}
+
+#[test]
+fn two_more_find_the_sockets_of_other_namespaces() -> Result<()> {
+    if !ready(&["setpriv", "ss"]) {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let program = for_strangers(dir.path())?;
+    let netns = Netns::new()?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let local = shown(listener.local_addr()?);
+    let listed = |caps: &str| -> Result<bool> {
+        let run = Tcptrail::spawn(as_stranger(&program, caps, &["list", "--json"]))?.wait()?;
+        run.check_whole()?;
+        Ok(run.of_kind("socket").any(|event| event.text("local") == local))
+    };
+    ensure!(listed("+bpf,+perfmon,+sys_admin,+sys_ptrace")?, "not with all four");
+    // CAP_SYS_ADMIN includes the first two.
+    ensure!(listed("+sys_admin,+sys_ptrace")?, "not with the last two");
+    ensure!(!listed("+bpf,+perfmon")?, "seen without the right to");
+    Ok(())
+}
+
+/// As `setcap` gives them: the kernel then closes much of /proc/self.
+#[test]
+fn capabilities_of_the_file_are_enough() -> Result<()> {
+    if !ready(&["setpriv", "setcap"]) {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let program = for_strangers(dir.path())?;
+    let set = Command::new("setcap").arg("cap_bpf,cap_perfmon+ep").arg(&program).output()?;
+    if !set.status.success() {
+        println!("skipped: no capabilities of files here");
+        return Ok(());
+    }
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={STRANGER}"), format!("--regid={STRANGER}")]);
+    command.arg("--clear-groups").arg(&program).args(["tail", "--json"]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut tail = Tcptrail::spawn(command)?;
+    tail.wait_for("start", |event| event.kind() == "start")?;
+    let netns = Netns::new()?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let local = shown(listener.local_addr()?);
+    tail.wait_for("the listener", |event| {
+        event.is_step("CLOSE>LISTEN") && event.text("local") == local
+    })?;
+    // Losses are counted at the end, too.
+    let run = tail.stop()?;
+    run.check_whole()?;
+    ensure!(!run.stderr.contains("losses cannot be counted"), "{}", run.stderr);
+    Ok(())
+}
