@@ -1,5 +1,6 @@
 //! What is done from time to time: walks, names, losses, the recording's flush.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time::Instant;
