@@ -12,7 +12,7 @@ use crate::decode;
 use crate::event::What;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{self, Options};
-use crate::kernel::poller::{Answer, Poller, Request};
+use crate::kernel::poller::{self, Answer, Poller, Request};
 use crate::kernel::ring::Reader;
 use crate::kernel::{netns, preflight, stacks};
 use crate::privileges::{self, Circumstances, Need};
@@ -162,7 +162,11 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
         }
         Err(error) => push(checks, "stacks", false, Err(format!("{error}: leaks does not work"))),
     }
-    match Poller::start(resolved, &btf, circumstances, None) {
+    match Poller::start(
+        resolved,
+        &btf,
+        poller::Options { circumstances, stay_in: None, most_rows: 1_000_000 },
+    ) {
         Ok(mut poller) => try_iterators(checks, &mut poller),
         Err(error) => push(checks, "iterators", false, Err(error.to_string())),
     }
@@ -236,7 +240,7 @@ fn try_iterators(checks: &mut Vec<Check>, poller: &mut Poller) {
                     rows.len() / size_of::<tracer_common::wire::SocketRow>(),
                     took_ns / 1000
                 )),
-                Some(Answer::Holders { rows, took_ns }) => Ok(format!(
+                Some(Answer::Holders { rows, took_ns, .. }) => Ok(format!(
                     "{} descriptors in {} us",
                     rows.len() / size_of::<tracer_common::wire::HolderRow>(),
                     took_ns / 1000

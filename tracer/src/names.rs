@@ -26,9 +26,15 @@ pub fn encode(entry: Entry, name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name);
 }
 
-/// The names known so far.
+/// Most bytes of names kept, with what a map needs for each.
+const MOST: usize = 16 << 20;
+const EACH: usize = 48;
+
+/// The names known so far, within bounds: whoever may make cgroups may make any number.
 #[derive(Debug, Default)]
 pub struct Names {
+    /// What they take.
+    size: usize,
     cgroups: HashMap<u64, Box<[u8]>>,
     executables: HashMap<u64, Box<[u8]>>,
 }
@@ -43,7 +49,13 @@ impl Names {
                 _ => return,
             };
             if names.get(&number).is_none_or(|known| **known != *name) {
-                names.insert(number, name.into());
+                let before = names.insert(number, name.into());
+                self.size -= before.map_or(0, |before| before.len() + EACH);
+                self.size += name.len() + EACH;
+                if self.size > MOST {
+                    // Those that are still there will be named again.
+                    *self = Names::default();
+                }
             }
             bytes = rest;
         }
@@ -126,6 +138,23 @@ mod tests {
         assert_eq!(names.cgroup(7), Some(&b"/a\nb"[..]));
         assert_eq!(names.executable(8), Some(&b"/bin/x"[..]));
         assert_eq!(names.cgroup(8), None);
+    }
+
+    #[test]
+    fn names_stay_within_bounds() {
+        let mut names = Names::default();
+        let mut bytes = Vec::new();
+        for id in 0..100_000 {
+            bytes.clear();
+            encode(Entry::Cgroup(id), &[b'x'; 4000], &mut bytes);
+            names.take_in(&bytes);
+            assert!(names.size <= MOST && names.cgroups.len() <= MOST / 4000);
+        }
+        // What came last is known, and the same name twice is counted once.
+        assert_eq!(names.cgroup(99_999).map(<[u8]>::len), Some(4000));
+        let size = names.size;
+        names.take_in(&bytes);
+        assert_eq!(names.size, size);
     }
 
     proptest! {

@@ -11,12 +11,22 @@ use crate::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role,
 use crate::conn::ending::How;
 use crate::conn::mini::TIME_WAIT_NS;
 use crate::conn::table::Table;
-use crate::event::{Actor, Comm, Event, Existing, Holder, Shape};
+use crate::event::{Actor, Comm, Event, Existing, Holder, Shape, SockId};
 use crate::time::MonoNs;
 
 /// A row and an event this close are the same moment: the tracepoint comes before the state is
 /// stored, and the row's clock is read before its state.
 const SAME_MOMENT_NS: u64 = 5_000_000;
+
+/// What no walk reaches, and whose timer is not known, is given up after this time: neither TIME_WAIT
+/// nor an orphan's FIN_WAIT2 is that long, unless somebody set `tcp_fin_timeout` higher.
+const OUT_OF_REACH_NS: u64 = 2 * TIME_WAIT_NS;
+
+/// A timer that has run out this long ago has fired.
+const OVERDUE_NS: u64 = 1_000_000_000;
+
+/// Most sockets remembered that ended during a walk.
+const MOST_GONE: usize = 1 << 18;
 
 /// One walk of `iter/tcp` over some network namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +54,7 @@ impl Table {
         self.poll = self.poll.wrapping_add(1);
         self.polling = true;
         self.gone_since.clear();
+        self.too_many_gone = false;
     }
 
     /// Whether looking at mini-sockets, requests and accept queues would tell anything: whether there
@@ -100,7 +111,7 @@ impl Table {
                 self.repair(index, event, row, changes);
             }
             index
-        } else if self.gone_since.contains(&event.id) {
+        } else if self.may_be_gone(event.id) {
             return;
         } else {
             let role = if row.state == TcpState::Listen {
@@ -178,7 +189,7 @@ impl Table {
     fn existing_request(&mut self, event: &Event, row: &Existing) {
         let index = match self.by_id.get(&self.conns, event.id) {
             Some(index) => index,
-            None if self.gone_since.contains(&event.id) => return,
+            None if self.may_be_gone(event.id) => return,
             None => {
                 let Some(index) = self.request(event, row.unanswered) else { return };
                 let left = u64::from(row.timer) * self.options.jiffy_ns;
@@ -305,8 +316,11 @@ impl Table {
     pub fn end_poll(&mut self, poll: &Poll, now: MonoNs, changes: &mut Vec<Change>) {
         self.polling = false;
         self.gone_since.clear();
+        self.gone_since.shrink_to(1024);
+        self.too_many_gone = false;
         self.end_accepts(poll, now);
         let mut gone = Vec::new();
+        let mut out_of_reach = Vec::new();
         let number = self.poll;
         let jiffy = self.options.jiffy_ns;
         for (index, conn) in &mut self.conns {
@@ -314,8 +328,13 @@ impl Table {
                 || conn.last >= poll.began
                 || conn.state == TcpState::Close
                 || (poll.kind == PollKind::Minis && conn.shape == Shape::Full)
-                || poll.netns.binary_search(&conn.netns).is_err()
             {
+                continue;
+            }
+            if poll.netns.binary_search(&conn.netns).is_err() {
+                if conn.shape != Shape::Full && is_over(conn, now) {
+                    out_of_reach.push(u32::try_from(index).unwrap_or(u32::MAX));
+                }
                 continue;
             }
             conn.missed += 1;
@@ -340,7 +359,38 @@ impl Table {
             };
             self.vanish(index, at, how, changes);
         }
+        self.end_out_of_reach(out_of_reach, now, changes);
         self.assign_roles();
+    }
+
+    /// Their namespace was removed, which ends mini-sockets and requests without a word, or we may
+    /// not enter it: their timers are all that tells of them.
+    fn end_out_of_reach(&mut self, over: Vec<u32>, now: MonoNs, changes: &mut Vec<Change>) {
+        for index in over {
+            let Some(conn) = self.conns.get_mut(index as usize) else { continue };
+            let at = if conn.expires == MonoNs(0) { now } else { conn.expires };
+            if conn.expires == MonoNs(0) {
+                conn.entered_known = Known::Not;
+            }
+            self.vanish(index, at, How::Unknown, changes);
+        }
+    }
+
+    /// Remembers that a socket ended while a walk is under way.
+    pub(crate) fn note_gone(&mut self, id: SockId) {
+        if self.polling {
+            if self.gone_since.len() < MOST_GONE {
+                self.gone_since.insert(id);
+            } else {
+                self.too_many_gone = true;
+            }
+        }
+    }
+
+    /// Whether the row of a socket that is not in the table may be older than its end. When too many
+    /// ended to remember them all, any may; the next walk tells.
+    fn may_be_gone(&self, id: SockId) -> bool {
+        self.too_many_gone || self.gone_since.contains(&id)
     }
 
     /// Ends the mini-sockets whose timer has run out, where no walk tells of them.
@@ -438,6 +488,16 @@ impl Table {
                 self.inherit_owner(index);
             }
         }
+    }
+}
+
+/// Whether a mini-socket or request that no walk reaches is gone by now, as far as can be told.
+fn is_over(conn: &Connection, now: MonoNs) -> bool {
+    // A timer may be late, and a FIN that comes again sets it anew.
+    if conn.expires == MonoNs(0) {
+        now.since(conn.last) >= OUT_OF_REACH_NS
+    } else {
+        now.since(conn.expires) >= OVERDUE_NS
     }
 }
 

@@ -22,9 +22,7 @@ impl Table {
         conn.shape = Shape::Mini;
         conn.orphan = true;
         let id = conn.id;
-        if self.polling {
-            self.gone_since.insert(id);
-        }
+        self.note_gone(id);
         self.by_id.remove(id, index);
         if let Some(stale) = self.minis.insert(&self.conns, id, index) {
             self.end_mini(stale, at, How::Unknown, changes);

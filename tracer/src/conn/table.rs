@@ -47,6 +47,8 @@ pub struct Table {
     /// While a walk over sockets is under way: those that went since it began, whose rows are
     /// older than their end.
     pub(crate) gone_since: HashSet<SockId, FixedState>,
+    /// More than those.
+    pub(crate) too_many_gone: bool,
     pub(crate) polling: bool,
     /// Removed from the indices, kept until the views have seen the changes.
     pub(super) dead: Vec<u32>,
@@ -76,6 +78,7 @@ impl Table {
             listeners: HashMap::default(),
             holders: Vec::new(),
             gone_since: HashSet::default(),
+            too_many_gone: false,
             polling: false,
             dead: Vec::new(),
             options,
@@ -275,9 +278,6 @@ impl Table {
         self.unaccepted.remove(&index);
         let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
         map.remove(id, index);
-        if self.polling {
-            self.gone_since.insert(id);
-        }
         // Its place among the tuples it keeps until the views have seen it: they name the peer.
         self.dead.push(index);
         let peer = Peer::of(conn);
@@ -286,6 +286,7 @@ impl Table {
         {
             other.set_last_peer(peer, &mut self.spare);
         }
+        self.note_gone(id);
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Gone });
     }
 }

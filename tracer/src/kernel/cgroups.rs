@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 /// Where the hierarchy is mounted: alone, or beside version 1.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
-/// Far more than a host has; a hostile one may make any number.
+/// Far more than a host has; a hostile one may make any number, and paths of any length.
 const MOST: usize = 50_000;
+const MOST_BYTES: usize = 8 << 20;
 
 /// The mount point, when there is one.
 #[must_use]
@@ -26,9 +27,10 @@ pub fn all() -> Vec<(u64, PathBuf)> {
         found.push((metadata.ino(), PathBuf::from("/")));
     }
     let mut waiting = vec![root.to_owned()];
+    let mut bytes = 0;
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            if found.len() >= MOST {
+            if found.len() >= MOST || bytes >= MOST_BYTES {
                 return found;
             }
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -36,6 +38,7 @@ pub fn all() -> Vec<(u64, PathBuf)> {
             }
             let path = entry.path();
             if let Ok(inside) = path.strip_prefix(root) {
+                bytes += inside.as_os_str().len();
                 found.push((entry.ino(), Path::new("/").join(inside)));
             }
             waiting.push(path);

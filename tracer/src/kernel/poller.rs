@@ -13,10 +13,11 @@ use aya::{Btf, Ebpf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracer_common::globals::Filter;
 use tracer_common::names;
+use tracer_common::wire::{HolderRow, SocketRow};
 
 use super::facts::Reader;
 use super::layout::Resolved;
-use super::loader::{LoadError, Options, in_words, load_object};
+use super::loader::{self, LoadError, in_words, load_object};
 use super::netns;
 use crate::conn::{Poll, PollKind};
 use crate::privileges::{self, Circumstances};
@@ -49,6 +50,8 @@ pub enum Answer {
         poll: Poll,
         /// Its rows.
         rows: Vec<u8>,
+        /// Rows beyond [`Options::most_rows`], which nobody has looked at.
+        cut: u64,
         /// CPU time it took, nanoseconds.
         took_ns: u64,
     },
@@ -56,6 +59,8 @@ pub enum Answer {
     Holders {
         /// The rows.
         rows: Vec<u8>,
+        /// As for sockets.
+        cut: u64,
         /// CPU time it took, nanoseconds.
         took_ns: u64,
     },
@@ -70,6 +75,17 @@ pub enum Answer {
     Failed(Request, io::Error),
 }
 
+/// How to walk.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Privileges to keep.
+    pub circumstances: Circumstances,
+    /// Enter this namespace for good and walk no other.
+    pub stay_in: Option<u32>,
+    /// Most rows of one walk: whoever opens sockets must not decide how much memory we use.
+    pub most_rows: usize,
+}
+
 /// The thread's handle. Dropping it ends the thread after its present walk.
 pub struct Poller {
     requests: mpsc::Sender<Request>,
@@ -81,20 +97,14 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// Loads the iterators and starts the thread, which keeps no more privileges than it needs. With
-    /// `stay_in` it enters this namespace and walks no other.
+    /// Loads the iterators and starts the thread, which keeps no more privileges than it needs.
     ///
     /// # Errors
     /// When the object cannot be loaded at all; a refused iterator is in `sockets` or `holders`.
-    pub fn start(
-        resolved: &Resolved,
-        btf: &Btf,
-        circumstances: Circumstances,
-        stay_in: Option<u32>,
-    ) -> Result<Poller, LoadError> {
+    pub fn start(resolved: &Resolved, btf: &Btf, how: Options) -> Result<Poller, LoadError> {
         // Maps of its own, which the iterators do not use: a page for the ring will do.
         let ring_bytes = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
-        let options = Options { filter: Filter::default(), ring_bytes, debug: false };
+        let options = loader::Options { filter: Filter::default(), ring_bytes, debug: false };
         let mut ebpf = load_object(resolved, &options, btf)?;
         let sockets = load(&mut ebpf, names::ITER_TCP, "tcp", btf)
             .and_then(|()| load(&mut ebpf, names::ITER_MINIS, "tcp", btf));
@@ -108,12 +118,12 @@ impl Poller {
         thread::Builder::new()
             .name("tcptrail-poll".to_owned())
             .spawn(move || {
-                if let Some(path) = stay_in.and_then(|inode| netns::all().remove(&inode)) {
+                if let Some(path) = how.stay_in.and_then(|inode| netns::all().remove(&inode)) {
                     // Not permitted to: then only our own can be walked, and that is said elsewhere.
                     let _ = netns::enter(&path);
                 }
-                privileges::keep_only(&privileges::poller(circumstances));
-                run(&mut ebpf, &incoming, &outgoing, stay_in);
+                privileges::keep_only(&privileges::poller(how.circumstances));
+                run(&mut ebpf, &incoming, &outgoing, &how);
             })
             .map_err(|error| LoadError::Refused {
                 program: names::ITER_TCP,
@@ -152,10 +162,10 @@ fn run(
     ebpf: &mut Ebpf,
     requests: &mpsc::Receiver<Request>,
     answers: &UnboundedSender<Answer>,
-    stay_in: Option<u32>,
+    how: &Options,
 ) {
     // Where this thread stays for good, that is the way to it: nobody can take it away.
-    let own = || stay_in.map(|inode| BTreeMap::from([(inode, PathBuf::from(OWN))]));
+    let own = || how.stay_in.map(|inode| BTreeMap::from([(inode, PathBuf::from(OWN))]));
     let mut known = own().unwrap_or_default();
     let mut reader = Reader::default();
     while let Ok(request) = requests.recv() {
@@ -167,20 +177,25 @@ fn run(
                     known = own().unwrap_or_else(netns::all);
                     known.clone()
                 });
-                walk_sockets(ebpf, *kind, &namespaces, only.as_deref()).map(|(poll, rows)| {
-                    Answer::Sockets { poll, rows, took_ns: cpu_time_ns().saturating_sub(began) }
-                })
+                walk_sockets(ebpf, *kind, &namespaces, only.as_deref(), how.most_rows).map(
+                    |(poll, rows, cut)| {
+                        let took_ns = cpu_time_ns().saturating_sub(began);
+                        Answer::Sockets { poll, rows, cut, took_ns }
+                    },
+                )
             }
             Request::Facts(needs) => {
                 let namespaces = still_there(&known, &needs.netns).unwrap_or_else(|| {
-                    known = netns::all();
+                    known = own().unwrap_or_else(netns::all);
                     known.clone()
                 });
                 let bytes = reader.read(needs, &namespaces).encode();
                 Ok(Answer::Facts { bytes, took_ns: cpu_time_ns().saturating_sub(began) })
             }
-            Request::Holders => walk(ebpf, names::ITER_FILES)
-                .map(|rows| Answer::Holders { rows, took_ns: cpu_time_ns().saturating_sub(began) }),
+            Request::Holders => walk_files(ebpf, how.most_rows).map(|(rows, cut)| {
+                let took_ns = cpu_time_ns().saturating_sub(began);
+                Answer::Holders { rows, cut, took_ns }
+            }),
         };
         if answers.send(answer.unwrap_or_else(|error| Answer::Failed(request, error))).is_err() {
             return;
@@ -213,7 +228,8 @@ fn walk_sockets(
     kind: PollKind,
     namespaces: &BTreeMap<u32, PathBuf>,
     only: Option<&[u32]>,
-) -> io::Result<(Poll, Vec<u8>)> {
+    most: usize,
+) -> io::Result<(Poll, Vec<u8>, u64)> {
     let name = match kind {
         PollKind::All => names::ITER_TCP,
         PollKind::Minis => names::ITER_MINIS,
@@ -221,6 +237,7 @@ fn walk_sockets(
     let began = MonoNs::now();
     let mut rows = Vec::new();
     let mut walked = Vec::new();
+    let mut cut = 0;
     let wanted = |inode: &u32| only.is_none_or(|only| only.contains(inode));
     for (&inode, path) in namespaces.iter().filter(|(inode, _)| wanted(inode)) {
         // A namespace may go while we look, and without CAP_SYS_ADMIN only our own is open to us:
@@ -229,16 +246,38 @@ fn walk_sockets(
         if netns::inode(OWN.as_ref()).ok() != Some(inode) {
             continue;
         }
-        open(ebpf, name)?.read_to_end(&mut rows)?;
-        walked.push(inode);
+        let over = read_rows(open(ebpf, name)?, size_of::<SocketRow>(), most, &mut rows)?;
+        if over == 0 {
+            walked.push(inode);
+        }
+        cut += over;
     }
-    Ok((Poll { began, netns: walked, kind }, rows))
+    Ok((Poll { began, netns: walked, kind }, rows, cut))
 }
 
-fn walk(ebpf: &mut Ebpf, name: &str) -> io::Result<Vec<u8>> {
+fn walk_files(ebpf: &mut Ebpf, most: usize) -> io::Result<(Vec<u8>, u64)> {
     let mut rows = Vec::new();
-    open(ebpf, name)?.read_to_end(&mut rows)?;
-    Ok(rows)
+    let file = open(ebpf, names::ITER_FILES)?;
+    let cut = read_rows(file, size_of::<HolderRow>(), most, &mut rows)?;
+    Ok((rows, cut))
+}
+
+/// Reads rows until there are `most`, and counts the rest.
+fn read_rows(mut from: impl Read, row: usize, most: usize, rows: &mut Vec<u8>) -> io::Result<u64> {
+    let room = most.saturating_mul(row).saturating_sub(rows.len());
+    if from.by_ref().take(room as u64).read_to_end(rows)? < room {
+        return Ok(0);
+    }
+    let mut scratch = vec![0; 64 << 10];
+    let mut over = 0;
+    loop {
+        match from.read(&mut scratch) {
+            Ok(0) => return Ok(over / row as u64),
+            Ok(more) => over += more as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// A walk takes the namespace of the thread that opens it (`bpf_iter_init_seq_net`).
@@ -251,4 +290,24 @@ fn open(ebpf: &mut Ebpf, name: &str) -> io::Result<File> {
     let link = program.attach().map_err(io::Error::other)?;
     let link = program.take_link(link).map_err(io::Error::other)?;
     link.into_file().map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_beyond_the_limit_are_counted_and_not_kept() {
+        let check = |there: usize, before: usize, most: usize, kept: usize, cut: u64| {
+            let mut rows = vec![0; before * 56];
+            let over = read_rows(vec![1; there * 56].as_slice(), 56, most, &mut rows);
+            assert_eq!((rows.len() / 56, over.expect("a slice is read")), (kept, cut));
+        };
+        check(10, 0, 20, 10, 0);
+        check(20, 0, 20, 20, 0);
+        check(21, 0, 20, 20, 1);
+        check(5000, 15, 20, 20, 4995);
+        check(3, 20, 20, 20, 3);
+        check(0, 20, 20, 20, 0);
+    }
 }

@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::config::{Config, Show};
 use crate::conn::Table;
 use crate::kernel::loader::{self, DebugMessages, Options, Programs};
-use crate::kernel::poller::Poller;
+use crate::kernel::poller::{self, Poller};
 use crate::kernel::preflight;
 use crate::kernel::ring::Ring;
 use crate::pipeline::intake::Rows;
@@ -44,6 +44,9 @@ pub use stuck::exit_code as stuck_code;
 
 /// The reader is woken at least this often; programs wake it only when the ring fills.
 const TICK: Duration = Duration::from_millis(50);
+
+/// Rows a walk may have beyond the most connections that are kept.
+const SPARE_ROWS: usize = 1 << 16;
 
 /// Runs until the time is up, a signal comes, or nobody reads any more. Returns the exit code.
 ///
@@ -97,6 +100,8 @@ struct Live<'a> {
     /// That losses cannot be counted has been said.
     uncounted: bool,
     stretched: bool,
+    /// That there are more descriptors than are looked at has been said.
+    descriptors_cut: bool,
     recording_failed: Option<io::Error>,
 }
 
@@ -135,7 +140,16 @@ impl<'a> Live<'a> {
         if let Some(shortfall) = privileges::shortfall(circumstances) {
             eprintln!("tcptrail: {shortfall}");
         }
-        let poller = Poller::start(&resolved, &btf, circumstances, config.filter.netns)?;
+        let poller = Poller::start(
+            &resolved,
+            &btf,
+            poller::Options {
+                circumstances,
+                stay_in: config.filter.netns,
+                // The table takes no more, and some of a walk may be in it already.
+                most_rows: config.max_connections.saturating_add(SPARE_ROWS),
+            },
+        )?;
         let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
         if config.verbose >= 1 {
             report_hooks(&programs, &poller);
@@ -195,6 +209,7 @@ impl<'a> Live<'a> {
             losses_read: start,
             uncounted: false,
             stretched: false,
+            descriptors_cut: false,
             recording_failed: None,
         };
         privileges::keep_only(&privileges::main_thread(config.show, circumstances));

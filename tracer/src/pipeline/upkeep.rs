@@ -35,11 +35,16 @@ impl Live<'_> {
         self.walking = self.walking.saturating_sub(1);
         let now = Instant::now();
         match answer {
-            Answer::Sockets { poll, rows, took_ns } => {
+            Answer::Sockets { poll, rows, cut, took_ns } => {
                 let pause =
                     Duration::from_nanos(took_ns.saturating_mul(WALK_SHARE)).max(SLOW_EVERY);
                 self.next_walk = now + pause;
                 self.next_urgent_walk = now + URGENT_EVERY;
+                if cut != 0 {
+                    // Not to be looked for again: there is no more room than there was.
+                    let (from, to) = (poll.began, MonoNs::now());
+                    self.feed(&Input::Lost(Loss { count: cut, cause: LossCause::Table, from, to }));
+                }
                 if poll.kind == PollKind::Minis && pause > 2 * SLOW_EVERY && !self.stretched {
                     self.stretched = true;
                     eprintln!(
@@ -50,7 +55,12 @@ impl Live<'_> {
                 }
                 self.rows = Some(Rows { bytes: rows, next: 0, poll });
             }
-            Answer::Holders { rows, took_ns } => {
+            Answer::Holders { rows, cut, took_ns } => {
+                if cut != 0 && !std::mem::replace(&mut self.descriptors_cut, true) {
+                    eprintln!(
+                        "tcptrail: {cut} descriptors of sockets are too many: who holds some sockets is not known; raise --max-connections"
+                    );
+                }
                 let pause = Duration::from_nanos(took_ns.saturating_mul(WALK_SHARE));
                 self.next_holders = now + pause.max(HOLDERS_EVERY);
                 self.feed(&Input::Holders(&rows));

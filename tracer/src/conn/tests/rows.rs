@@ -360,3 +360,73 @@ fn what_vanished_lived_at_least_until_it_was_last_met() {
         ),
     );
 }
+
+/// A walk that could not enter the namespace of these tests.
+fn elsewhere(began: u64) -> Script {
+    let poll = Poll { began: at(began), netns: vec![NETNS + 1], kind: PollKind::Minis };
+    let end = Input::PollEnd(poll, at(began + 10));
+    Script(vec![(began, Input::PollBegin), (began + 10, end)])
+}
+
+#[test]
+fn time_wait_in_a_namespace_that_is_gone_ends_with_its_timer() {
+    let ended = client(7).fin_wait1(10).fin_wait2(20).fin_is_in().close(30);
+    let begins = format!(
+        "{BEGINS}
+         10ms #7 ESTABLISHED > FIN_WAIT1 9ms
+         20ms #7 FIN_WAIT1 > FIN_WAIT2 10ms
+         30ms #7 FIN_WAIT2 > TIME_WAIT 10ms
+         30ms #7 finished: client, fin, first local, 30ms, handshake 1ms, SYN_SENT 1ms, ESTABLISHED 9ms, FIN_WAIT1 10ms, FIN_WAIT2 10ms"
+    );
+    let script = Script::from(ended.clone()).and(elsewhere(1_000)).and(elsewhere(61_000));
+    check(script, &begins);
+    let script = Script::from(ended).and(elsewhere(1_000)).and(elsewhere(61_500));
+    let table = check(
+        script,
+        &format!(
+            "{begins}
+             60030ms #7 TIME_WAIT > CLOSE ~60s
+             60030ms #7 gone"
+        ),
+    );
+    assert!(table.is_empty() && !table.wants_poll());
+}
+
+#[test]
+fn fin_wait2_in_a_namespace_that_is_gone_ends_some_time() {
+    let orphan = client(7).fin_wait1(10).fin_wait2(20).close(30);
+    let script = Script::from(orphan.clone()).and(elsewhere(100_000));
+    assert!(!check_any(script).is_empty());
+    let script = Script::from(orphan).and(elsewhere(100_000)).and(elsewhere(120_100));
+    assert!(check_any(script).is_empty());
+}
+
+/// Runs a script for what it leaves in the table.
+fn check_any(script: Script) -> Table {
+    let mut table = table();
+    play(&mut table, script, &mut String::new());
+    table
+}
+
+#[test]
+fn when_too_many_end_during_a_walk_rows_bring_nobody_back() {
+    let mut table = table();
+    let mut changes = Vec::new();
+    table.begin_poll();
+    for id in 0..1 << 18 {
+        table.note_gone(SockId(id + 1_000));
+    }
+    table.note_gone(SockId(7));
+    let mut lines = String::new();
+    let row = life(7).already(TcpState::Established).row(100);
+    play(&mut table, Script::from(row.clone()), &mut lines);
+    assert!(table.is_empty());
+    // The next walk has its row again, if it is there.
+    table.end_poll(
+        &Poll { began: at(90), netns: vec![NETNS], kind: PollKind::All },
+        at(110),
+        &mut changes,
+    );
+    play(&mut table, all(150, life(7).already(TcpState::Established).row(160)), &mut lines);
+    assert_eq!(table.len(), 1);
+}
