@@ -42,6 +42,11 @@ pub(crate) fn ebpf(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
+/// The directory of the eBPF objects.
+pub(crate) fn objects() -> PathBuf {
+    ebpf_target()
+}
+
 /// The floor program that `bench` measures against, built with the others.
 pub(crate) fn floor() -> PathBuf {
     ebpf_target().join(BPF_TARGET).join("release/bench-floor")

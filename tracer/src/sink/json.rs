@@ -136,9 +136,12 @@ pub fn string(bytes: &[u8], out: &mut Vec<u8>) {
             match character {
                 '"' => out.extend_from_slice(b"\\\""),
                 '\\' => out.extend_from_slice(b"\\\\"),
-                // DEL, C1 and the separators are legal in JSON, and harm terminals and readers.
-                c if c.is_control() || c == '\u{2028}' || c == '\u{2029}' => {
-                    out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+                // DEL, C1, separators and what turns text around are legal in JSON, and harm
+                // terminals and readers. Escaped they are the same string.
+                c if c.is_control() || super::text::is_invisible(c) => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+                    }
                 }
                 c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
@@ -152,6 +155,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_not_seen_is_escaped() {
+        let check = |text: &str, expect: &str| {
+            let mut out = Vec::new();
+            string(text.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8(out).expect("UTF-8"), format!("\"{expect}\""));
+            let read: String = serde_json::from_str(&format!("\"{expect}\"")).expect("JSON");
+            assert_eq!(read, text);
+        };
+        check("\u{1b}[2J\u{7}\n", "\\u001b[2J\\u0007\\u000a");
+        check("a\u{202e}b\u{2066}\u{feff}", "a\\u202eb\\u2066\\ufeff");
+        // Tags, beyond the first 65,536 characters.
+        check("\u{e0041}", "\\udb40\\udc41");
+        check("caf\u{e9} \u{1f600}", "caf\u{e9} \u{1f600}");
+        check(&"x".repeat(10_000), &"x".repeat(10_000));
+    }
 
     proptest! {
         #[test]

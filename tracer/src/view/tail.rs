@@ -197,7 +197,8 @@ fn note(origin: &crate::input::Origin, conn: &Connection, change: &Change, cell:
         }
         Kind::Reset { reason, .. } => {
             if let Some(reason) = origin.reset_reason(reason) {
-                cell.extend_from_slice(reason.as_bytes());
+                // A recording may have any.
+                text::name(reason.as_bytes(), cell);
             }
         }
         _ => {}

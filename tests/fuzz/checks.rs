@@ -1,0 +1,350 @@
+//! What must hold of any bytes: the fuzz targets, and the inputs they begin with.
+//!
+//! Plain functions, so that cargo-fuzz runs them (`fuzz_targets/`) and so do the tests of every
+//! build (`tracer/tests/fuzzed.rs`). A new one goes into [`ALL`], `fuzz_targets/` and Cargo.toml.
+
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use clap::Parser;
+use tracer::cli::{Cli, Command, Common};
+use tracer::config::{self, Config, Show};
+use tracer::conn::Table;
+use tracer::decode;
+use tracer::input::{Input, Origin};
+use tracer::kernel::btf::Btf;
+use tracer::kernel::layout;
+use tracer::names::{self, Names};
+use tracer::pipeline;
+use tracer::record::{Item, Reader};
+use tracer::session::Session;
+use tracer::sink::{json, text};
+use tracer::time::MonoNs;
+
+/// A check: panics when what must hold does not.
+pub type Check = fn(&[u8]);
+
+/// Every check by its target's name.
+pub const ALL: [(&str, Check); 7] = [
+    ("wire", wire),
+    ("recording", recording),
+    ("session", session),
+    ("btf", btf),
+    ("filter", filter),
+    ("cli", cli),
+    ("names", names),
+];
+
+/// Connections a table may have here.
+const LIMIT: usize = 64;
+
+/// A record, a row of either walk, names: whatever it is taken for, an event or an error.
+pub fn wire(data: &[u8]) {
+    let _ = decode::event(data);
+    let _ = decode::holder(data);
+    Names::default().take_in(data);
+}
+
+/// A recording, its checksums made right so that what they guard is reached.
+pub fn recording(data: &[u8]) {
+    let mut file = data.to_vec();
+    repair(&mut file);
+    replay(&file, usize::from(data.last().copied().unwrap_or_default()));
+}
+
+/// What stands in a recording, as it stands there before it is packed: events, rows, losses, names in
+/// any order, through the table and every view.
+pub fn session(data: &[u8]) {
+    let [view, items @ ..] = data else { return };
+    replay(&packed(items), usize::from(*view));
+}
+
+/// A kernel's description of its types, and the offsets found with it.
+pub fn btf(data: &[u8]) {
+    if let Ok(btf) = Btf::parse(data.to_vec()) {
+        let _ = layout::resolve(&btf);
+        let _ = btf.enumerators("sk_rst_reason");
+    }
+}
+
+/// What filters and limits are given: a line each, whose first character says which.
+pub fn filter(data: &[u8]) {
+    static NONE: OnceLock<Common> = OnceLock::new();
+    let Ok(text) = str::from_utf8(data) else { return };
+    let none = NONE.get_or_init(|| Cli::parse_from(["tcptrail"]).common);
+    let mut common = none.clone();
+    for line in text.lines() {
+        let mut chars = line.chars();
+        let which = chars.next();
+        let value = || chars.as_str().to_owned();
+        match which {
+            Some('p') => common.port.push(value()),
+            Some('l') => common.lport.push(value()),
+            Some('r') => common.rport.push(value()),
+            Some('a') => common.addr.push(value()),
+            Some('s') => common.state.push(value()),
+            Some('c') => common.comm.push(value()),
+            Some('n') => common.netns = Some(value()),
+            Some('g') => common.cgroup = Some(value().into()),
+            Some('m') => common.ring_size = value(),
+            Some('d') => drop(humantime::parse_duration(chars.as_str())),
+            _ => {}
+        }
+    }
+    resolve(None, &common);
+}
+
+fn resolve(command: Option<Command>, common: &Common) {
+    match config::resolve(command, common) {
+        Ok(config) => drop(config.filter.kernel_side()),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// A command line, an argument a line.
+pub fn cli(data: &[u8]) {
+    let Ok(line) = str::from_utf8(data) else { return };
+    let args = std::iter::once("tcptrail").chain(line.lines());
+    if let Ok(cli) = Cli::try_parse_from(args) {
+        resolve(cli.command, &cli.common);
+    }
+}
+
+/// A stranger's name: nothing of it steers a terminal, and any reader of JSON gets it.
+pub fn names(data: &[u8]) {
+    let mut out = Vec::new();
+    text::name(data, &mut out);
+    check_text(&out);
+    assert!(!out.contains(&b'\n'), "a name breaks a line");
+    out.clear();
+    json::string(data, &mut out);
+    check_text(&out);
+    let read: String = serde_json::from_slice(&out).expect("valid JSON");
+    assert_eq!(read, String::from_utf8_lossy(data));
+    let _ = names::container(data);
+}
+
+/// Everything that may be printed.
+fn check_text(out: &[u8]) {
+    let text = str::from_utf8(out).expect("UTF-8");
+    // Some of those that turn text around (UAX #9) or hide it.
+    let steers = |c: char| {
+        c.is_control() && c != '\n'
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    assert!(!text.contains(steers), "{text:?}");
+}
+
+fn replay(file: &[u8], view: usize) {
+    let Ok((origin, mut reader)) = Reader::open(file) else { return };
+    let configs = configs();
+    let config = &configs[view % configs.len()];
+    let mut session = new_session(config, origin);
+    let mut last = MonoNs(0);
+    while let Ok(Some(item)) = reader.next() {
+        match item {
+            Item::Input(input) => {
+                if let Input::Tick(now) | Input::PollEnd { now, .. } = input {
+                    last = now;
+                }
+                session.feed(&input).expect("a sink takes everything");
+            }
+            Item::Ended(ended) => last = ended.at,
+        }
+        assert!(session.table.len() <= LIMIT, "{} connections", session.table.len());
+        check_output(config, &mut session.out);
+    }
+    if matches!(config.show, Show::List { .. }) {
+        session.list(last);
+    }
+    session.end(last).expect("a sink takes everything");
+    check_output(config, &mut session.out);
+}
+
+fn check_output(config: &Config, out: &mut Vec<u8>) {
+    check_text(out);
+    if config.json {
+        for line in out.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let object: serde_json::Value = serde_json::from_slice(line).expect("JSON");
+            assert_eq!(object["schema"], 1);
+        }
+    }
+    out.clear();
+}
+
+fn new_session(config: &Config, origin: Origin) -> Session<io::Sink> {
+    let table = Table::new(origin.table_options(LIMIT));
+    let view = pipeline::view(config.show);
+    Session::new(table, config.filter.clone(), view, pipeline::pen(config, origin), None)
+}
+
+/// Every view, as text and as JSON, with and without filters.
+fn configs() -> &'static [Config] {
+    static CONFIGS: OnceLock<Vec<Config>> = OnceLock::new();
+    CONFIGS.get_or_init(|| {
+        let mut all = Vec::new();
+        for view in [&["tail"][..], &["life"], &["life", "--with-time-wait"], &["list"]] {
+            for options in [&[][..], &["--json"], &["--port", "80", "--state", "CLOSE_WAIT"]] {
+                let args = ["tcptrail"].iter().chain(view).chain(options);
+                let cli = Cli::try_parse_from(args).expect("a command line");
+                let mut config = config::resolve(cli.command, &cli.common).expect("a command line");
+                config.color = false;
+                all.push(config);
+            }
+        }
+        all
+    })
+}
+
+/// Length of a recording's header up to its origin, and where its crc stands (`record/format.rs`).
+const HEADER: usize = 24;
+const HEADER_CRC: Range<usize> = 20..24;
+/// Of a frame up to its block, and where its crc stands.
+const FRAME: usize = 12;
+const FRAME_CRC: Range<usize> = 8..12;
+
+/// Makes the checksums of a recording right, as far as its lengths lead.
+fn repair(file: &mut [u8]) {
+    let number = |bytes: &[u8]| bytes.first_chunk().map(|four| u32::from_le_bytes(*four) as usize);
+    let Some(origin) = file.get(16..).and_then(number) else { return };
+    let Some(end) = HEADER.checked_add(origin).filter(|&end| end <= file.len()) else { return };
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&file[..HEADER_CRC.start]);
+    crc.update(&file[HEADER..end]);
+    file[HEADER_CRC].copy_from_slice(&crc.finalize().to_le_bytes());
+    let mut at = end;
+    while let Some(length) = file.get(at..).and_then(number) {
+        let Some(frame) = at.checked_add(FRAME + length).and_then(|end| file.get_mut(at..end))
+        else {
+            return;
+        };
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&(at as u64).to_le_bytes());
+        crc.update(&frame[..FRAME_CRC.start]);
+        crc.update(&frame[FRAME..]);
+        frame[FRAME_CRC].copy_from_slice(&crc.finalize().to_le_bytes());
+        at += FRAME + length;
+    }
+}
+
+/// A recording of these items.
+fn packed(items: &[u8]) -> Vec<u8> {
+    static HEAD: OnceLock<Vec<u8>> = OnceLock::new();
+    let head = HEAD.get_or_init(|| {
+        let mut file = fs::read(fixtures().join("recordings/loopback.tcpt")).expect("a fixture");
+        let origin: [u8; 4] = file[16..20].try_into().expect("four");
+        file.truncate(HEADER + u32::from_le_bytes(origin) as usize);
+        file
+    });
+    let mut file = head.clone();
+    // As many as the writer puts into one.
+    for raw in items.chunks(256 << 10) {
+        let block = lz4_flex::block::compress(raw);
+        for length in [block.len(), raw.len(), 0] {
+            file.extend_from_slice(&u32::try_from(length).expect("short").to_le_bytes());
+        }
+        file.extend_from_slice(&block);
+    }
+    repair(&mut file);
+    file
+}
+
+/// The items of a recording, unpacked.
+fn unpacked(file: &[u8]) -> Vec<u8> {
+    let number = |at: usize| -> Option<usize> {
+        Some(u32::from_le_bytes(*file.get(at..)?.first_chunk()?) as usize)
+    };
+    let mut items = Vec::new();
+    let mut at = HEADER + number(16).expect("a header");
+    while let (Some(length), Some(raw)) = (number(at), number(at + 4)) {
+        let block = &file[at + FRAME..at + FRAME + length];
+        items.extend(lz4_flex::block::decompress(block, raw).expect("a fixture"));
+        at += FRAME + length;
+    }
+    items
+}
+
+fn fixtures() -> PathBuf {
+    repository().join("tests/fixtures")
+}
+
+fn repository() -> PathBuf {
+    // Of whichever crate this was compiled into: tracer, or tests/fuzz.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.ancestors().find(|dir| dir.join("tracer-common").is_dir());
+    root.expect("inside the repository").to_owned()
+}
+
+/// Inputs that once failed, kept for good.
+pub fn found(target: &str) -> Vec<Vec<u8>> {
+    read_all(&repository().join("tests/fuzz/found").join(target))
+}
+
+fn read_all(dir: &Path) -> Vec<Vec<u8>> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files.iter().filter_map(|file| fs::read(file).ok()).collect()
+}
+
+/// Inputs to begin with: what the fixtures have of this kind.
+pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let recordings = read_all(&fixtures().join("recordings"))
+        .into_iter()
+        .filter(|file| Reader::open(file.as_slice()).is_ok());
+    match target {
+        "wire" => recordings.flat_map(|file| records(&file)).collect(),
+        "recording" => recordings.collect(),
+        "session" => recordings
+            .flat_map(|file| {
+                let items = unpacked(&file);
+                (0..=u8::MAX)
+                    .take(configs().len())
+                    .map(move |view| [&[view], items.as_slice()].concat())
+                    .collect::<Vec<_>>()
+            })
+            .collect(),
+        "btf" => read_all(&fixtures().join("btf")),
+        "filter" => [
+            "p80\np8000-8099\nl1\nr65535\na10.0.0.0/8\na2001:db8::1\na[::1]\na1.2.3.4/0",
+            "sCLOSE_WAIT\nstime-wait\nsestablished\ncjava\nn4026531840\nnpid:1\nnx\ng/\ng/x",
+            "m16MiB\nm4096\nd1m 5s\nd250ms",
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .into(),
+        "cli" => [
+            "--port\n80,8000-8099\n--addr\n10.0.0.0/8,2001:db8::1",
+            "life\n--state\nCLOSE_WAIT,time-wait\n--min-duration\n1m 5s\n-4\n--json",
+            "list\n--watch=5s\n-p\n1,2\n--comm\njava\n--role\nserver\n--ring-size\n16MiB",
+            "--lport\n1\n--rport\n65535\n--netns\npid:1\n--cgroup\n/\n--max-connections\n10",
+            "replay\n/x\nlife\n--with-time-wait\n--no-color\n-vv",
+        ]
+        .map(|line| line.as_bytes().to_vec())
+        .into(),
+        "names" => [
+            &b"java"[..],
+            b"\x1b[2J\x07\r\n\x9b31m\xff\xfe\\\"\x7f",
+            "\u{202e}\u{2066}\u{200b}\u{feff}\u{1f600}\u{e0041}".as_bytes(),
+            b"/system.slice/docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope",
+        ]
+        .map(<[u8]>::to_vec)
+        .into(),
+        _ => Vec::new(),
+    }
+}
+
+fn records(file: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let Ok((_, mut reader)) = Reader::open(file) else { return all };
+    while let Ok(Some(item)) = reader.next() {
+        if let Item::Input(Input::Record(bytes) | Input::Holders(bytes) | Input::Names(bytes)) =
+            item
+        {
+            all.push(bytes.to_vec());
+        }
+    }
+    all
+}
