@@ -3,10 +3,12 @@
 mod bench;
 mod build;
 mod command;
+mod fuzz;
 mod kernels;
 mod lint;
 mod run;
 mod setup;
+mod soak;
 mod test;
 
 use std::ffi::OsString;
@@ -55,6 +57,27 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Fuzz everything that reads what strangers made: bytes of the kernel, files, names, arguments.
+    Fuzz {
+        /// One target only; all of them when left out.
+        target: Option<String>,
+        /// Inputs for each target.
+        #[arg(long, default_value_t = 10_000_000)]
+        runs: u64,
+        /// End each target after this many seconds all the same.
+        #[arg(long)]
+        seconds: Option<u64>,
+        /// With AddressSanitizer, which is several times slower.
+        #[arg(long)]
+        address: bool,
+    },
+    /// Build, then put a mixed load on tcptrail for half an hour and see what becomes of it.
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Arguments for the soak program: `--duration 30m`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Run one test binary, through sudo if it is a live test (called by the test runner).
     #[command(hide = true)]
     TestRunner {
@@ -73,6 +96,10 @@ fn main() -> ExitCode {
         Verb::Kernels(options) => kernels::verb(&options),
         Verb::Lint => lint::verb(),
         Verb::Bench { args } => bench::verb(&args),
+        Verb::Fuzz { target, runs, seconds, address } => {
+            fuzz::verb(target.as_deref(), &fuzz::Options { runs, seconds, address })
+        }
+        Verb::Soak { args } => soak::verb(&args),
         Verb::TestRunner { args } => test::runner(&args),
     };
     match done {

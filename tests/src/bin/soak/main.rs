@@ -1,0 +1,152 @@
+//! `soak`: a mixed load for half an hour, and what became of tcptrail meanwhile.
+//!
+//! Connections of every ending, processes that come and go with sockets open, namespaces that are
+//! removed with sockets in TIME_WAIT, listeners, JVMs that are killed. Two tcptrails watch: `tail`
+//! (which records too) and `list --watch`. What they say is compared with `ss` and with what was done;
+//! their memory has to be flat. `cargo xtask soak` builds and runs it.
+
+mod figures;
+mod follow;
+mod load;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use tests::netns::Netns;
+use tests::witness::ss;
+
+use crate::figures::Figures;
+use crate::follow::{List, Tail, differences};
+use crate::load::Load;
+
+/// Everything of the soak has these addresses, so that the filter keeps everything else out.
+const NET: &str = "127.77.0.0/16";
+/// How often what is listed is compared with `ss`.
+const COMPARE_EVERY: Duration = Duration::from_secs(20);
+/// TIME_WAIT, a walk, and some more.
+const SETTLE: Duration = Duration::from_secs(75);
+
+#[derive(Parser)]
+struct Args {
+    /// How long: 90s, 30m, 2h
+    #[arg(long, default_value = "30m", value_parser = duration)]
+    duration: Duration,
+    /// The tcptrail to watch with
+    #[arg(long)]
+    tcptrail: Option<PathBuf>,
+    /// Connect there, say something and end without closing (used by the soak itself)
+    #[arg(long, hide = true)]
+    child: Option<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text} is no duration: write 90s, 30m or 2h");
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = match &args.child {
+        Some(addr) => load::child(addr).map(|()| true),
+        None => soak(&args),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("soak: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn soak(args: &Args) -> Result<bool> {
+    ensure!(tests::ready(&["ss", "ip"]), "it cannot run here");
+    let program = args.tcptrail.clone().unwrap_or_else(tests::tcptrail::binary);
+    let dir = tempfile::tempdir()?;
+    let recording = dir.path().join("soak.tcpt");
+    let home = Netns::new()?;
+    let tail = Tail::start(&program, &recording, NET)?;
+    let list = List::start(&program, home.name())?;
+    let mut figures = Figures::new(&[("tail", tail.pid()), ("list", list.pid())]);
+    let mut load = Load::start(&home, dir.path())?;
+    let began = Instant::now();
+    let mut compared = began;
+    let (mut comparisons, mut different) = (0_u32, 0_u32);
+    while began.elapsed() < args.duration {
+        load.step()?;
+        figures.take(&load)?;
+        if compared.elapsed() >= COMPARE_EVERY {
+            compared = Instant::now();
+            comparisons += 1;
+            // One frame after this one is a look that began and ended between the two of `ss`.
+            let before = ss(&home)?;
+            let Some(frame) = list.frame_begun_after(tests::witness::now_ns(), || load.step())?
+            else {
+                println!("no listing within 20 s");
+                different += 1;
+                continue;
+            };
+            let after = ss(&home)?;
+            for difference in differences(&before, &frame, &after) {
+                println!("difference at {:.0?}: {difference}", began.elapsed());
+                different += 1;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    load.finish()?;
+    println!("the load has ended; waiting for TIME_WAIT to end");
+    let until = Instant::now() + SETTLE;
+    while Instant::now() < until {
+        figures.take(&load)?;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let before = ss(&home)?;
+    let frame = list.frame_begun_after(tests::witness::now_ns(), || Ok(()))?;
+    let frame = frame.context("no listing at the end")?;
+    let at_the_end = differences(&before, &frame, &ss(&home)?);
+    let told = tail.stop()?;
+    list.stop()?;
+    let same = told.same_as(&before);
+    let replayed = follow::replay(&program, &recording)?;
+
+    let mut good = true;
+    let mut judge = |what: &str, holds: bool| {
+        println!("{} {what}", if holds { "ok" } else { "NO" });
+        good &= holds;
+    };
+    println!("{}", load.summary());
+    judge(&format!("{comparisons} looks while it ran, {different} differences"), different == 0);
+    judge(&format!("list at the end is what ss shows: {at_the_end:?}"), at_the_end.is_empty());
+    judge(&format!("tail at the end is what ss shows: {same:?}"), same.is_empty());
+    judge(&format!("no transition out of order: {:?}", told.broken), told.broken.is_empty());
+    judge(
+        &format!("connections made {}, told {}", load.made(), told.connects),
+        load.made() == told.connects,
+    );
+    judge(&format!("lost {}", told.lost), told.lost == 0);
+    judge(
+        &format!(
+            "the recording replays alike: {} and {} transitions",
+            told.steps(),
+            replayed.steps()
+        ),
+        told.tally == replayed.tally,
+    );
+    for (name, verdict, flat) in figures.verdicts() {
+        judge(&format!("memory of {name}: {verdict}"), flat);
+    }
+    Ok(good)
+}
