@@ -140,10 +140,10 @@ impl Tail {
     }
 }
 
-/// The recording again.
-pub(crate) fn replay(program: &Path, recording: &Path) -> Result<Told> {
+/// The recording again. Walks have put the machine's other sockets into it, too.
+pub(crate) fn replay(program: &Path, recording: &Path, net: &str) -> Result<Told> {
     let recording = recording.to_str().context("UTF-8")?;
-    let (mut child, reader) = start(program, &["replay", recording, "--json"])?;
+    let (mut child, reader) = start(program, &["replay", recording, "--json", "--addr", net])?;
     let told = tell(reader);
     ensure!(child.wait()?.success(), "replay failed");
     Ok(told)

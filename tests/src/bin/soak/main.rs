@@ -120,7 +120,7 @@ fn soak(args: &Args) -> Result<bool> {
     let told = tail.stop()?;
     list.stop()?;
     let same = told.same_as(&before);
-    let replayed = follow::replay(&program, &recording)?;
+    let replayed = follow::replay(&program, &recording, NET)?;
 
     let mut good = true;
     let mut judge = |what: &str, holds: bool| {
