@@ -29,6 +29,9 @@ pub(super) const HOLDERS_EVERY: Duration = Duration::from_secs(5);
 pub(super) const NAMES_EVERY: Duration = Duration::from_secs(10);
 /// A walk may take this part of the time until the next: 1 % of a core.
 const WALK_SHARE: u64 = 100;
+/// As `WALK_SHARE`, after a loss and for a list that is watched: 10 %. Whoever makes losses must not
+/// make us walk all the time.
+const URGENT_SHARE: u64 = 10;
 
 impl Live<'_> {
     pub(super) fn answered(&mut self, answer: Answer) {
@@ -39,7 +42,8 @@ impl Live<'_> {
                 let pause =
                     Duration::from_nanos(took_ns.saturating_mul(WALK_SHARE)).max(SLOW_EVERY);
                 self.next_walk = now + pause;
-                self.next_urgent_walk = now + URGENT_EVERY;
+                let urgent = Duration::from_nanos(took_ns.saturating_mul(URGENT_SHARE));
+                self.next_urgent_walk = now + urgent.max(URGENT_EVERY);
                 if cut != 0 {
                     // Not to be looked for again: there is no more room than there was.
                     let (from, to) = (poll.began, MonoNs::now());
