@@ -264,7 +264,6 @@ fn resident_kib(pid: u32) -> Result<u64> {
 struct Told {
     transitions: u64,
     lost: u64,
-    most_kib: u64,
     grown_kib: u64,
 }
 
@@ -334,12 +333,10 @@ fn under_attack(options: &[&str], by_socket: u32, by_process: u32, each: u32) ->
     ensure!(asked.elapsed() < Duration::from_secs(5), "it took {:?} to end", asked.elapsed());
     ensure!(status.success(), "{status}");
     let lost = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
-    let most_kib = watched.into_inner();
     Ok(Told {
         transitions: transitions.load(Ordering::Relaxed),
         lost,
-        most_kib,
-        grown_kib: most_kib - before,
+        grown_kib: watched.into_inner() - before,
     })
 }
 

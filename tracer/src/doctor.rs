@@ -173,6 +173,7 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
     for (name, needs) in [
         ("kept by tail, life, record", privileges::main_thread(Show::Tail, circumstances)),
         ("kept by list", privileges::main_thread(Show::List { watch: None }, circumstances)),
+        ("kept by leaks, to name stacks", privileges::names(true)),
         ("kept by walks", privileges::poller(circumstances)),
         (
             "kept by walks with --netns",

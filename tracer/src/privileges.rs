@@ -3,7 +3,7 @@
 //! Capabilities belong to threads, so each gives up its own when it begins its work: `keep` leaves the
 //! thread with what is named and drops the rest for good, the bounding set included, and no
 //! program it would start gets any back. What a thread needs, and why, is said here, in `main_thread`,
-//! [`poller`] and [`writer`]; a new command finds its place in the first.
+//! [`poller`], [`names`] and [`writer`]; a new command finds its place in the first.
 
 use std::fmt::Write;
 use std::io;
@@ -34,6 +34,16 @@ const BPF: Need =
 const NAMESPACES: Need = need(CapabilitySet::SYS_ADMIN, "entering network namespaces");
 const OTHERS_NAMESPACES: Need =
     need(CapabilitySet::SYS_PTRACE, "finding the network namespaces of processes");
+const OTHERS_MEMORY: Need =
+    need(CapabilitySet::SYS_PTRACE, "reading maps and tables of methods of processes");
+const OTHERS_FILES: Need =
+    need(CapabilitySet::DAC_READ_SEARCH, "reading symbols of programs of other users");
+const MAPPED_FILES: Need =
+    need(CapabilitySet::CHECKPOINT_RESTORE, "reading symbols of files that were deleted");
+const THEIR_GROUP: Need =
+    need(CapabilitySet::SETGID, "asking a JVM with the rights of its user only");
+const THEIR_USER: Need =
+    need(CapabilitySet::SETUID, "asking a JVM with the rights of its user only");
 const EXECUTABLES: Need =
     need(CapabilitySet::SYS_PTRACE, "reading which executable a process of another user runs");
 
@@ -52,7 +62,7 @@ pub struct Circumstances {
 #[must_use]
 pub fn main_thread(show: Show, circumstances: Circumstances) -> Vec<Need> {
     let mut needs = match show {
-        Show::Tail | Show::Life { .. } | Show::Nothing => vec![],
+        Show::Tail | Show::Life { .. } | Show::Leaks { .. } | Show::Nothing => vec![],
         Show::List { .. } => vec![EXECUTABLES],
     };
     needs.extend(circumstances.bpf_wants_capability.then_some(BPF));
@@ -67,6 +77,16 @@ pub fn poller(circumstances: Circumstances) -> Vec<Need> {
         needs.extend([NAMESPACES, OTHERS_NAMESPACES]);
     }
     needs.extend(circumstances.bpf_wants_capability.then_some(BPF));
+    needs
+}
+
+/// What the thread needs that names stacks; `attach` when it may ask JVMs.
+#[must_use]
+pub fn names(attach: bool) -> Vec<Need> {
+    let mut needs = vec![OTHERS_MEMORY, OTHERS_FILES, MAPPED_FILES];
+    if attach {
+        needs.extend([THEIR_GROUP, THEIR_USER]);
+    }
     needs
 }
 
@@ -205,6 +225,12 @@ mod tests {
         check(&poller(one), "none");
         check(&poller(Circumstances { one_namespace: true, ..old }), "CAP_BPF");
         check(writer(), "none");
+        let names_only = "CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE";
+        check(&names(false), names_only);
+        check(
+            &names(true),
+            "CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID, CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE",
+        );
     }
 
     #[test]

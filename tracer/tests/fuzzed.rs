@@ -111,3 +111,18 @@ fn cli() {
 fn names() {
     run("names");
 }
+
+/// Not a test: what `cargo xtask fuzz` begins with.
+#[test]
+#[ignore = "writes the seeds of all targets to where TCPTRAIL_FUZZ_SEEDS says"]
+fn write_seeds() {
+    let to = std::env::var_os("TCPTRAIL_FUZZ_SEEDS").expect("TCPTRAIL_FUZZ_SEEDS");
+    for (target, _) in checks::ALL {
+        let dir = std::path::Path::new(&to).join(target);
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let all = checks::seeds(target).into_iter().chain(checks::found(target));
+        for (number, seed) in all.enumerate() {
+            std::fs::write(dir.join(format!("seed-{number}")), seed).expect("a file");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{must, root, target};
+use crate::command::{cargo, must, root, target};
 use crate::{build, setup};
 
 /// Longest input that is made, where the fuzzer's own limit (4,096, or the longest seed) is of no use:
@@ -44,13 +44,17 @@ pub(crate) fn verb(wanted: Option<&str>, options: &Options) -> Result<ExitCode> 
     compile.args(["fuzz", "build", "--release", "--sanitizer", sanitizer, "--fuzz-dir"]);
     compile.arg(&fuzz_dir).arg("--target-dir").arg(&out).current_dir(root());
     // The fuzzer's flags are unstable ones; this lets the stable compiler have them.
-    compile.env("RUSTC_BOOTSTRAP", "1").env("TCPTRAIL_EBPF_OBJECT", build::objects().join("tcptrail-ebpf.o"));
+    compile
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("TCPTRAIL_EBPF_OBJECT", build::objects().join("tcptrail-ebpf.o"));
     must(&mut compile, "build the fuzz targets", "fix what the compiler says above")?;
 
     let binaries = binaries(&out)?;
     let corpus = target().join("fuzz/corpus");
-    let mut seeds = Command::new(binaries.join("seeds"));
-    must(seeds.arg(&corpus), "write the seeds", "check the permissions there")?;
+    let mut seeds = cargo();
+    seeds.args(["test", "--quiet", "--package", "tracer", "--test", "fuzzed", "--"]);
+    seeds.args(["--ignored", "write_seeds"]).env("TCPTRAIL_FUZZ_SEEDS", &corpus);
+    must(&mut seeds, "write the seeds", "check the permissions there")?;
     for name in chosen {
         let found = fuzz_dir.join("found").join(name);
         fs::create_dir_all(&found)?;
@@ -83,7 +87,7 @@ fn binaries(out: &Path) -> Result<PathBuf> {
     let places = entries.flatten().map(|entry| entry.path().join("release"));
     places
         .into_iter()
-        .find(|place| place.join("seeds").is_file())
+        .find(|place| place.join("wire").is_file())
         .with_context(|| format!("cargo-fuzz left no programs below {}", out.display()))
 }
 

@@ -11,6 +11,7 @@ use tracer_common::stack::CodeRange;
 use super::book::{Raw, StackId};
 pub use super::symbolize::Named;
 use super::symbolize::Symbolizer;
+use crate::privileges;
 
 /// What it is asked.
 enum Job {
@@ -46,6 +47,7 @@ impl Worker {
         let (jobs, incoming) = channel();
         let (outgoing, answers) = channel();
         thread::Builder::new().name("tcptrail-names".to_owned()).spawn(move || {
+            privileges::keep_only(&privileges::names(attach));
             let mut symbolizer = Symbolizer::new(attach);
             while let Ok(job) = incoming.recv() {
                 let answer = match job {
