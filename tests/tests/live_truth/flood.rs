@@ -1,6 +1,7 @@
 //! Too much at once: a ring that overflows while nobody reads it, and floods of SYNs.
 
 use std::fs;
+use std::io::BufRead;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
@@ -201,4 +202,129 @@ fn a_flood_answered_with_cookies_leaves_nothing() -> Result<()> {
         return Ok(());
     }
     flooded("2")
+}
+
+/// How many half-open connections of the great flood.
+const GREAT: u32 = 100_000;
+
+/// A hundred thousand, all on loopback, where every SYN-ACK can be sent: to addresses whose owner drops
+/// them. They are listed, timed and ended, in bounded memory, and other connections are seen as ever.
+#[test]
+fn a_hundred_thousand_half_open_connections_pass() -> Result<()> {
+    if !ready(&["nft", "ss"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    netns.nft(
+        "table inet silence {
+            chain arriving {
+                type filter hook input priority 0; policy accept;
+                ip daddr 127.64.0.0/10 drop
+            }
+        }",
+    )?;
+    for (key, value) in [
+        ("ipv4/tcp_syncookies", "0"),
+        ("ipv4/tcp_synack_retries", "2"),
+        ("ipv4/tcp_max_syn_backlog", "400000"),
+        ("core/somaxconn", "200000"),
+    ] {
+        netns.sysctl(key, value)?;
+    }
+    let listener: std::net::TcpListener = netns.run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+        socket.listen(200_000)?;
+        Ok(socket.into())
+    })?;
+    let addr = listener.local_addr()?;
+    let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, addr.port());
+
+    let mut life =
+        tests::tcptrail::command(&["life", "--json", "--netns", netns.name()]).spawn()?;
+    let pid = life.id();
+    let out = life.stdout.take().context("a pipe")?;
+    let (told, lines) = std::sync::mpsc::channel();
+    // Only counted: as JSON in our memory they would take more than they do in tcptrail's.
+    let reader = std::thread::spawn(move || {
+        let mut half_open = 0_u32;
+        for line in std::io::BufReader::new(out).lines().map_while(std::result::Result::ok) {
+            if line.contains("\"how\":\"timeout\"") && line.contains("\"role\":\"server\"") {
+                half_open += 1;
+            } else if told.send(line).is_err() {
+                break;
+            }
+        }
+        half_open
+    });
+    let wait_line = |what: &str, wanted: &dyn Fn(&str) -> bool| -> Result<String> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = lines.recv_timeout(left).with_context(|| format!("no {what}"))?;
+            if wanted(&line) {
+                return Ok(line);
+            }
+        }
+    };
+    let outcome = (|| -> Result<()> {
+        wait_line("start", &|line| line.contains("\"event\":\"start\""))?;
+        let before = resident_kib(pid)?;
+        let from = (0..GREAT).map(|number| {
+            let [_, high, middle, low] = number.to_be_bytes();
+            SocketAddrV4::new(Ipv4Addr::new(127, 64 + high, middle, low), 5_000)
+        });
+        let began = Instant::now();
+        flood(&netns, from, to)?;
+        let sent = began.elapsed();
+        let mut command = std::process::Command::new("ss");
+        command.args(["-tanH", "state", "syn-recv"]);
+        let in_ss = netns.output(command)?.stdout.iter().filter(|&&byte| byte == b'\n').count();
+        // Some may have ended by now where the machine is slow.
+        ensure!(in_ss > GREAT as usize / 2, "ss shows {in_ss} half-open connections");
+        let list =
+            tests::tcptrail::command(&["list", "--json", "--netns", netns.name()]).output()?;
+        let listed =
+            String::from_utf8_lossy(&list.stdout).matches("\"state\":\"SYN_RECV\"").count();
+        let again = {
+            let mut command = std::process::Command::new("ss");
+            command.args(["-tanH", "state", "syn-recv"]);
+            netns.output(command)?.stdout.iter().filter(|&&byte| byte == b'\n').count()
+        };
+        ensure!(
+            (again.min(in_ss)..=in_ss.max(again)).contains(&listed),
+            "{listed} listed, ss had {in_ss} before and {again} after"
+        );
+        // What else happens is seen at once.
+        let both = Both::new(&netns, &listener, addr)?;
+        let client = both.ends.client.to_string();
+        drop(both.client);
+        read_end(&both.server)?;
+        drop(both.server);
+        wait_line("line of another connection", &|line| line.contains(&client))?;
+        // Given up by the kernel after 7 s, and known to be by the next look.
+        let mut most = 0;
+        tests::witness::eventually("the end of the flood", Duration::from_secs(40), || {
+            most = most.max(resident_kib(pid)?);
+            let mut command = std::process::Command::new("ss");
+            command.args(["-tanH", "state", "syn-recv"]);
+            Ok(netns.output(command)?.stdout.is_empty().then_some(()))
+        })?;
+        std::thread::sleep(Duration::from_secs(4));
+        most = most.max(resident_kib(pid)?);
+        println!(
+            "{GREAT} SYNs in {sent:.1?}, {in_ss} in ss, {listed} listed; {before} KiB before, at most {most}"
+        );
+        ensure!(most < before + 128 * 1024, "{before} KiB before, {most} KiB at most");
+        Ok(())
+    })();
+    let stop = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("a pid")?;
+    rustix::process::kill_process(stop, Signal::INT)?;
+    let status = life.wait()?;
+    let ended = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?;
+    outcome?;
+    ensure!(status.success(), "{status}");
+    // Those that came and went between two looks are not told.
+    ensure!(ended > GREAT / 2 && ended <= GREAT, "{ended} of {GREAT} told to have timed out");
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! tcptrail's lines as they come, without keeping them: tallies, chains of states, the last listing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -223,8 +223,14 @@ impl List {
 }
 
 /// What a listing between two looks of `ss` has wrong: whatever was the same in both must be so in the
-/// listing. What changed in between may be either; what came and went in between is in neither.
-pub(crate) fn differences(before: &[Socket], frame: &Frame, after: &[Socket]) -> Vec<String> {
+/// listing. What changed in between may be either. What came and went in between is in neither, and is
+/// put into `brief`: wrong is what is listed so twice.
+pub(crate) fn differences(
+    before: &[Socket],
+    frame: &Frame,
+    after: &[Socket],
+    brief: &mut BTreeSet<u64>,
+) -> Vec<String> {
     let by_cookie = |sockets: &[Socket]| -> BTreeMap<u64, String> {
         let kept = sockets.iter().filter(|socket| socket.state != "CLOSE");
         kept.map(|socket| (socket.cookie, socket.state.clone())).collect()
@@ -237,11 +243,14 @@ pub(crate) fn differences(before: &[Socket], frame: &Frame, after: &[Socket]) ->
             all.push(format!("{cookie} is {state}, listed as {:?}", frame.sockets.get(cookie)));
         }
     }
+    let known = std::mem::take(brief);
     for (cookie, state) in &frame.sockets {
-        // Whose cookie is greater than all that were there before is younger than that look.
-        let young = before.keys().next_back().is_none_or(|last| cookie > last);
-        if !before.contains_key(cookie) && !after.contains_key(cookie) && !young {
-            all.push(format!("{cookie} is listed as {state}, and is not there"));
+        if before.contains_key(cookie) || after.contains_key(cookie) {
+            continue;
+        }
+        brief.insert(*cookie);
+        if known.contains(cookie) {
+            all.push(format!("{cookie} is listed as {state} again, and is not there"));
         }
     }
     all

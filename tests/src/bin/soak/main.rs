@@ -9,6 +9,7 @@ mod figures;
 mod follow;
 mod load;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -84,6 +85,7 @@ fn soak(args: &Args) -> Result<bool> {
     let began = Instant::now();
     let mut compared = began;
     let (mut comparisons, mut different) = (0_u32, 0_u32);
+    let mut brief = BTreeSet::new();
     while began.elapsed() < args.duration {
         load.step()?;
         figures.take(&load)?;
@@ -99,7 +101,7 @@ fn soak(args: &Args) -> Result<bool> {
                 continue;
             };
             let after = ss(&home)?;
-            for difference in differences(&before, &frame, &after) {
+            for difference in differences(&before, &frame, &after, &mut brief) {
                 println!("difference at {:.0?}: {difference}", began.elapsed());
                 different += 1;
             }
@@ -116,7 +118,7 @@ fn soak(args: &Args) -> Result<bool> {
     let before = ss(&home)?;
     let frame = list.frame_begun_after(tests::witness::now_ns(), || Ok(()))?;
     let frame = frame.context("no listing at the end")?;
-    let at_the_end = differences(&before, &frame, &ss(&home)?);
+    let at_the_end = differences(&before, &frame, &ss(&home)?, &mut brief);
     let told = tail.stop()?;
     list.stop()?;
     let same = told.same_as(&before);
