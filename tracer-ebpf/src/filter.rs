@@ -3,6 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use tracer_common::TcpState;
 use tracer_common::globals::{FILTER_SLOTS, Filter};
 use tracer_common::wire::AF_INET;
 
@@ -23,6 +24,18 @@ pub fn wanted(
     if global!(FILTER.on) == 0 {
         return true;
     }
+    ends_wanted(ends, port_comes_later, addresses_come_later)
+        && (global!(FILTER.cgroup) == 0 || cgroup_wanted(sk))
+}
+
+/// Whether a row of a walk is wanted. Listeners are: they tell who accepts, whatever their address.
+#[inline(always)]
+pub fn row_wanted(state: u8, ends: &Endpoints) -> bool {
+    global!(FILTER.on) == 0 || state == TcpState::Listen.number() || ends_wanted(ends, false, false)
+}
+
+#[inline(always)]
+fn ends_wanted(ends: &Endpoints, port_comes_later: bool, addresses_come_later: bool) -> bool {
     let netns = global!(FILTER.netns);
     if netns != 0 && netns != ends.netns {
         return false;
@@ -34,13 +47,7 @@ pub fn wanted(
     if !port_comes_later && !ports_wanted(ends) {
         return false;
     }
-    if global!(FILTER.prefix_count) != 0 && !addresses_come_later && !addresses_wanted(ends) {
-        return false;
-    }
-    if global!(FILTER.cgroup) != 0 && !cgroup_wanted(sk) {
-        return false;
-    }
-    true
+    global!(FILTER.prefix_count) == 0 || addresses_come_later || addresses_wanted(ends)
 }
 
 /// True when `$count` is 0 or one of the first `$count` ranges holds one of the ports.

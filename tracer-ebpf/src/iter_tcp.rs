@@ -11,6 +11,7 @@ use tracer_common::TcpState;
 use tracer_common::wire::{RecordKind, SocketRow, flags};
 
 use crate::emit::{Endpoints, blank, cgroup_id, identity, socket_flags};
+use crate::filter::row_wanted;
 use crate::layout::{Kernel, has, load};
 use crate::maps::global;
 
@@ -61,6 +62,10 @@ fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
     let Some(ends) = Endpoints::read(common) else {
         return 0;
     };
+    // What events are not told of, rows are not told of either.
+    if !row_wanted(state, &ends) {
+        return 0;
+    }
     let (id, id_flag) = identity(common);
 
     let mut row: SocketRow = blank();

@@ -165,7 +165,12 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
     match Poller::start(
         resolved,
         &btf,
-        poller::Options { circumstances, stay_in: None, most_rows: 1_000_000 },
+        poller::Options {
+            filter: Filter::default(),
+            circumstances,
+            stay_in: None,
+            most_rows: 1_000_000,
+        },
     ) {
         Ok(mut poller) => try_iterators(checks, &mut poller),
         Err(error) => push(checks, "iterators", false, Err(error.to_string())),

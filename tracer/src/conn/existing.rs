@@ -225,6 +225,9 @@ impl Table {
                 self.became_mini(index, event, row, expires, changes);
                 return;
             }
+            if self.may_be_gone(event.id) {
+                return;
+            }
             let Some(index) = self.insert(event, row.state, Role::Unknown, Known::About) else {
                 return;
             };

@@ -76,8 +76,10 @@ pub enum Answer {
 }
 
 /// How to walk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// Which sockets are wanted.
+    pub filter: Filter,
     /// Privileges to keep.
     pub circumstances: Circumstances,
     /// Enter this namespace for good and walk no other.
@@ -104,7 +106,7 @@ impl Poller {
     pub fn start(resolved: &Resolved, btf: &Btf, how: Options) -> Result<Poller, LoadError> {
         // Maps of its own, which the iterators do not use: a page for the ring will do.
         let ring_bytes = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
-        let options = loader::Options { filter: Filter::default(), ring_bytes, debug: false };
+        let options = loader::Options { filter: how.filter, ring_bytes, debug: false };
         let mut ebpf = load_object(resolved, &options, btf)?;
         let sockets = load(&mut ebpf, names::ITER_TCP, "tcp", btf)
             .and_then(|()| load(&mut ebpf, names::ITER_MINIS, "tcp", btf));

@@ -144,6 +144,7 @@ impl<'a> Live<'a> {
             &resolved,
             &btf,
             poller::Options {
+                filter: options.filter,
                 circumstances,
                 stay_in: config.filter.netns,
                 // The table takes no more, and some of a walk may be in it already.

@@ -430,3 +430,19 @@ fn when_too_many_end_during_a_walk_rows_bring_nobody_back() {
     play(&mut table, all(150, life(7).already(TcpState::Established).row(160)), &mut lines);
     assert_eq!(table.len(), 1);
 }
+
+#[test]
+fn a_late_row_does_not_bring_back_a_mini_whose_ports_were_taken() {
+    let time_wait = life(8).server_of(7).mini(1_002, TcpState::TimeWait, 30_000).late(1_010);
+    // The client's port again, from another socket: the kernel ends the TIME_WAIT for it.
+    let again = life(9).server_of(7).accepted(1_005, 30);
+    let there = life(8).server_of(7).mini(500, TcpState::TimeWait, 30_500);
+    let script = Script::from(minis(499, there)).and(poll(
+        PollKind::Minis,
+        1_000,
+        1_020,
+        Script::from(time_wait).and(again),
+    ));
+    let table = check_any(script);
+    assert_eq!(table.len(), 1, "only the new one");
+}
