@@ -437,7 +437,7 @@ fn a_late_row_does_not_bring_back_a_mini_whose_ports_were_taken() {
     // The client's port again, from another socket: the kernel ends the TIME_WAIT for it.
     let again = life(9).server_of(7).accepted(1_005, 30);
     let there = life(8).server_of(7).mini(500, TcpState::TimeWait, 30_500);
-    let script = Script::from(minis(499, there)).and(poll(
+    let script = minis(499, there).and(poll(
         PollKind::Minis,
         1_000,
         1_020,
