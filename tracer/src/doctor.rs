@@ -135,7 +135,11 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
         Err(error) => return push(checks, "kernel BTF", true, Err(error.to_string())),
     };
     let options = Options { filter: Filter::default(), ring_bytes: 1 << 20, debug: false };
-    let mut circumstances = Circumstances { bpf_wants_capability: false, one_namespace: false };
+    let mut circumstances = Circumstances {
+        bpf_wants_capability: false,
+        one_namespace: false,
+        lists_descriptors: false,
+    };
     match loader::load(resolved, &options, &btf) {
         Ok((programs, ring)) => {
             circumstances.bpf_wants_capability = programs.want_capability().unwrap_or(true);
@@ -176,7 +180,7 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
         Err(error) => push(checks, "iterators", false, Err(error.to_string())),
     }
     for (name, needs) in [
-        ("kept by tail, life, record", privileges::main_thread(Show::Tail, circumstances)),
+        ("kept by tail, life, stuck, record", privileges::main_thread(Show::Tail, circumstances)),
         ("kept by list", privileges::main_thread(Show::List { watch: None }, circumstances)),
         ("kept by leaks, to name stacks", privileges::names(true)),
         ("kept by walks", privileges::poller(circumstances)),

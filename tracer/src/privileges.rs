@@ -34,6 +34,8 @@ const BPF: Need =
 const NAMESPACES: Need = need(CapabilitySet::SYS_ADMIN, "entering network namespaces");
 const OTHERS_NAMESPACES: Need =
     need(CapabilitySet::SYS_PTRACE, "finding the network namespaces of processes");
+const DESCRIPTORS: Need =
+    need(CapabilitySet::DAC_READ_SEARCH, "counting descriptors of processes of other users");
 const OTHERS_MEMORY: Need =
     need(CapabilitySet::SYS_PTRACE, "reading maps and tables of methods of processes");
 const OTHERS_FILES: Need =
@@ -55,6 +57,8 @@ pub struct Circumstances {
     pub bpf_wants_capability: bool,
     /// Only one network namespace is looked at: it is entered once, and for good.
     pub one_namespace: bool,
+    /// Descriptors of processes are counted, and the kernel does not tell their number (before 6.2).
+    pub lists_descriptors: bool,
 }
 
 /// What the thread needs that takes records and formats lines. Exhaustive, so that a new command has
@@ -62,7 +66,8 @@ pub struct Circumstances {
 #[must_use]
 pub fn main_thread(show: Show, circumstances: Circumstances) -> Vec<Need> {
     let mut needs = match show {
-        Show::Tail | Show::Life { .. } | Show::Leaks { .. } | Show::Nothing => vec![],
+        Show::Tail | Show::Life { .. } | Show::Stuck { .. } | Show::Leaks { .. } => vec![],
+        Show::Nothing => vec![],
         Show::List { .. } => vec![EXECUTABLES],
     };
     needs.extend(circumstances.bpf_wants_capability.then_some(BPF));
@@ -76,6 +81,7 @@ pub fn poller(circumstances: Circumstances) -> Vec<Need> {
     if !circumstances.one_namespace {
         needs.extend([NAMESPACES, OTHERS_NAMESPACES]);
     }
+    needs.extend(circumstances.lists_descriptors.then_some(DESCRIPTORS));
     needs.extend(circumstances.bpf_wants_capability.then_some(BPF));
     needs
 }
@@ -205,8 +211,11 @@ pub fn in_words(set: CapabilitySet) -> String {
 mod tests {
     use super::*;
 
-    const PLAIN: Circumstances =
-        Circumstances { bpf_wants_capability: false, one_namespace: false };
+    const PLAIN: Circumstances = Circumstances {
+        bpf_wants_capability: false,
+        one_namespace: false,
+        lists_descriptors: false,
+    };
 
     fn sum(needs: &[Need]) -> String {
         in_words(needs.iter().fold(CapabilitySet::empty(), |all, need| all | need.capability))
@@ -224,6 +233,7 @@ mod tests {
         check(&poller(PLAIN), "CAP_SYS_PTRACE, CAP_SYS_ADMIN");
         check(&poller(one), "none");
         check(&poller(Circumstances { one_namespace: true, ..old }), "CAP_BPF");
+        check(&poller(Circumstances { lists_descriptors: true, ..one }), "CAP_DAC_READ_SEARCH");
         check(writer(), "none");
         let names_only = "CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE";
         check(&names(false), names_only);

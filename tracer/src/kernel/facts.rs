@@ -75,6 +75,11 @@ fn open_files(pid: u32) -> Option<u64> {
     Some(fs::read_dir(path).ok()?.count() as u64)
 }
 
+/// Whether the kernel tells how many descriptors a process has.
+pub(super) fn are_counted() -> bool {
+    fs::metadata("/proc/self/fd").is_ok_and(|meta| meta.len() != 0)
+}
+
 fn namespace(inode: u32, path: &std::path::Path) -> Option<NetnsFacts> {
     if netns::enter(path).is_err()
         && netns::inode("/proc/thread-self/ns/net".as_ref()).ok() != Some(inode)

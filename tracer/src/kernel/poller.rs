@@ -264,6 +264,12 @@ fn walk_files(ebpf: &mut Ebpf, most: usize) -> io::Result<(Vec<u8>, u64)> {
     Ok((rows, cut))
 }
 
+/// Whether the kernel tells how many descriptors a process has, or they have to be listed.
+#[must_use]
+pub fn descriptors_are_counted() -> bool {
+    super::facts::are_counted()
+}
+
 /// Reads rows until there are `most`, and counts the rest.
 fn read_rows(mut from: impl Read, row: usize, most: usize, rows: &mut Vec<u8>) -> io::Result<u64> {
     let room = most.saturating_mul(row).saturating_sub(rows.len());

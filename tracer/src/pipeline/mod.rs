@@ -133,9 +133,12 @@ impl<'a> Live<'a> {
             .then(|| programs.debug_messages())
             .transpose()
             .context("the programs' debug messages cannot be read")?;
+        // A recording is to have what a replay needs to find it.
+        let watches = matches!(config.show, Show::Stuck { .. }) || recording.is_some();
         let circumstances = Circumstances {
             bpf_wants_capability: programs.want_capability()?,
             one_namespace: config.filter.netns.is_some(),
+            lists_descriptors: watches && !poller::descriptors_are_counted(),
         };
         if let Some(shortfall) = privileges::shortfall(circumstances) {
             eprintln!("tcptrail: {shortfall}");
@@ -163,8 +166,6 @@ impl<'a> Live<'a> {
             .transpose()
             .context("cannot write the recording")?;
         let rules = Watch::new(config.rules(origin.jiffy_ns));
-        // A recording is to have what a replay needs to find it.
-        let watches = matches!(config.show, Show::Stuck { .. }) || recording.is_some();
         let mut session = Session::new(
             table,
             config.filter.clone(),
