@@ -116,14 +116,18 @@ impl Filter {
     fn shows(&mut self, line: &str) -> bool {
         let plain = without_colour(line);
         let text = plain.trim_start();
-        // A status line is one capital word and a time: `PASS [   0.004s] (1/3) package test`.
+        // A status line is capital words and a time: `PASS [   0.004s] (1/3) package test`, or
+        // `TRY 1 FAIL [` of a test that may be tried again.
         // Nextest indents what tests print by four spaces, statuses and totals by others.
         let status = text.split_once(" [").is_some_and(|(word, _)| {
-            !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase() || c == '-')
+            let in_word =
+                |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || "- ".contains(c);
+            word.starts_with(|c: char| c.is_ascii_uppercase()) && word.chars().all(in_word)
         });
         let printed = plain.starts_with("    ") && !plain.starts_with("     ");
         if status && !printed {
-            self.passed = text.starts_with("PASS ");
+            let (word, _) = text.split_once(" [").unwrap_or_default();
+            self.passed = word.ends_with("PASS");
             return true;
         }
         if plain.starts_with('─') || text.starts_with("Summary [") {
@@ -170,8 +174,24 @@ mod tests {
     why
     PASS [not a status]
     because
+
+        PASS [   0.004s] (3/4) tests c
+  stdout ───
+
+    fine
+
+  TRY 1 FAIL [   0.070s] (4/4) tests d
+  stdout ───
+
+    why again
+
+  TRY 2 PASS [   0.070s] (4/4) tests d
+  stdout ───
+
+    fine now
+
 ────────────
-     Summary [   0.071s] 2 tests run: 1 passed, 1 failed, 0 skipped";
+     Summary [   0.071s] 4 tests run: 3 passed (1 flaky), 1 failed, 0 skipped";
         let mut filter = Filter::default();
         let shown: Vec<_> = output.lines().filter(|line| filter.shows(line)).collect();
         assert_eq!(
@@ -186,8 +206,16 @@ mod tests {
                 "why",
                 "PASS [not a status]",
                 "because",
+                "",
+                "PASS [   0.004s] (3/4) tests c",
+                "TRY 1 FAIL [   0.070s] (4/4) tests d",
+                "stdout ───",
+                "",
+                "why again",
+                "",
+                "TRY 2 PASS [   0.070s] (4/4) tests d",
                 "────────────",
-                "Summary [   0.071s] 2 tests run: 1 passed, 1 failed, 0 skipped",
+                "Summary [   0.071s] 4 tests run: 3 passed (1 flaky), 1 failed, 0 skipped",
             ]
         );
     }
