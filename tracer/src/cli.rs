@@ -103,6 +103,9 @@ pub struct StuckArgs {
     /// UNACCEPTED, FINDINGS; in percent FDS, PORTS, ACCEPT_QUEUE: 'FDS>=90%'. May be repeated
     #[arg(long, value_name = "CONDITION")]
     pub fail_on: Vec<String>,
+    /// Do not take the stacks of threads that connect: findings then do not name the code
+    #[arg(long)]
+    pub no_openers: bool,
 }
 
 /// Options of `replay`.

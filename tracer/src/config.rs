@@ -93,6 +93,8 @@ pub struct Config {
     pub thresholds: Thresholds,
     /// Conditions that end the run with exit code 3.
     pub gates: Vec<Gate>,
+    /// `stuck` is to name the code that opened a socket.
+    pub openers: bool,
 }
 
 impl Config {
@@ -176,6 +178,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
     Ok(Config {
         thresholds,
         gates,
+        openers: !stuck_args.no_openers,
         source,
         show,
         filter,

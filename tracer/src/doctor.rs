@@ -154,7 +154,7 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
         }
         Err(error) => push(checks, "eBPF programs", true, Err(error.to_string())),
     }
-    match stacks::load(resolved, &crate::filter::Filter::default(), &btf) {
+    match stacks::load(resolved, &crate::filter::Filter::default(), true, &btf) {
         Ok((programs, _)) => {
             for hook in &programs.hooks {
                 let outcome = match &hook.outcome {

@@ -9,14 +9,17 @@ pub enum Entry {
     Cgroup(u64),
     /// A process's id.
     Executable(u32),
+    /// A socket's identity: the code that opened it.
+    Opener(u64),
 }
 
-/// Appends an entry in the form of [`Input::Names`](crate::input::Input::Names): kind (`c` or `x`),
+/// Appends an entry in the form of [`Input::Names`](crate::input::Input::Names): kind (`c`, `x` or `o`),
 /// number as eight little-endian bytes, length as two, name.
 pub fn encode(entry: Entry, name: &[u8], out: &mut Vec<u8>) {
     let (kind, number) = match entry {
         Entry::Cgroup(id) => (b'c', id),
         Entry::Executable(pid) => (b'x', u64::from(pid)),
+        Entry::Opener(id) => (b'o', id),
     };
     // Paths end at 4,096 bytes.
     let Ok(length) = u16::try_from(name.len()) else { return };
@@ -46,6 +49,11 @@ impl Names {
             let names = match kind {
                 b'c' => &mut self.cgroups,
                 b'x' => &mut self.executables,
+                // For whoever looks for the stuck: see `openers`.
+                b'o' => {
+                    bytes = rest;
+                    continue;
+                }
                 _ => return,
             };
             if names.get(&number).is_none_or(|known| **known != *name) {
@@ -72,6 +80,19 @@ impl Names {
     pub fn executable(&self, pid: u32) -> Option<&[u8]> {
         self.executables.get(&u64::from(pid)).map(|path| &**path)
     }
+}
+
+/// Sockets in what [`encode`] made, and the code that opened each.
+pub fn openers(mut bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    std::iter::from_fn(move || {
+        loop {
+            let (kind, number, name, rest) = split(bytes)?;
+            bytes = rest;
+            if kind == b'o' {
+                return Some((number, name));
+            }
+        }
+    })
 }
 
 fn split(bytes: &[u8]) -> Option<(u8, u64, &[u8], &[u8])> {

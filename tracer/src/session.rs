@@ -7,9 +7,10 @@ use tracer_common::TcpState;
 
 use crate::conn::{Change, ConnRef, Connection, Identities, Kind, Role, Spent, Table};
 use crate::decode;
-use crate::event::{Loss, LossCause, What};
+use crate::event::{Loss, LossCause, SockId, What};
 use crate::filter::Filter;
 use crate::input::Input;
+use crate::names;
 use crate::record::{Ended, Writer};
 use crate::rules::{Facts, Needs, Watch};
 use crate::sink::json::Object;
@@ -127,7 +128,15 @@ impl<W: io::Write> Session<W> {
                     .collect();
                 self.table.set_holders(holders);
             }
-            Input::Names(bytes) => self.pen.names.take_in(bytes),
+            Input::Names(bytes) => {
+                self.pen.names.take_in(bytes);
+                if let Some(watch) = &mut self.watch {
+                    for (id, opener) in names::openers(bytes) {
+                        let opener = String::from_utf8_lossy(opener);
+                        watch.openers.learn(SockId(id), opener.into());
+                    }
+                }
+            }
             Input::Facts(bytes) => {
                 if let (Some(watch), Some(facts)) = (&mut self.watch, Facts::decode(bytes)) {
                     watch.facts(&facts);

@@ -43,13 +43,15 @@ pub struct StackPrograms {
     interpreters: HashMap<MapData, u32, Pod<CodeRange>>,
 }
 
-/// Loads and attaches what this kernel permits; the ring is handed out for reading.
+/// Loads and attaches what this kernel permits; the ring is handed out for reading. `every_accept`: accept()
+/// may be looked for at the end of every system call.
 ///
 /// # Errors
 /// When no stack can be taken at all. What is merely missing is in `hooks`.
 pub fn load(
     resolved: &Resolved,
     filter: &Filter,
+    every_accept: bool,
     aya_btf: &aya::Btf,
 ) -> Result<(StackPrograms, Reader), LoadError> {
     raise_memlock();
@@ -75,7 +77,7 @@ pub fn load(
         hook("tp_btf/inet_sock_set_state", "who connects is not known", connect),
         hook("tp_btf/tcp_rcv_space_adjust", "who reads from a socket is not known", read),
     ];
-    accept_hooks(&mut ebpf, &settings, aya_btf, &mut hooks);
+    accept_hooks(&mut ebpf, &settings, every_accept, aya_btf, &mut hooks);
     let ring = take_map(&mut ebpf, names::STACK_RING)?;
     let drops = take_map(&mut ebpf, names::STACK_DROPS)?;
     let interpreters = take_map(&mut ebpf, names::INTERPRETERS)?;
@@ -91,17 +93,26 @@ fn hook(name: &'static str, cost: &'static str, outcome: Result<(), String>) -> 
 
 /// The end of `inet_csk_accept` costs only who accepts; the end of system calls costs every call on the
 /// machine a little, and is for kernels that permit no programs on functions.
-fn accept_hooks(ebpf: &mut Ebpf, settings: &StackSettings, btf: &aya::Btf, hooks: &mut Vec<Hook>) {
+fn accept_hooks(
+    ebpf: &mut Ebpf,
+    settings: &StackSettings,
+    every_accept: bool,
+    btf: &aya::Btf,
+    hooks: &mut Vec<Hook>,
+) {
     let fexit = if settings.accept_args == 0 {
         Err("its arguments are not known".to_owned())
     } else {
         attach_fexit(ebpf, btf)
     };
     let permitted = fexit.is_ok();
-    let cost =
-        "accept() is seen at the end of the system call, which every call on the machine pays for";
+    let cost = if !every_accept {
+        "who accepts is not known"
+    } else {
+        "accept() is seen at the end of the system call, which every call on the machine pays for"
+    };
     hooks.push(hook("fexit/inet_csk_accept", cost, fexit));
-    if permitted {
+    if permitted || !every_accept {
         return;
     }
     let way = [
@@ -133,6 +144,9 @@ fn attach_fexit(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), String> {
 
 /// What the programs need to know of this kernel and of what is wanted.
 fn settings(btf: &Btf, resolved: &Resolved, filter: &Filter) -> Result<StackSettings, String> {
+    if !btf.has_func("bpf_get_current_task_btf") {
+        return Err("stacks need Linux 5.11 or later (bpf_get_current_task_btf)".into());
+    }
     let offset = |root: &str, path: &str| btf.field(root, path).map(|field| field.offset);
     let required = |root: &str, path: &str| offset(root, path).map_err(|error| error.to_string());
     let optional = |root: &str, path: &str| offset(root, path).unwrap_or(0);

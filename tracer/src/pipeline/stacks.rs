@@ -6,13 +6,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::{Config, Show};
+use crate::event::SockId;
+use crate::input::Input;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::LoadError;
 use crate::kernel::ring::Reader;
 use crate::kernel::stacks::{self, StackPrograms};
+use crate::names;
 use crate::pipeline::Live;
-use crate::sink::text::Terminal;
+use crate::sink::text::{self, Terminal};
 use crate::stacks::book::Book;
+use crate::stacks::frame::opener;
 use crate::stacks::worker::{Done, Worker};
 use crate::time::MonoNs;
 use crate::view::leaks::survivors;
@@ -40,6 +44,8 @@ pub(super) struct Stacks {
     worker: Worker,
     /// Processes that were looked at.
     looked_at: HashSet<u32>,
+    /// Sockets whose openers the rules know.
+    told: HashSet<SockId>,
     /// The next report, where there is one before the end.
     next_report: Option<Instant>,
 }
@@ -51,21 +57,43 @@ impl Stacks {
         resolved: &Resolved,
         btf: &aya::Btf,
     ) -> Result<Option<Stacks>, LoadError> {
-        let Show::Leaks { attach, watch, report } = config.show else { return Ok(None) };
-        let (programs, ring) = stacks::load(resolved, &config.filter, btf)?;
+        let wants = match config.show {
+            Show::Leaks { attach, watch, report } => Wants {
+                attach,
+                accepts: true,
+                every: watch.or(draws(config, report.folded).then_some(REDRAW_EVERY)),
+            },
+            // Nobody is to be disturbed, nor every system call to pay.
+            Show::Stuck { once: false } if config.openers => {
+                Wants { attach: false, accepts: false, every: None }
+            }
+            _ => return Ok(None),
+        };
+        let loaded = stacks::load(resolved, &config.filter, wants.accepts, btf);
+        let (programs, ring) = match loaded {
+            Ok(loaded) => loaded,
+            // What is stuck is known without it.
+            Err(error) if !wants.accepts => {
+                if config.verbose >= 1 {
+                    eprintln!("tcptrail: openers are not known: {error}");
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let attach = wants.attach;
         let worker = Worker::start(attach).map_err(|error| LoadError::Refused {
             program: "leaks",
             reason: format!("its thread cannot be started: {error}"),
         })?;
-        let live = !config.json && !report.folded && Terminal::of_stdout(false).width.is_some();
-        let every = watch.or(live.then_some(REDRAW_EVERY));
         let mut stacks = Stacks {
             programs,
             ring,
             book: Book::default(),
             worker,
             looked_at: HashSet::new(),
-            next_report: every.map(|every| Instant::now() + every),
+            told: HashSet::new(),
+            next_report: wants.every.map(|every| Instant::now() + every),
         };
         for pid in jvms(config) {
             stacks.look_at(pid, false);
@@ -130,6 +158,21 @@ impl Stacks {
     }
 }
 
+/// What a run wants of stacks.
+struct Wants {
+    /// JVMs may be asked.
+    attach: bool,
+    /// Also at accept(), whatever it takes.
+    accepts: bool,
+    /// Reports before the end.
+    every: Option<Duration>,
+}
+
+/// Reports are drawn over one another.
+fn draws(config: &Config, folded: bool) -> bool {
+    !config.json && !folded && Terminal::of_stdout(false).width.is_some()
+}
+
 /// Processes that may be JVMs, or were asked for.
 fn jvms(config: &Config) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -147,9 +190,11 @@ impl Live<'_> {
     /// Every second: asks for names of what stays open, and forgets what is gone.
     pub(super) fn tend_stacks(&mut self) {
         self.ask_for_names(NAMED_AFTER, MOST_ASKED);
+        self.tell_openers();
         let Some(stacks) = &mut self.stacks else { return };
         let table = &self.session.table;
         stacks.book.forget(MonoNs::now(), |id| table.has(id));
+        stacks.told.retain(|&id| table.has(id));
         stacks.forget_processes();
     }
 
@@ -173,6 +218,29 @@ impl Live<'_> {
         }
     }
 
+    /// The rules group by opener: they are told who opened what, as soon as it has a name.
+    fn tell_openers(&mut self) {
+        let Some(stacks) = self.stacks.as_mut().filter(|_| self.session.rules().is_some()) else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        for (id, seen) in stacks.book.sockets() {
+            let Some(sighting) = seen.opened.filter(|_| !stacks.told.contains(&id)) else {
+                continue;
+            };
+            let Some(frames) = stacks.book.frames(&sighting) else { continue };
+            stacks.told.insert(id);
+            if let Some(frame) = opener(frames) {
+                let mut name = Vec::new();
+                text::name(frame.name.as_bytes(), &mut name);
+                names::encode(names::Entry::Opener(id.0), &name, &mut bytes);
+            }
+        }
+        if !bytes.is_empty() {
+            self.feed(&Input::Names(&bytes));
+        }
+    }
+
     /// A report, where one is due before the end.
     pub(super) fn report_when_due(&mut self, now: Instant) {
         let Show::Leaks { watch, report, .. } = self.config.show else { return };
@@ -181,7 +249,7 @@ impl Live<'_> {
             return;
         }
         stacks.next_report = Some(now + watch.unwrap_or(REDRAW_EVERY));
-        if !self.config.json && !report.folded && Terminal::of_stdout(false).width.is_some() {
+        if draws(self.config, report.folded) {
             self.session.out.extend_from_slice(b"\x1b[H\x1b[2J");
         }
         self.report_leaks();

@@ -10,6 +10,7 @@ use tracer_common::stack::{
 };
 use zerocopy::FromBytes;
 
+use super::frame::Frame;
 use super::worker::Named;
 use crate::event::{Comm, SockId};
 use crate::time::MonoNs;
@@ -230,6 +231,17 @@ impl Book {
     #[must_use]
     pub fn seen(&self, id: SockId) -> Option<&Seen> {
         self.sockets.get(&id)
+    }
+
+    /// Every socket something is known of.
+    pub fn sockets(&self) -> impl Iterator<Item = (SockId, &Seen)> {
+        self.sockets.iter().map(|(&id, seen)| (id, seen))
+    }
+
+    /// The frames of a sighting's stack, once they have names.
+    #[must_use]
+    pub fn frames(&self, sighting: &Sighting) -> Option<&[Frame]> {
+        Some(&self.stack(sighting.stack?)?.named.as_ref()?.frames)
     }
 
     /// A stack.
