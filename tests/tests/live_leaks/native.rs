@@ -51,25 +51,15 @@ fn folded_stacks_are_as_flame_graph_tools_read_them() -> Result<()> {
     }
     let netns = Netns::new()?;
     let port = closing_server(&netns, b"hello")?;
-    let args = [
-        "leaks",
-        "--netns",
-        netns.name(),
-        "--older",
-        "100ms",
-        "--folded",
-        "-v",
-        "--duration",
-        "4s",
-    ];
+    let args = ["leaks", "--netns", netns.name(), "--older", "100ms", "--folded"];
     let tcptrail = Tcptrail::spawn(command(&args))?;
     // Nothing on stdout tells that it has begun; doing it again and again does.
     let mut programs = Vec::new();
-    for _ in 0..4 {
-        std::thread::sleep(std::time::Duration::from_millis(500));
+    for _ in 0..7 {
+        std::thread::sleep(std::time::Duration::from_secs(1));
         programs.push(crawler(&netns, &WITH, port, false)?);
     }
-    let run = tcptrail.wait()?;
+    let run = tcptrail.stop()?;
     run.check_good_end()?;
     let text = String::from_utf8(run.raw)?;
     let line = text.lines().find(|line| line.contains(";fetch")).with_context(|| text.clone())?;

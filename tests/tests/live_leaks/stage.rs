@@ -66,9 +66,14 @@ pub(crate) fn check_frames(leak: &Event, expected: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Fails if the process has a group in any report.
+/// Fails if any report has sockets of the process that the peer has closed, or that stay. On a busy machine
+/// a request may take longer than the second that `leaks` waits here.
 pub(crate) fn check_silent(run: &Run, pid: u32) -> Result<()> {
-    let about = run.of_kind("leak").find(|leak| leak.number("pid") == Some(u64::from(pid)));
+    let accused = run.of_kind("leak").filter(|leak| leak.number("pid") == Some(u64::from(pid)));
+    let mut stays = accused.filter(|leak| {
+        !leak.0["states"]["CLOSE_WAIT"].is_null() || leak.number("oldest_ns") > Some(8_000_000_000)
+    });
+    let about = stays.next();
     ensure!(about.is_none(), "an innocent is accused: {about:?}");
     Ok(())
 }
