@@ -20,15 +20,17 @@ use tracer::kernel::layout;
 use tracer::names::{self, Names};
 use tracer::pipeline;
 use tracer::record::{Item, Reader};
+use tracer::rules::{Facts, Gate, Thresholds, Watch};
 use tracer::session::Session;
 use tracer::sink::{json, text};
+use tracer::stacks::perf_map::{Code, PerfMap};
 use tracer::time::MonoNs;
 
 /// A check: panics when what must hold does not.
 pub type Check = fn(&[u8]);
 
 /// Every check by its target's name.
-pub const ALL: [(&str, Check); 7] = [
+pub const ALL: [(&str, Check); 8] = [
     ("wire", wire),
     ("recording", recording),
     ("session", session),
@@ -36,6 +38,7 @@ pub const ALL: [(&str, Check); 7] = [
     ("filter", filter),
     ("cli", cli),
     ("names", names),
+    ("perf_map", perf_map),
 ];
 
 /// Connections a table may have here.
@@ -46,6 +49,7 @@ pub fn wire(data: &[u8]) {
     let _ = decode::event(data);
     let _ = decode::holder(data);
     Names::default().take_in(data);
+    let _ = Facts::decode(data);
 }
 
 /// A recording, its checksums made right so that what they guard is reached.
@@ -90,6 +94,8 @@ pub fn filter(data: &[u8]) {
             Some('n') => common.netns = Some(value()),
             Some('g') => common.cgroup = Some(value().into()),
             Some('m') => common.ring_size = value(),
+            Some('t') => drop(Thresholds::default().set(chars.as_str())),
+            Some('f') => drop(Gate::parse(chars.as_str())),
             Some('d') => drop(humantime::parse_duration(chars.as_str())),
             _ => {}
         }
@@ -125,6 +131,23 @@ pub fn names(data: &[u8]) {
     let read: String = serde_json::from_slice(&out).expect("valid JSON");
     assert_eq!(read, String::from_utf8_lossy(data));
     let _ = names::container(data);
+}
+
+/// What a JVM says of its compiled methods: any address is looked up, names come out whole.
+pub fn perf_map(data: &[u8]) {
+    let map = PerfMap::parse(data);
+    let mut address = 0x7f00_0000_0000;
+    for bytes in data.chunks(8) {
+        for byte in bytes {
+            address = address << 8 | u64::from(*byte);
+        }
+        if let Some(Code::Method(name) | Code::Stub(name)) = map.at(address) {
+            let mut out = Vec::new();
+            text::name(name.as_bytes(), &mut out);
+            check_text(&out);
+        }
+    }
+    let _ = (map.at(0), map.at(u64::MAX), map.is_empty());
 }
 
 /// Everything that may be printed.
@@ -178,7 +201,9 @@ fn check_output(config: &Config, out: &mut Vec<u8>) {
 fn new_session(config: &Config, origin: Origin) -> Session<io::Sink> {
     let table = Table::new(origin.table_options(LIMIT));
     let view = pipeline::view(config.show);
-    Session::new(table, config.filter.clone(), view, pipeline::pen(config, origin), None)
+    let rules = Watch::new(config.rules(origin.jiffy_ns));
+    let pen = pipeline::pen(config, origin);
+    Session::new(table, config.filter.clone(), view, pen, None).with_rules(rules)
 }
 
 /// Every view, as text and as JSON, with and without filters.
@@ -186,7 +211,14 @@ fn configs() -> &'static [Config] {
     static CONFIGS: OnceLock<Vec<Config>> = OnceLock::new();
     CONFIGS.get_or_init(|| {
         let mut all = Vec::new();
-        for view in [&["tail"][..], &["life"], &["life", "--with-time-wait"], &["list"]] {
+        for view in [
+            &["tail"][..],
+            &["life"],
+            &["life", "--with-time-wait"],
+            &["list"],
+            &["stuck"],
+            &["stuck", "--once", "--threshold", "CLOSE_WAIT=1ms", "--fail-on", "CLOSE_WAIT>0"],
+        ] {
             for options in [&[][..], &["--json"], &["--port", "80", "--state", "CLOSE_WAIT"]] {
                 let args = ["tcptrail"].iter().chain(view).chain(options);
                 let cli = Cli::try_parse_from(args).expect("a command line");
@@ -312,6 +344,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             "p80\np8000-8099\nl1\nr65535\na10.0.0.0/8\na2001:db8::1\na[::1]\na1.2.3.4/0",
             "sCLOSE_WAIT\nstime-wait\nsestablished\ncjava\nn4026531840\nnpid:1\nnx\ng/\ng/x",
             "m16MiB\nm4096\nd1m 5s\nd250ms",
+            "tCLOSE_WAIT=30s\ntunaccepted=1m\nfCLOSE_WAIT>100 for 60s\nffindings>0\nfCLOSE_WAIT>=5%",
         ]
         .map(|text| text.as_bytes().to_vec())
         .into(),
@@ -329,6 +362,12 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"\x1b[2J\x07\r\n\x9b31m\xff\xfe\\\"\x7f",
             "\u{202e}\u{2066}\u{200b}\u{feff}\u{1f600}\u{e0041}".as_bytes(),
             b"/system.slice/docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope",
+        ]
+        .map(<[u8]>::to_vec)
+        .into(),
+        "perf_map" => [
+            &b"7f1000 40 void java.net.Socket.connect(java.net.SocketAddress, int)\n7f1020 10 Interpreter\n"[..],
+            b"0x7f00 ffffffffffffffff x\nffffffffffffffff 1 y\n+1 1 z\n 1 1\n7f00 0 \xff\xfe\x1b[2J(\n",
         ]
         .map(<[u8]>::to_vec)
         .into(),

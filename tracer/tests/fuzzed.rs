@@ -108,6 +108,11 @@ fn cli() {
 }
 
 #[test]
+fn perf_map() {
+    run("perf_map");
+}
+
+#[test]
 fn names() {
     run("names");
 }

@@ -23,7 +23,7 @@ hostname guest
 # What Debian's systemd sets for everybody.
 ulimit -n 20000
 
-export TCPTRAIL_BIN=/bin/tcptrail TCPTRAIL_SLOW_MACHINE=1 RUST_BACKTRACE=0
+export TCPTRAIL_BIN=/bin/tcptrail TCPTRAIL_SLOW_MACHINE=1 TCPTRAIL_MAY_SET_CLOCK=1 RUST_BACKTRACE=0
 echo "@@ready $(uname -r) $(cut -d' ' -f1 /proc/uptime)" >/dev/ttyS1
 if [ -e /tests/shell ]; then
     /bin/sh /tests/shell >/dev/ttyS1 2>&1
