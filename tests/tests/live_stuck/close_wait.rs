@@ -3,14 +3,14 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tests::netns::Netns;
 use tests::ready;
 use tests::tcptrail::run;
 use tests::traffic::connect;
-use tests::witness::{eventually, ss};
+use tests::witness::ss;
 
-use crate::stage::{Python, check_verdict, cleared, finding, silent, start};
+use crate::stage::{Python, check_verdict, cleared, finding, listening, silent, start};
 
 const THRESHOLD: &[&str] = &["--threshold", "CLOSE_WAIT=2s"];
 
@@ -28,12 +28,6 @@ fn server(netns: &Netns, lasts: Option<f32>) -> Result<Python> {
     )?;
     listening(netns)?;
     Ok(server)
-}
-
-fn listening(netns: &Netns) -> Result<()> {
-    eventually("the listener", Duration::from_secs(10), || {
-        Ok(ss(netns)?.iter().any(|socket| socket.state == "LISTEN").then_some(()))
-    })
 }
 
 /// Connections whose client closes at once, `every` so often.
@@ -105,4 +99,87 @@ fn a_server_that_closes_late_but_closes_is_not_accused() -> Result<()> {
     let stuck = start(&netns, THRESHOLD)?;
     clients(&netns, 80, Duration::from_millis(100))?;
     silent(stuck)
+}
+
+/// A child that was forked while connections were open has them too. Its parent closes them as it
+/// should; without the child nobody would hold them.
+fn forks(child_closes: bool) -> Result<(Netns, Python)> {
+    let netns = Netns::new()?;
+    let close = if child_closes { "[c.close() for c in got]" } else { "pass" };
+    let script = format!(
+        "s = listen(8089)
+got = [s.accept()[0] for _ in range(3)]
+time.sleep(0.2)
+child = os.fork()
+if child == 0:
+    s.close()
+    {close}
+    time.sleep(600)
+print(child, flush=True)
+for c in got:
+    while c.recv(100): pass
+    c.close()
+del got
+import atexit, signal
+threading.Thread(target=lambda: (sys.stdin.read(), os.kill(child, 9)), daemon=True).start()
+time.sleep(600)
+"
+    );
+    let server = Python::start(&netns, &script)?;
+    listening(&netns)?;
+    Ok((netns, server))
+}
+
+#[test]
+fn a_forked_child_that_holds_them_is_named() -> Result<()> {
+    if !ready(&["ss", "python3"]) {
+        return Ok(());
+    }
+    let (netns, mut server) = forks(false)?;
+    let mut stuck = start(&netns, THRESHOLD)?;
+    let to = ([127, 0, 0, 1], 8089).into();
+    let clients = (0..3).map(|_| connect(&netns, to)).collect::<Result<Vec<_>>>()?;
+    let child = server.said(Duration::from_secs(10))?.context("no child")?;
+    drop(clients);
+    let found = finding(&mut stuck, "close_wait", |event| {
+        event.number("pid") != Some(u64::from(server.pid()))
+    })?;
+    let says = format!(
+        "python3[{child}] keeps CLOSE_WAIT on :8089 open, inherited from python3[{}]: 3 sockets",
+        server.pid()
+    );
+    check_verdict(&found, &[&says])?;
+    ensure!(found.text("advice").contains("SOCK_CLOEXEC"), "{found:?}");
+    let holders: Vec<u32> = ss(&netns)?
+        .iter()
+        .filter(|socket| socket.state == "CLOSE_WAIT")
+        .flat_map(|socket| socket.users.iter().map(|&(pid, _)| pid))
+        .collect();
+    ensure!(holders == [child.parse::<u32>()?; 3], "{holders:?}");
+    kill(&child)?;
+    cleared(&mut stuck, "close_wait")?;
+    stuck.stop()?.check_whole()
+}
+
+/// The twin: the child closes what it does not need.
+#[test]
+fn a_forked_child_that_closes_them_is_not() -> Result<()> {
+    if !ready(&["ss", "python3"]) {
+        return Ok(());
+    }
+    let (netns, mut server) = forks(true)?;
+    let stuck = start(&netns, THRESHOLD)?;
+    let to = ([127, 0, 0, 1], 8089).into();
+    let clients = (0..3).map(|_| connect(&netns, to)).collect::<Result<Vec<_>>>()?;
+    let child = server.said(Duration::from_secs(10))?.context("no child")?;
+    drop(clients);
+    // As long as a finding would have taken.
+    sleep(Duration::from_secs(6));
+    silent(stuck)?;
+    kill(&child)
+}
+
+fn kill(pid: &str) -> Result<()> {
+    let pid = rustix::process::Pid::from_raw(pid.parse()?).context("a pid")?;
+    Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
 }

@@ -1,5 +1,11 @@
 //! What is stuck, made for real, with the verdict it must have; and beside each its twin, the same load
 //! done right, which must stay silent.
 
+mod accept;
+mod begin;
 mod close_wait;
+mod exhaustion;
+mod gate;
+mod gone;
+mod healthy;
 mod stage;

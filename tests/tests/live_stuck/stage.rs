@@ -1,12 +1,15 @@
 //! What the scenarios have in common: tcptrail, its findings, and processes whose sockets they are.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tests::netns::Netns;
 use tests::tcptrail::{Event, Run, Tcptrail};
+use tests::witness::{eventually, ss};
 
 /// A finding must come within this time; the thresholds of the scenarios are a few seconds.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -63,10 +66,18 @@ pub(crate) fn check_verdict(event: &Event, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Waits until somebody listens inside the namespace.
+pub(crate) fn listening(netns: &Netns) -> Result<()> {
+    eventually("the listener", Duration::from_secs(10), || {
+        Ok(ss(netns)?.iter().any(|socket| socket.state == "LISTEN").then_some(()))
+    })
+}
+
 /// A Python process inside a namespace: somebody whose sockets they are. It ends with its stdin, so
 /// that nothing is left of a test that fails.
 pub(crate) struct Python {
     child: Child,
+    lines: Receiver<String>,
 }
 
 impl Python {
@@ -86,13 +97,32 @@ def listen(port, backlog=64, addr='0.0.0.0'):
         command
             .args(["-c", &format!("{LIB}\n{script}")])
             .stdin(Stdio::piped())
-            .stdout(Stdio::null());
-        Ok(Python { child: netns.spawn(&mut command)? })
+            .stdout(Stdio::piped());
+        let mut child = netns.spawn(&mut command)?;
+        let stdout = child.stdout.take().context("a pipe")?;
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Python { child, lines })
     }
 
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The next line it says, if it says one in this time.
+    pub(crate) fn said(&mut self, within: Duration) -> Result<Option<String>> {
+        match self.lines.recv_timeout(within) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => bail!("it has ended"),
+        }
     }
 
     /// Ends it, and waits for that.

@@ -28,7 +28,7 @@ impl Rule for CloseWait {
         let severity = if leak { Severity::Leak } else { Severity::Stuck };
         let who = words::process(group.key.process);
         let side = words::side(group);
-        let many = words::so_many(group, "socket", about.now, about.growth);
+        let many = words::so_many(group, ("socket", ""), about.now, about.growth);
         let mut verdict = match group.key.cause {
             Cause::Inherited => {
                 let from = match group.opened_by {

@@ -25,7 +25,7 @@ impl Rule for Established {
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
         let who = words::process(group.key.process);
         let side = words::side(group);
-        let many = words::so_many(group, "connection", about.now, None);
+        let many = words::so_many(group, ("connection", ""), about.now, None);
         let bytes = words::bytes(group.unsent);
         let mut verdict = match group.key.cause {
             Cause::ZeroWindow => {

@@ -36,7 +36,9 @@ pub(crate) fn check(
     } else {
         format!("{who} runs out of file descriptors in about {}: {figures}", words::roughly(left))
     };
-    if let Some(rate) = per_second.and_then(|rate| words::rate(rate * 60.0)) {
+    if rest != 0
+        && let Some(rate) = per_second.and_then(|rate| words::rate(rate * 60.0))
+    {
         let _ = write!(verdict, ", {rate}");
     }
     let waiting: Vec<&Listener> = listeners

@@ -5,6 +5,8 @@ use crate::time::MonoNs;
 const MS: u64 = 1_000_000;
 /// `TCP_RTO_MIN`.
 const RTO_MIN_NS: u64 = 200 * MS;
+/// What a timer of `TCP_RTO_MIN` comes to on a fast network, with the jiffies it waits for.
+const RTO_USUAL_NS: u64 = 204 * MS;
 /// `TCP_RTO_MAX`.
 const RTO_MAX_NS: u64 = 120_000 * MS;
 /// `TCP_TIMEOUT_INIT`.
@@ -17,6 +19,8 @@ pub(crate) struct Unanswered {
     pub(crate) times: u32,
     /// When first, if that was seen.
     pub(crate) first: Option<MonoNs>,
+    /// When for the second time, if that was seen.
+    pub(crate) second: Option<MonoNs>,
     /// When last, if that was seen.
     pub(crate) last: Option<MonoNs>,
 }
@@ -58,14 +62,15 @@ pub(crate) fn at(unanswered: &Unanswered, retries: u32) -> Option<MonoNs> {
     let times = unanswered.times.max(1);
     // Between the first and the last: the sum of the gaps, which doubled each time.
     let steps = backoff_ns(times).saturating_sub(RTO_MIN_NS);
-    let first = unanswered.first.unwrap_or_else(|| last.before(steps));
+    let usual = steps / RTO_MIN_NS * RTO_USUAL_NS;
+    let first = unanswered.first.unwrap_or_else(|| last.before(usual));
     let spanned = last.since(first);
     // The first wait, from what was seen of the later ones.
     let rto = if times > 1 && spanned > 0 && steps > 0 {
         let scaled = u128::from(RTO_MIN_NS) * u128::from(spanned) / u128::from(steps);
         u64::try_from(scaled).unwrap_or(RTO_MAX_NS).max(RTO_MIN_NS / 4)
     } else {
-        RTO_MIN_NS
+        RTO_USUAL_NS
     };
     let timeout = model_timeout_ns(retries);
     let mut gap = rto.saturating_mul(1 << times.min(20)).min(RTO_MAX_NS);
@@ -116,7 +121,8 @@ mod tests {
             // The n-th is sent rto * (2^n - 1) after the original.
             let sent = MonoNs(1_000 * SECOND);
             let at_n = |n: u32| sent.after(rto * ((1 << n) - 1) * MS);
-            let unanswered = Unanswered { times, first: Some(at_n(1)), last: Some(at_n(times)) };
+            let unanswered =
+                Unanswered { times, first: Some(at_n(1)), second: None, last: Some(at_n(times)) };
             let end = at(&unanswered, retries).expect("known").since(sent) / SECOND;
             assert_eq!(end, expect_s, "rto {rto} ms, {times} times, {retries} retries");
         };
@@ -124,12 +130,17 @@ mod tests {
         check(204, 3, 8, 104);
         check(204, 7, 8, 104);
         check(204, 2, 2, 3);
+        // Where only the last was seen.
+        let last = MonoNs(1_000 * SECOND);
+        let unanswered = Unanswered { times: 7, last: Some(last), ..Unanswered::default() };
+        let left = at(&unanswered, 8).expect("known").since(last) / SECOND;
+        assert!((76..=80).contains(&left), "{left} s after the seventh");
         // A second: the sixth.
         check(1_000, 3, 8, 127);
     }
 
     #[test]
     fn what_was_not_seen_is_not_made_up() {
-        assert_eq!(at(&Unanswered { times: 3, first: None, last: None }, 8), None);
+        assert_eq!(at(&Unanswered { times: 3, ..Unanswered::default() }, 8), None);
     }
 }

@@ -36,15 +36,15 @@ pub(crate) fn format_gone(state: &str, group: &Group, about: &About<'_>) -> Said
         [one] => one.to_string(),
         more => format!("{} peers", more.len()),
     };
-    let many = words::so_many(group, "socket", about.now, about.growth);
+    let in_state = format!(" in {state} {}", words::side(group));
+    let many = words::so_many(group, ("socket", &in_state), about.now, about.growth);
     let sent_again = words::sent_again(group, "FIN");
     let silent = if group.key.cause == super::group::Cause::ZeroWindow {
         "does not read"
     } else {
         "does not answer"
     };
-    let mut verdict =
-        format!("{peer} {silent}: {many} in {state} {}{sent_again}", words::side(group));
+    let mut verdict = format!("{peer} {silent}: {many}{sent_again}");
     if group.orphans == group.count() {
         let _ = write!(verdict, "; held by the kernel");
         if group.key.process.is_some() {

@@ -51,7 +51,9 @@ pub(crate) fn check(
         }
         None => format!("local ports {to} are nearly used up: {figures}"),
     };
-    if let Some(rate) = per_second.and_then(|rate| words::rate(rate * 60.0)) {
+    if rest != 0
+        && let Some(rate) = per_second.and_then(|rate| words::rate(rate * 60.0))
+    {
         let _ = write!(verdict, ", {rate}");
     }
     if in_use.process.is_some() {

@@ -20,12 +20,13 @@ impl Rule for SynRecv {
             return None;
         }
         let sources = group.remotes(1000).len();
+        let from =
+            format!(" from {sources}{} addresses", if sources == 1000 { " or more" } else { "" });
         let mut verdict = format!(
-            "half-open connections pile up {} of {}: {} from {sources}{} addresses",
+            "half-open connections pile up {} of {}: {}",
             words::side(group).replacen("on ", "at ", 1),
             words::process(group.key.process),
-            words::so_many(group, "SYN", about.now, about.growth),
-            if sources == 1000 { " or more" } else { "" },
+            words::so_many(group, ("SYN", &from), about.now, about.growth),
         );
         verdict.push_str(&words::sent_again(group, "SYN-ACK"));
         let facts = about.around.netns(group.key.netns);

@@ -16,9 +16,9 @@ impl Rule for SynSent {
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
         let who = words::process(group.key.process);
         let mut verdict = format!(
-            "{who} gets no answer {}: {} in SYN_SENT{}",
+            "{who} gets no answer {}: {}{}",
             words::side(group).replacen("to ", "from ", 1),
-            words::so_many(group, "connect", about.now, about.growth),
+            words::so_many(group, ("connect", " in SYN_SENT"), about.now, about.growth),
             words::sent_again(group, "SYN"),
         );
         if let Some(when) = words::give_up(group, about.now) {

@@ -62,10 +62,15 @@ impl Troubles {
         let since = |jiffies: u32| event.at.before(u64::from(jiffies) * jiffy_ns);
         let known = self.by_id.entry(event.id).or_default();
         if known.unanswered.times > row.unanswered {
-            // An ACK came in between, and it is another segment now; or the first was a tail loss probe,
-            // which the kernel does not count.
-            let last = known.unanswered.last.filter(|_| row.unanswered != 0);
-            known.unanswered = Unanswered { last, ..Unanswered::default() };
+            // The first was a tail loss probe, which the kernel does not count; or an ACK came in between,
+            // and it is another segment now.
+            let probe = row.unanswered != 0 && known.unanswered.times == row.unanswered + 1;
+            let Unanswered { second, last, .. } = known.unanswered;
+            known.unanswered = if probe {
+                Unanswered { first: second, last, ..Unanswered::default() }
+            } else {
+                Unanswered { last: last.filter(|_| row.unanswered != 0), ..Unanswered::default() }
+            };
         }
         known.unanswered.times = row.unanswered;
         known.netns = event.netns;
@@ -89,7 +94,11 @@ impl Troubles {
             known.unanswered = Unanswered::default();
         }
         known.unanswered.times += 1;
-        known.unanswered.first.get_or_insert(at);
+        match (known.unanswered.first, known.unanswered.times) {
+            (None, 1) => known.unanswered.first = Some(at),
+            (Some(_), 2) => known.unanswered.second = Some(at),
+            _ => {}
+        }
         known.unanswered.last = Some(at);
         known.at = at;
     }

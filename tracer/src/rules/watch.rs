@@ -455,8 +455,9 @@ impl Watch {
                     active.seen = true;
                     active.counts.push(now, finding.count);
                     let half = |left: u64| active.told_left.is_some_and(|told| left <= told / 2);
+                    let runs_out = finding.severity == Severity::Exhaustion;
                     let worse = finding.severity != active.finding.severity
-                        || left.is_some_and(half) && active.told_left != Some(0);
+                        || runs_out && left.is_some_and(half) && active.told_left != Some(0);
                     let worse = worse || finding.count >= active.told_count.saturating_mul(2);
                     let other = finding.count != active.told_count
                         || left.is_some() != active.told_left.is_some();

@@ -70,9 +70,14 @@ pub(crate) fn rate(per_minute: f64) -> Option<String> {
     }
 }
 
-/// `9 sockets, oldest 14m02s, +3/min`, or of one `1 socket for 14m02s`.
-pub(crate) fn so_many(group: &Group, thing: &str, now: MonoNs, growth: Option<f64>) -> String {
-    let mut text = count(group.count(), thing);
+/// `9 sockets in LAST_ACK, oldest 14m02s, +3/min`, or of one `1 socket in LAST_ACK for 14m02s`.
+pub(crate) fn so_many(
+    group: &Group,
+    (thing, where_): (&str, &str),
+    now: MonoNs,
+    growth: Option<f64>,
+) -> String {
+    let mut text = count(group.count(), thing) + where_;
     let oldest = age(group.oldest_ns(now));
     if group.count() == 1 {
         let _ = write!(text, " for {oldest}");
@@ -127,6 +132,9 @@ pub(crate) fn sent_again(group: &Group, what: &str) -> String {
 pub(crate) fn give_up(group: &Group, now: MonoNs) -> Option<String> {
     let last = group.last_give_up?;
     let left = last.since(now);
+    if left < SECOND {
+        return Some("the kernel is about to give up".to_owned());
+    }
     Some(if group.count() == 1 {
         format!("the kernel gives up in about {}", roughly(left))
     } else {

@@ -29,7 +29,12 @@ pub fn update(pen: &mut Pen, update: &Update, finding: &Finding, now: MonoNs, ou
     if let Update::Clear { since } = update {
         words(&mut row, Paint::Plain, &format!("after {}:", Human(now.since(*since))));
     }
-    words(&mut row, Paint::Plain, &finding.verdict);
+    let verdict = match update {
+        // What would have come of it is of no interest any more.
+        Update::Clear { .. } => finding.verdict.split("; ").next().unwrap_or_default(),
+        Update::Appear | Update::Change => &finding.verdict,
+    };
+    words(&mut row, Paint::Plain, verdict);
     row.end();
     if matches!(update, Update::Appear) {
         advice(pen.terminal, INDENT, &finding.advice, out);
