@@ -123,8 +123,12 @@ pub struct Layout {
     pub task_start: u32,
     /// `task_struct.group_leader`.
     pub task_leader: u32,
+    /// `file.private_data`, of a socket's file its `struct socket`.
+    pub file_private: u32,
     /// `sk_buff.cb`; `tcp_skb_cb.seq` and `end_seq` stand first in it.
     pub skb_cb: u32,
+    /// Fills it up to whole words.
+    pub pad: u32,
 }
 
 /// How many values each kind of filter holds in the kernel.
@@ -212,7 +216,7 @@ pub struct Settings {
 }
 
 const _: () = {
-    assert!(size_of::<Layout>() == 53 * 4 - 4);
+    assert!(size_of::<Layout>() == 54 * 4);
     assert!(size_of::<Layout>().is_multiple_of(8));
     assert!(offset_of!(Layout, sport) == 19 * 4);
     assert!(offset_of!(Layout, num_retrans) == 34 * 4);

@@ -14,7 +14,7 @@ use crate::layout::{Kernel, has, load};
 use crate::maps::{DROPS, RING, global};
 
 /// `IPPROTO_TCP`.
-const IPPROTO_TCP: u16 = 6;
+pub const IPPROTO_TCP: u16 = 6;
 /// Bits of `sk_flags` (`enum sock_flags`).
 const SOCK_DEAD: u64 = 1 << 0;
 const SOCK_DONE: u64 = 1 << 1;
@@ -254,7 +254,7 @@ unsafe fn write_owner(record: *mut Record) {
 /// # Safety
 /// `to` is the program's to write.
 #[inline(always)]
-unsafe fn probe<T>(to: *mut T, from: u64) {
+pub unsafe fn probe<T>(to: *mut T, from: u64) {
     // SAFETY: the helper checks the address it reads from, and writes zeroes when it cannot.
     unsafe {
         bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from as *const c_void);

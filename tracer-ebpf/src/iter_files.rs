@@ -3,10 +3,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_seq_write, bpf_sock_from_file};
-use tracer_common::wire::HolderRow;
+use tracer_common::wire::{AF_INET, AF_INET6, HolderRow, flags};
 
-use crate::emit::{Endpoints, blank, identity, is_tcp, task_comm};
-use crate::layout::{Kernel, load};
+use crate::emit::{Endpoints, IPPROTO_TCP, blank, identity, is_tcp, probe, task_comm};
+use crate::layout::{Kernel, has, load};
 use crate::maps::global;
 
 /// `struct bpf_iter__task_file`.
@@ -33,29 +33,17 @@ extern "C" fn iter_files(ctx: *mut c_void) -> i32 {
             core::ptr::read_volatile(&raw const (*ctx).file),
         )
     };
-    if task.is_null() || file.is_null() || global!(SETTINGS.sock_from_file) == 0 {
+    if task.is_null() || file.is_null() {
         return 0;
     }
-    // SAFETY: a trusted file pointer; NULL when it is no socket.
-    let socket: Kernel = unsafe { bpf_sock_from_file(file.cast_mut().cast()) }.cast_const().cast();
-    if socket.is_null() {
-        return 0;
-    }
-    let sk: Kernel = load!(socket, socket_sk);
-    if sk.is_null() {
-        return 0;
-    }
-    let Some(ends) = Endpoints::read(sk) else {
+    let found = if global!(SETTINGS.sock_from_file) != 0 { typed(file) } else { untyped(file) };
+    let Some((id, id_flag, netns)) = found else {
         return 0;
     };
-    if !is_tcp(sk) {
-        return 0;
-    }
-    let (id, id_flag) = identity(sk);
     let mut row: HolderRow = blank();
     row.id = id;
     row.flags = id_flag;
-    row.netns = ends.netns;
+    row.netns = netns;
     row.fd = fd;
     row.pid = load!(task, task_tgid);
     row.start_ns = load!(task, task_start);
@@ -72,4 +60,56 @@ extern "C" fn iter_files(ctx: *mut c_void) -> i32 {
         );
     }
     0
+}
+
+/// Identity, its flag and network namespace of the TCP socket behind a file.
+#[inline(always)]
+fn typed(file: Kernel) -> Option<(u64, u16, u32)> {
+    // SAFETY: a trusted file pointer; NULL when it is no socket.
+    let socket: Kernel = unsafe { bpf_sock_from_file(file.cast_mut().cast()) }.cast_const().cast();
+    if socket.is_null() {
+        return None;
+    }
+    let sk: Kernel = load!(socket, socket_sk);
+    if sk.is_null() {
+        return None;
+    }
+    let ends = Endpoints::read(sk)?;
+    if !is_tcp(sk) {
+        return None;
+    }
+    let (id, id_flag) = identity(sk);
+    Some((id, id_flag, ends.netns))
+}
+
+/// The same for kernels before 5.11, which have no helper for it: what is behind `private_data` has
+/// no type there and is read as bytes. It is a socket when the inode says so and it points back.
+#[inline(always)]
+fn untyped(file: Kernel) -> Option<(u64, u16, u32)> {
+    if !has!(file_private) || !has!(socket_file) {
+        return None;
+    }
+    let socket: u64 = load!(file, file_private);
+    let back: u64 = probed(socket, global!(LAYOUT.socket_file));
+    if back != file as u64 {
+        return None;
+    }
+    let sk: u64 = probed(socket, global!(LAYOUT.socket_sk));
+    let family: u16 = probed(sk, global!(LAYOUT.family));
+    let protocol: u16 = probed(sk, global!(LAYOUT.protocol));
+    let ip = family == u16::from(AF_INET) || family == u16::from(AF_INET6);
+    if sk == 0 || !ip || protocol != IPPROTO_TCP {
+        return None;
+    }
+    let net: u64 = probed(sk, global!(LAYOUT.net));
+    Some((sk, flags::ID_IS_ADDRESS, probed(net, global!(LAYOUT.net_inum))))
+}
+
+/// A field of a struct whose type the verifier does not know.
+#[inline(always)]
+fn probed<T: Default>(base: u64, offset: u32) -> T {
+    let mut value = T::default();
+    // SAFETY: the value is ours to write.
+    unsafe { probe(&raw mut value, base + u64::from(offset)) };
+    value
 }

@@ -417,6 +417,8 @@ impl Table {
     /// Takes in the holders of all sockets: who owns what nobody was seen to open.
     pub fn set_holders(&mut self, mut holders: Vec<Holder>) {
         holders.sort_unstable_by_key(|holder| (holder.id, holder.pid, holder.fd));
+        // Kernels before 5.11 walk every thread of a process.
+        holders.dedup_by_key(|holder| (holder.id, holder.pid, holder.fd));
         self.holders = holders;
         for at in 0..self.holders.len() {
             self.own(self.holders[at]);

@@ -110,10 +110,10 @@ impl Poller {
         let mut ebpf = load_object(resolved, &options, btf)?;
         let sockets = load(&mut ebpf, names::ITER_TCP, "tcp", btf)
             .and_then(|()| load(&mut ebpf, names::ITER_MINIS, "tcp", btf));
-        let holders = if resolved.sock_from_file {
+        let holders = if resolved.sees_files() {
             load(&mut ebpf, names::ITER_FILES, "task_file", btf)
         } else {
-            Err("this kernel has no bpf_sock_from_file (5.11 and later do)".to_owned())
+            Err("this kernel has no bpf_sock_from_file, and its files are not known".to_owned())
         };
         let (requests, incoming) = mpsc::channel();
         let (outgoing, answers) = unbounded_channel();
