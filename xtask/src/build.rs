@@ -54,6 +54,11 @@ pub(crate) fn floor() -> PathBuf {
 
 /// Cargo for the eBPF crate, with `verb` (`build` or `clippy`) and its target filled in.
 pub(crate) fn ebpf_cargo(toolchain: &Toolchain, verb: &str) -> Command {
+    ebpf_cargo_for(toolchain, verb, env::consts::ARCH)
+}
+
+/// The same for kernels of another architecture, beside this machine's own build.
+pub(crate) fn ebpf_cargo_for(toolchain: &Toolchain, verb: &str, arch: &str) -> Command {
     let mut command = match &toolchain.compiler {
         Compiler::Debian => {
             // Clippy is started by its own name: `cargo clippy` would search PATH, where
@@ -93,17 +98,19 @@ pub(crate) fn ebpf_cargo(toolchain: &Toolchain, verb: &str) -> Command {
             command.args([verb, "-Z", "build-std=core"]);
         }
     }
+    let own = arch == env::consts::ARCH;
+    let built_in = if own { ebpf_target() } else { ebpf_target().join(arch) };
     // The encoded form allows a space in the linker's path.
     let flags = [
         "-Cdebuginfo=2".to_owned(),
         format!("-Clinker={}", toolchain.linker.display()),
         "-Clink-arg=--btf".to_owned(),
-        format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
+        format!("--cfg=bpf_target_arch=\"{arch}\""),
     ];
     command
         .args(["--release", "--target", BPF_TARGET])
         .current_dir(root().join("tracer-ebpf"))
-        .env("CARGO_TARGET_DIR", ebpf_target())
+        .env("CARGO_TARGET_DIR", built_in)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     command
 }

@@ -1,5 +1,6 @@
 //! `lint`: rustfmt and clippy, warnings as errors, for user space and for the eBPF programs.
 
+use std::env;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -31,5 +32,22 @@ pub(crate) fn all(toolchain: &Toolchain) -> Result<()> {
     must(&mut clippy, "find user space free of warnings", fix)?;
     let mut clippy = build::ebpf_cargo(toolchain, "clippy");
     clippy.args(["--", "-Dwarnings"]);
-    must(&mut clippy, "find the eBPF programs free of warnings", fix)
+    must(&mut clippy, "find the eBPF programs free of warnings", fix)?;
+    other_architecture(toolchain)
+}
+
+/// Both sides compile for the architecture that this machine is not of.
+fn other_architecture(toolchain: &Toolchain) -> Result<()> {
+    let arch = if env::consts::ARCH == "aarch64" { "x86_64" } else { "aarch64" };
+    let target = format!("{arch}-unknown-linux-gnu");
+    let fix = "fix what the compiler says above";
+    let mut ebpf = build::ebpf_cargo_for(toolchain, "check", arch);
+    must(&mut ebpf, &format!("compile the eBPF programs for {arch}"), fix)?;
+    if !setup::has_target(&target) {
+        eprintln!("xtask: warning: not checked for {arch}: rustc has no `std` for {target} here");
+        return Ok(());
+    }
+    let mut check = cargo();
+    check.args(["check", "--package", "tracer", "--package", "tracer-common", "--target", &target]);
+    must(&mut check, &format!("compile tcptrail for {arch}"), fix)
 }

@@ -325,6 +325,20 @@ pub(crate) fn lint_tools(toolchain: &Toolchain) -> Result<()> {
     if packages.is_empty() { Ok(()) } else { apt_install(&packages, "linting") }
 }
 
+/// Whether the compiler that runs xtask can check for another target; rustup is asked to add it.
+pub(crate) fn has_target(target: &str) -> bool {
+    let mut rustc = Command::new("rustc");
+    let there = quietly(rustc.args(["--print", "target-libdir", "--target", target]));
+    if there.is_some_and(|dir| Path::new(dir.trim()).is_dir()) {
+        return true;
+    }
+    if env::var_os("RUSTUP_TOOLCHAIN").is_none() {
+        return false;
+    }
+    eprintln!("xtask: adding {target} to the rustup toolchain in use, to check that it compiles");
+    within(Command::new("rustup").args(["target", "add", target]), RUSTUP_ADD)
+}
+
 /// Installs what the live tests use, as far as it goes; what is missing is named.
 pub(crate) fn test_tools() {
     programs(&TEST_TOOLS, "only the live tests (nginx may start as a service)", "the live tests");
