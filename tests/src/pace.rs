@@ -28,5 +28,5 @@ pub fn slack() -> u64 {
 /// How long to wait for what takes a machine at most `usual`.
 #[must_use]
 pub fn patience(usual: Duration) -> Duration {
-    if is_slow() { usual * 3 } else { usual }
+    if is_slow() { usual * 5 } else { usual }
 }

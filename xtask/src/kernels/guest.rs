@@ -49,11 +49,12 @@ impl Report {
         self.outcomes.get(&(binary.to_owned(), test.to_owned()))
     }
 
-    /// Whether every test of the plan ran or said why not.
-    pub(crate) fn is_good(&self, plan: &Plan) -> bool {
-        plan.tests().all(|(binary, test)| {
-            self.of(binary, test).is_some_and(|outcome| !matches!(outcome, Outcome::Failed(_)))
-        })
+    /// Whether no test of the plan failed, and all were run; when time is `short`, half of them.
+    pub(crate) fn is_good(&self, plan: &Plan, short: bool) -> bool {
+        let failed = self.outcomes.values().any(|outcome| matches!(outcome, Outcome::Failed(_)));
+        let all = plan.tests().count();
+        let enough = if short { all.div_ceil(2) } else { all };
+        !failed && self.cut_off.is_none() && self.outcomes.len() >= enough
     }
 }
 
@@ -61,8 +62,10 @@ impl Report {
 pub(crate) fn run(kernel: &Kernel, base: &Path, plan: &Plan) -> Result<Report> {
     let initrd = root::initrd(kernel, base)?;
     let console = target().join(format!("kernels/guest-{}/console", kernel.release));
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "pc", "-m", MEMORY, "-smp", "2"])
+    // No guest is left behind when this process is killed.
+    let mut qemu = Command::new("setpriv");
+    qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "pc", "-m", MEMORY, "-smp", "2"])
         .args(["-nodefaults", "-display", "none", "-no-reboot", "-kernel"])
         .arg(&kernel.image)
         .arg("-initrd")

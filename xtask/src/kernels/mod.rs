@@ -20,7 +20,7 @@ use clap::Args;
 use crate::{build, setup};
 use guest::Report;
 use packages::Kernel;
-use root::Plan;
+use root::{Plan, Running};
 
 /// One of each change that matters to a tracer: no cookie and no error report; the oldest with both;
 /// reasons of resets; the newest layouts.
@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// Tests at a time in each guest.
     #[arg(long, default_value_t = 4)]
     jobs: usize,
+    /// Begin no test after this many minutes, which the kernels share; what was not begun is shown.
+    #[arg(long, value_name = "MINUTES")]
+    minutes: Option<u32>,
     /// Run this shell command in the guests instead of the tests, and print what it says.
     #[arg(long, value_name = "COMMAND")]
     shell: Option<String>,
@@ -76,7 +79,15 @@ fn run(options: &Options) -> Result<ExitCode> {
     };
     let plan = Plan::new(&options.tests, options.quick)?;
     let kernels = packages::get(&series)?;
-    let base = root::image(&plan, options.jobs, options.shell.as_deref())?;
+    let guests = options.guests.max(1);
+    let share =
+        |minutes: u32| minutes as usize * 60 * guests / kernels.len().next_multiple_of(guests);
+    let running = Running {
+        jobs: options.jobs,
+        seconds: options.minutes.map(share),
+        shell: options.shell.as_deref(),
+    };
+    let base = root::image(&plan, &running)?;
 
     if options.shell.is_none() {
         let count = plan.tests().count();
@@ -84,7 +95,7 @@ fn run(options: &Options) -> Result<ExitCode> {
     }
     let waiting = Mutex::new(kernels.iter());
     let reports: Vec<Result<(&Kernel, Report)>> = thread::scope(|scope| {
-        let guests: Vec<_> = (0..options.guests.max(1))
+        let guests: Vec<_> = (0..guests)
             .map(|_| {
                 scope.spawn(|| {
                     let mut done = Vec::new();
@@ -111,7 +122,7 @@ fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     table::print(&plan, &reports);
-    let good = reports.iter().all(|(_, report)| report.is_good(&plan));
+    let good = reports.iter().all(|(_, report)| report.is_good(&plan, running.seconds.is_some()));
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,12 +1,20 @@
 #!/bin/sh
 # Runs one live test in a guest, a second time if it fails, and tells the host in one piece.
 out=/run/out.$$
+limit=$(cat /tests/seconds 2>/dev/null || echo 100000)
+used() {
+    read -r up _ </proc/uptime
+    echo "${up%.*}"
+}
+[ "$(used)" -lt "$limit" ] || exit 0
 try=0
 begin=$(date +%s%3N)
 while :; do
     try=$((try + 1))
-    timeout --kill-after=5 240 "/tests/$1" --exact "$2" --nocapture >"$out" 2>&1 </dev/null
+    timeout --kill-after=5 "$((limit < 1000 ? 90 : 240))" "/tests/$1" --exact "$2" --nocapture >"$out" 2>&1 </dev/null
     code=$?
+    # Cut short by the time there is, it has neither passed nor failed.
+    [ "$code" -eq 124 ] && [ "$(used)" -ge "$limit" ] && exit 0
     [ "$code" -eq 0 ] || [ "$try" -ge 2 ] && break
     # What failed first is shown even if it then passes.
     cp "$out" "$out.first"
