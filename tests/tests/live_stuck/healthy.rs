@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tests::netns::Netns;
 use tests::ready;
 use tests::traffic::connect;
@@ -13,13 +14,22 @@ use tests::witness::eventually;
 
 use crate::stage::{silent, start};
 
-/// Killed when dropped.
+/// Ended when dropped.
 struct Daemon(Child);
 
 impl Drop for Daemon {
+    /// Asked to end, not killed: nginx's workers would outlive their master.
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let ended = eventually("the end of a daemon", Duration::from_secs(5), || {
+            Ok(self.0.try_wait()?.map(drop))
+        });
+        if ended.is_err() {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
     }
 }
 
