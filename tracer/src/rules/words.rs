@@ -47,7 +47,8 @@ pub(crate) fn age(ns: u64) -> String {
 pub(crate) fn roughly(ns: u64) -> String {
     let seconds = (ns + SECOND / 2) / SECOND;
     match seconds {
-        0..100 => format!("{seconds}s"),
+        0 => "1s".to_owned(),
+        1..100 => format!("{seconds}s"),
         100..5_400 => format!("{}m", (seconds + 30) / 60),
         5_400..172_800 => format!("{}h", (seconds + 1_800) / 3_600),
         _ => format!("{} days", (seconds + 43_200) / 86_400),

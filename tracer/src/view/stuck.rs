@@ -86,28 +86,7 @@ pub fn frame(
         _ => (Paint::Warn, format!("{count} findings")),
     };
     row.cell(0, Paint::Dim, more.as_bytes()).cell(0, paint, found.as_bytes()).end();
-    let findings = watch.findings();
-    let mut shown = 0;
-    for (finding, _) in &findings {
-        let before = screen.len();
-        screen.push(b'\n');
-        paragraph(pen.terminal, finding, &mut screen);
-        let used = screen.iter().filter(|&&byte| byte == b'\n').count();
-        // One line for what is left out.
-        let room = if shown + 1 == findings.len() { lines } else { lines.saturating_sub(1) };
-        if used >= room && shown != 0 {
-            screen.truncate(before);
-            break;
-        }
-        shown += 1;
-    }
-    if shown < findings.len() {
-        let _ = writeln!(
-            screen,
-            "and {} more: into a pipe, or with --json, all are shown",
-            findings.len() - shown
-        );
-    }
+    paragraphs(pen.terminal, &watch.findings(), lines, &mut screen);
     // Line by line over the last frame, so that nothing flickers; the rest of the screen is cleared.
     out.extend_from_slice(b"\x1b[H");
     let mut rest =
@@ -122,15 +101,60 @@ pub fn frame(
     out.extend_from_slice(b"\x1b[J");
 }
 
+/// As many findings as there is room for: first the sentence of each, then advice, from the worst on.
+fn paragraphs(
+    terminal: Terminal,
+    findings: &[(&Finding, MonoNs)],
+    lines: usize,
+    screen: &mut Vec<u8>,
+) {
+    let height = |text: &[u8]| text.iter().filter(|&&byte| byte == b'\n').count();
+    let mut room = lines.saturating_sub(height(screen) + 1);
+    let mut texts: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for (index, (finding, _)) in findings.iter().enumerate() {
+        let mut sentence = b"\n".to_vec();
+        verdict(terminal, finding, &mut sentence);
+        // A line for what is left out, unless this is the last.
+        let kept = usize::from(index + 1 != findings.len());
+        if height(&sentence) + kept > room && index != 0 {
+            break;
+        }
+        room = room.saturating_sub(height(&sentence));
+        texts.push((sentence, Vec::new()));
+    }
+    let left_out = findings.len() - texts.len();
+    room = room.saturating_sub(usize::from(left_out != 0));
+    for ((finding, _), (_, advised)) in findings.iter().zip(&mut texts) {
+        let mut text = Vec::new();
+        advice(terminal, 4, &finding.advice, &mut text);
+        if height(&text) > room {
+            break;
+        }
+        room -= height(&text);
+        *advised = text;
+    }
+    for (sentence, advised) in texts {
+        screen.extend_from_slice(&sentence);
+        screen.extend_from_slice(&advised);
+    }
+    if left_out != 0 {
+        let _ = writeln!(screen, "and {left_out} more: into a pipe, or with --json, all are shown");
+    }
+}
+
 fn sockets(count: u64) -> String {
     if count == 1 { "1 socket".to_owned() } else { format!("{count} sockets") }
 }
 
 fn paragraph(terminal: Terminal, finding: &Finding, out: &mut Vec<u8>) {
+    verdict(terminal, finding, out);
+    advice(terminal, 4, &finding.advice, out);
+}
+
+fn verdict(terminal: Terminal, finding: &Finding, out: &mut Vec<u8>) {
     let mut row = Row::new(out, terminal, 2);
     words(&mut row, paint(finding.severity), &finding.verdict);
     row.end();
-    advice(terminal, 4, &finding.advice, out);
 }
 
 fn advice(terminal: Terminal, indent: usize, text: &str, out: &mut Vec<u8>) {
