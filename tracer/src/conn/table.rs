@@ -109,6 +109,12 @@ impl Table {
         self.by_id.get(&self.conns, id).or_else(|| self.minis.get(&self.conns, id)).is_some()
     }
 
+    /// The full socket or request of this identity.
+    #[must_use]
+    pub fn find_open(&self, id: SockId) -> Option<&Connection> {
+        self.conns.get(self.by_id.get(&self.conns, id)? as usize)
+    }
+
     /// Everything in the table, listeners too, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.conns.iter().map(|(_, conn)| conn)

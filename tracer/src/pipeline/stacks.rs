@@ -95,6 +95,11 @@ impl Stacks {
             told: HashSet::new(),
             next_report: wants.every.map(|every| Instant::now() + every),
         };
+        for pid in &config.filter.pids {
+            if !std::fs::exists(format!("/proc/{pid}")).unwrap_or(true) {
+                eprintln!("tcptrail: there is no process {pid} now; it is waited for");
+            }
+        }
         for pid in jvms(config) {
             stacks.look_at(pid, false);
         }

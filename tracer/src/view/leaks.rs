@@ -100,7 +100,7 @@ pub fn report(
             as_json(pen, group, book, now, out);
         }
     } else {
-        as_text(pen, &findings, book, options, now, out);
+        as_text(pen, &findings, table, book, options, now, out);
     }
     count
 }
@@ -217,6 +217,18 @@ impl<'a> Group<'a> {
         let opened =
             self.stacks.keys().filter_map(|&id| book.stack(id)).map(|stack| stack.opened).sum();
         Some(opened).filter(|&opened: &u64| opened >= self.conns.len() as u64)
+    }
+
+    /// Sockets with these stacks that are open now, young ones too.
+    fn open(&self, table: &Table, book: &Book) -> u64 {
+        let of_these = book.sockets().filter(|(_, seen)| {
+            let opened =
+                seen.opened.filter(|opened| Some(opened.kind) == self.first.map(|f| f.kind));
+            opened
+                .and_then(|opened| opened.stack)
+                .is_some_and(|stack| self.stacks.contains_key(&stack))
+        });
+        of_these.filter(|&(id, _)| table.find_open(id).is_some_and(is_open)).count() as u64
     }
 
     /// What all of them have alike.
@@ -337,6 +349,7 @@ fn part(name: &[u8], line: &mut Vec<u8>) {
 fn as_text(
     pen: &mut Pen,
     findings: &Findings<'_>,
+    table: &Table,
     book: &Book,
     options: &Options,
     now: MonoNs,
@@ -356,7 +369,7 @@ fn as_text(
         );
     }
     for group in &findings.groups {
-        group_text(group, book, options, now, terminal, out);
+        group_text(group, table, book, options, now, terminal, out);
         out.push(b'\n');
     }
     if findings.younger > 0 {
@@ -388,6 +401,7 @@ const fn sockets(count: usize) -> &'static str {
 
 fn group_text(
     group: &Group<'_>,
+    table: &Table,
     book: &Book,
     options: &Options,
     now: MonoNs,
@@ -438,8 +452,9 @@ fn group_text(
     let bound = if group.conns.first().is_some_and(|conn| conn.complete) { "" } else { ">=" };
     facts.push(format!("oldest {bound}{}", String::from_utf8_lossy(&oldest)));
     if let Some(opened) = group.opened(book) {
-        let closed = opened - count as u64;
-        facts.push(format!("{opened} opened since the start, {closed} closed or young"));
+        let closed = opened.saturating_sub(group.open(table, book));
+        let closed = if closed == 0 { "none".to_owned() } else { closed.to_string() };
+        facts.push(format!("{opened} opened since the start, {closed} closed"));
     }
     say(out, terminal, 3, Paint::Plain, &facts.join(", "));
     if let Some(first) = group.first {
