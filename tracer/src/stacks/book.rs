@@ -311,3 +311,104 @@ impl Book {
         self.sockets.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zerocopy::{FromZeros, IntoBytes};
+
+    use super::*;
+
+    fn record(kind: StackKind, id: u64, hash: u64) -> StackRecord {
+        let mut record = StackRecord::new_zeroed();
+        record.head = StackHead {
+            mono_ns: 1,
+            id,
+            hash,
+            pid: 7,
+            tid: 8,
+            kind: kind as u8,
+            frames: 2,
+            ..StackHead::new_zeroed()
+        };
+        record.frames[0].ip = hash;
+        record
+    }
+
+    #[test]
+    fn a_stack_is_kept_once_and_its_sockets_counted() {
+        let mut book = Book::default();
+        let whole = record(StackKind::Connect, 1, 0xa);
+        assert_eq!(book.take_in(whole.as_bytes()), None);
+        let mut known = whole.head;
+        known.id = 2;
+        book.take_in(known.as_bytes());
+        let opener = |id| *book.seen(SockId(id)).expect("seen").opener().expect("an opener");
+        assert_eq!(opener(1).stack, opener(2).stack);
+        let stack = book.stack(opener(1).stack.expect("kept")).expect("there");
+        assert_eq!((stack.opened, stack.raw.frames.len()), (2, 2));
+        // A hash whose stack was lost is no stack, but a thread all the same.
+        known.hash = 0xb;
+        book.take_in(known.as_bytes());
+        let opener = *book.seen(SockId(2)).expect("seen").opener().expect("an opener");
+        assert_eq!((opener.stack, opener.tid), (None, 8));
+    }
+
+    #[test]
+    fn who_reads_is_named_rather_than_who_accepts_but_not_than_who_connects() {
+        let check = |kinds: &[StackKind], expect: StackKind| {
+            let mut book = Book::default();
+            for (&kind, hash) in kinds.iter().zip(1..) {
+                book.take_in(record(kind, 1, hash).as_bytes());
+            }
+            let kind = book.seen(SockId(1)).and_then(|seen| Some(seen.opener()?.kind));
+            assert_eq!(kind, Some(expect), "{kinds:?}");
+        };
+        use StackKind::{Accept, Connect, Read};
+        check(&[Accept], Accept);
+        check(&[Accept, Read], Read);
+        check(&[Read, Accept], Read);
+        check(&[Connect, Read], Connect);
+        // Connected again: who read before does not count.
+        check(&[Read, Connect], Connect);
+    }
+
+    #[test]
+    fn memory_is_kept_until_there_are_names() {
+        let mut book = Book::default();
+        let mut memory = StackMemory::new_zeroed();
+        memory.record = record(StackKind::Connect, 1, 0xa);
+        memory.words[1000] = 5;
+        book.take_in(memory.as_bytes());
+        let id = book.seen(SockId(1)).and_then(|seen| seen.opener()?.stack).expect("kept");
+        assert_eq!(book.stack(id).expect("there").raw.top.len(), 1001);
+        book.name(id, Named::default());
+        assert_eq!(book.stack(id).expect("there").raw.top.len(), TOP_WORDS);
+        assert_eq!(book.with_memory, 0);
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten_but_not_what_has_just_come() {
+        let mut book = Book::default();
+        book.take_in(record(StackKind::Connect, 1, 0xa).as_bytes());
+        book.forget(MonoNs(2), |_| false);
+        assert_eq!(book.len(), 1);
+        book.forget(MonoNs(A_MOMENT_NS + 2), |_| true);
+        assert_eq!(book.len(), 1);
+        book.forget(MonoNs(A_MOMENT_NS + 2), |_| false);
+        assert!(book.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_or_counted(bytes in proptest::collection::vec(any::<u8>(), 0..200), fill: u8) {
+            let mut book = Book::default();
+            book.take_in(&bytes);
+            for length in [size_of::<StackHead>(), size_of::<StackRecord>(), size_of::<StackMemory>()] {
+                let mut record = vec![fill; length];
+                record[..bytes.len().min(length)].copy_from_slice(&bytes[..bytes.len().min(length)]);
+                book.take_in(&record);
+            }
+        }
+    }
+}
