@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::netns::Netns;
+use tests::pace::{is_slow, patience};
 use tests::ready;
 use tests::tcptrail::{Tcptrail, command, run};
 use tests::traffic::listen;
@@ -303,7 +304,7 @@ fn under_attack(options: &[&str], by_socket: u32, by_process: u32, each: u32) ->
         let _ = child.kill();
         let _ = child.wait();
     };
-    if started.recv_timeout(Duration::from_secs(20)).is_err() {
+    if started.recv_timeout(patience(Duration::from_secs(20))).is_err() {
         kill(&mut child);
         anyhow::bail!("it does not start");
     }
@@ -330,7 +331,11 @@ fn under_attack(options: &[&str], by_socket: u32, by_process: u32, each: u32) ->
     rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
     let asked = Instant::now();
     let status = child.wait()?;
-    ensure!(asked.elapsed() < Duration::from_secs(5), "it took {:?} to end", asked.elapsed());
+    ensure!(
+        asked.elapsed() < patience(Duration::from_secs(5)),
+        "it took {:?} to end",
+        asked.elapsed()
+    );
     ensure!(status.success(), "{status}");
     let lost = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
     Ok(Told {
@@ -350,7 +355,7 @@ fn thousands_of_namespaces_are_seen_within_bounds() -> Result<()> {
     if !ready(&["python3"]) {
         return Ok(());
     }
-    let (by_socket, by_process, each) = (1_800, 200, 20);
+    let (by_socket, by_process, each) = if is_slow() { (40, 10, 4) } else { (1_800, 200, 20) };
     let told = under_attack(&[], by_socket, by_process, each)?;
     let made = transitions(by_socket + by_process, each);
     println!("{told:?}, {made} made");
@@ -366,8 +371,9 @@ fn a_flood_beyond_the_limits_is_counted() -> Result<()> {
     if !ready(&["python3"]) {
         return Ok(());
     }
-    let (by_socket, by_process, each) = (150, 20, 100);
-    let options = ["--max-connections", "1000", "--ring-size", "64KiB"];
+    let (by_socket, by_process, each) = if is_slow() { (12, 4, 30) } else { (150, 20, 100) };
+    let most = if is_slow() { "20" } else { "1000" };
+    let options = ["--max-connections", most, "--ring-size", "64KiB"];
     let told = under_attack(&options, by_socket, by_process, each)?;
     let made = transitions(by_socket + by_process, each);
     println!("{told:?}, {made} made");
@@ -389,13 +395,14 @@ fn a_flood_to_a_reader_that_sleeps_takes_no_memory() -> Result<()> {
     // It has begun when there is a byte; then nobody reads.
     out.read_exact(&mut [0; 1])?;
     let before = resident_kib(child.id())?;
-    let mut hostile = Python::start(&netns, HOSTILE, &["50", "5", "200"])?;
+    let each = if is_slow() { "10" } else { "200" };
+    let mut hostile = Python::start(&netns, HOSTILE, &["50", "5", each])?;
     hostile.said()?;
     let after = resident_kib(child.id());
     let _ = child.kill();
     let _ = child.wait();
     let grown = after?.saturating_sub(before);
-    println!("{grown} KiB more after 110,000 transitions that nobody read");
+    println!("{grown} KiB more after 55 namespaces' transitions that nobody read");
     // The ring of 16 MiB, in which they wait, is counted too where its pages were touched.
     ensure!(grown < 40 << 10, "{grown} KiB");
     Ok(())

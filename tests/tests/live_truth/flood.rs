@@ -214,6 +214,10 @@ fn a_hundred_thousand_half_open_connections_pass() -> Result<()> {
     if !ready(&["nft", "ss"]) {
         return Ok(());
     }
+    if tests::pace::is_slow() {
+        println!("skipped: an emulated processor does not send so many before the first time out");
+        return Ok(());
+    }
     let netns = Netns::new()?;
     netns.nft(
         "table inet silence {
