@@ -2,7 +2,7 @@
 //!
 //! Two gaps are closed here, so that the table need not know of them:
 //!
-//! - Up to 6.11 or so the kernel says LISTEN->SYN_RECV before the child has its addresses and its cookie
+//! - Up to some kernel after 6.1 the kernel says LISTEN->SYN_RECV before the child has its addresses and its cookie
 //!   (`inet_csk_clone_lock`). That event waits for the socket's next one, microseconds later, which
 //!   has them, and goes before it.
 //! - Before 5.12 there are no cookies: an event names the address of the kernel's struct. A later
