@@ -177,8 +177,8 @@ fn an_acceptor_that_sleeps_is_named_and_one_that_works_is_not() -> Result<()> {
     run.check_whole()
 }
 
-/// The JDK's own HTTP server under load: nothing, by default thresholds. Two minutes of it were run by hand
-/// (`HEALTHY_SECONDS=120`).
+/// The JDK's own HTTP server under load: nothing, by default thresholds. `HEALTHY_SECONDS=120` makes it
+/// two minutes.
 #[test]
 fn a_healthy_java_server_under_load_is_left_in_peace() -> Result<()> {
     if !tests::java::ready(&["wrk"]) {
