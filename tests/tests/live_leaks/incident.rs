@@ -152,6 +152,33 @@ fn too_many_open_files_are_foretold() -> Result<()> {
 }
 
 #[test]
+fn a_server_that_never_closes_is_stuck_and_one_that_closes_is_not() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let mut stuck = stuck(&netns, "CLOSE_WAIT=3s")?;
+    let mut forgets = Program::java(&netns, &[], "Server", &["8207", "forget"])?;
+    let mut closes = Program::java(&netns, &[], "Server", &["8208", "close"])?;
+    for (program, port) in [(&mut forgets, 8207u16), (&mut closes, 8208)] {
+        program.wait_for("ready")?;
+        for _ in 0..6 {
+            let stream = connect(&netns, ([127, 0, 0, 1], port).into())?;
+            std::io::Write::write_all(&mut &stream, b"?")?;
+        }
+    }
+    let pid = u64::from(forgets.pid());
+    let found = finding(&mut stuck, "close_wait", |event| event.number("count") == Some(6))?;
+    assert_eq!(found.number("pid"), Some(pid));
+    assert_eq!(found.number("local_port"), Some(8207));
+    println!("{}", found.text("verdict"));
+    let run = stuck.stop()?;
+    let accused = run.of_kind("stuck").find(|event| event.number("pid") != Some(pid));
+    ensure!(accused.is_none(), "an innocent is accused: {accused:?}");
+    run.check_whole()
+}
+
+#[test]
 fn an_acceptor_that_sleeps_is_named_and_one_that_works_is_not() -> Result<()> {
     if !tests::java::ready(&[]) {
         return Ok(());
