@@ -132,6 +132,8 @@ pub(crate) struct Member {
     pub(crate) tuple: Tuple,
     /// Since when it has been stuck, at the latest.
     pub(crate) since: MonoNs,
+    /// It was there before; `since` is the latest it can be.
+    pub(crate) at_latest: bool,
     pub(crate) fd: Option<u32>,
 }
 
@@ -218,6 +220,11 @@ impl Group {
 
     pub(crate) fn oldest_ns(&self, now: MonoNs) -> u64 {
         self.members.iter().map(|member| now.since(member.since)).max().unwrap_or(0)
+    }
+
+    /// The age of the oldest is a lower bound.
+    pub(crate) fn oldest_is_at_least(&self) -> bool {
+        self.members.iter().min_by_key(|member| member.since).is_some_and(|oldest| oldest.at_latest)
     }
 
     /// Different remote addresses, up to `most`.

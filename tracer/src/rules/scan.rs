@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
-use crate::conn::{Connection, Owner, Role, Table};
+use crate::conn::{Connection, Owner, Role, Spent, Table};
 use crate::event::{Comm, Shape, SockId};
 use crate::filter::Filter;
 use crate::rules::cohort::Cohorts;
@@ -216,7 +216,8 @@ fn take_in(
     };
     let group = groups.entry(key.clone()).or_insert_with(|| Group::new(key));
     let since = scene.now.before(stuck.age);
-    group.members.push(Member { id: conn.id, tuple: conn.tuple, since, fd });
+    let at_latest = matches!(conn.in_state(scene.now), Spent::AtLeast(_) | Spent::Unknown);
+    group.members.push(Member { id: conn.id, tuple: conn.tuple, since, at_latest, fd });
     group.opened_by = group.opened_by.or(opened_by);
     group.orphans += u64::from(conn.orphan);
     group.given_up += u64::from(id == RuleId::Unaccepted && conn.state == TcpState::CloseWait);

@@ -79,7 +79,8 @@ pub(crate) fn so_many(
     growth: Option<f64>,
 ) -> String {
     let mut text = count(group.count(), thing) + where_;
-    let oldest = age(group.oldest_ns(now));
+    let bound = if group.oldest_is_at_least() { ">=" } else { "" };
+    let oldest = format!("{bound}{}", age(group.oldest_ns(now)));
     if group.count() == 1 {
         let _ = write!(text, " for {oldest}");
     } else {
