@@ -203,6 +203,10 @@ impl Filter {
 pub struct Settings {
     /// Wake the reader when this many bytes wait in the ring.
     pub wake_bytes: u32,
+    /// After asking whether so many wait, ask again after this many nanoseconds.
+    pub ask_every_ns: u32,
+    /// Wake the reader when it was not woken for this many nanoseconds, however little waits.
+    pub wake_every_ns: u32,
     /// 1: `bpf_get_socket_cookie` may be called; 0: read `skc_cookie`, fall back to the address.
     pub cookie_helper: u32,
     /// 1: `tcp_send_reset` has a reason argument.
@@ -227,5 +231,5 @@ const _: () = {
     assert!(offset_of!(Filter, cgroup) == 32);
     assert!(offset_of!(Filter, either_ports) == 40);
     assert!(offset_of!(Filter, prefixes) == 136);
-    assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<Settings>() == 32);
 };

@@ -160,6 +160,13 @@ pub struct Record {
     pub thread: [u8; 16],
 }
 
+/// Length of a [`Record`] that ends with its addresses: what follows is zero.
+pub const UP_TO_ADDRESSES: usize = 64;
+/// Length of a [`Record`] that ends with its cgroup.
+pub const UP_TO_CGROUP: usize = 96;
+/// Length of a [`Record`] that has everything but the thread.
+pub const UP_TO_DETAIL: usize = 128;
+
 /// One row of `iter/tcp`: 192 bytes. The record's `kind` is [`RecordKind::Socket`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -252,6 +259,9 @@ const _: () = {
     // Written as one number.
     assert!(offset_of!(Record, detail).is_multiple_of(8));
     assert!(offset_of!(Record, thread) == 128);
+    assert!(UP_TO_ADDRESSES == offset_of!(Record, pid));
+    assert!(UP_TO_CGROUP == offset_of!(Record, bytes_sent));
+    assert!(UP_TO_DETAIL == offset_of!(Record, thread));
 
     assert!(size_of::<SocketRow>() == 192 && align_of::<SocketRow>() == 8);
     assert!(offset_of!(SocketRow, record) == 0);

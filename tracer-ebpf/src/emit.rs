@@ -8,10 +8,11 @@ use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_ringbuf_query,
     bpf_skc_to_tcp_sock,
 };
-use tracer_common::wire::{AF_INET, AF_INET6, COVERED, Record, RecordKind, flags};
+use tracer_common::TcpState;
+use tracer_common::wire::{self, AF_INET, AF_INET6, COVERED, Record, RecordKind, flags};
 
 use crate::layout::{Kernel, has, load};
-use crate::maps::{DROPS, RING, global};
+use crate::maps::{DROPS, RING, WAKE, global};
 
 /// `IPPROTO_TCP`.
 pub const IPPROTO_TCP: u16 = 6;
@@ -155,13 +156,29 @@ pub struct Subject {
 }
 
 /// Writes one record about `common`; `full` is the socket for what only full sockets have (of a
-/// request the listener).
+/// request the listener). A transition that has nothing to say in the end of a record is written
+/// without it: memory of the ring is always cold.
 #[inline(always)]
 pub fn emit(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
+    let bare = subject.kind as u8 == RecordKind::Transition as u8 && !subject.owner;
+    if !bare {
+        write::<Record>(common, full, ends, subject);
+    } else if subject.counters || subject.old_state == TcpState::SynRecv.number() {
+        write::<[u64; wire::UP_TO_DETAIL / 8]>(common, full, ends, subject);
+    } else if subject.cgroup {
+        write::<[u64; wire::UP_TO_CGROUP / 8]>(common, full, ends, subject);
+    } else {
+        write::<[u64; wire::UP_TO_ADDRESSES / 8]>(common, full, ends, subject);
+    }
+}
+
+/// Writes as much of a record as `T` is long.
+#[inline(always)]
+fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
     // SAFETY: helper without arguments. Taken before the reservation, so that the order in the
     // ring and the order of the times agree for one socket.
     let now = unsafe { bpf_ktime_get_ns() };
-    let Some(mut entry) = RING.reserve::<Record>(0) else {
+    let Some(mut entry) = RING.reserve::<T>(0) else {
         drop_counted(subject.kind);
         return;
     };
@@ -169,9 +186,9 @@ pub fn emit(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
         if subject.unsettled { (common as u64, flags::ID_IS_ADDRESS) } else { identity(common) };
     let mut bits = subject.flags | id_flag;
 
-    let record = entry.as_mut_ptr();
-    // SAFETY: `record` is the reserved memory, large enough and aligned; every field is written
-    // before it is submitted. Raw writes, because the memory is not initialised.
+    let record = entry.as_mut_ptr().cast::<Record>();
+    // SAFETY: `record` is the reserved memory, aligned; every field that `T` has room for is written
+    // before it is submitted, and no other. Raw writes, because the memory is not initialised.
     unsafe {
         (*record).mono_ns = now;
         (*record).id = id;
@@ -185,31 +202,37 @@ pub fn emit(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
         (*record).error = subject.error;
         (*record).local_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.local);
         (*record).remote_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.remote);
-        (*record).cgroup = if subject.cgroup { cgroup_id(full) } else { 0 };
-        // Both halves at once: the verifier lets nobody take an address apart.
-        (&raw mut (*record).detail).cast::<u64>().write(subject.detail);
-        if subject.owner {
+        if size_of::<T>() >= size_of::<Record>() && subject.owner {
             bits |= flags::OWNER;
             write_owner(record);
         } else {
-            (*record).pid = 0;
-            (*record).tid = 0;
-            (*record).comm = [0; 16];
-            (*record).thread = [0; 16];
+            if size_of::<T>() >= wire::UP_TO_CGROUP {
+                (*record).pid = 0;
+                (*record).tid = 0;
+                (*record).comm = [0; 16];
+            }
+            if size_of::<T>() >= size_of::<Record>() {
+                (*record).thread = [0; 16];
+            }
         }
-        if subject.counters && write_counters(record, full) {
-            bits |= flags::COUNTERS;
-        } else {
-            (*record).bytes_sent = 0;
-            (*record).bytes_received = 0;
-            (*record).retransmits = subject.retransmits;
-            (*record).srtt_us = 0;
+        if size_of::<T>() >= wire::UP_TO_CGROUP {
+            (*record).cgroup = if subject.cgroup { cgroup_id(full) } else { 0 };
+        }
+        if size_of::<T>() >= wire::UP_TO_DETAIL {
+            // Both halves at once: the verifier lets nobody take an address apart.
+            (&raw mut (*record).detail).cast::<u64>().write(subject.detail);
+            if subject.counters && write_counters(record, full) {
+                bits |= flags::COUNTERS;
+            } else {
+                (*record).bytes_sent = 0;
+                (*record).bytes_received = 0;
+                (*record).retransmits = subject.retransmits;
+                (*record).srtt_us = 0;
+            }
         }
         (*record).flags = bits;
     }
-    // Every connection passes through one of these; asking each time would cost more than it is worth.
-    let wake = if subject.counters { wake_flag() } else { BPF_RB_NO_WAKEUP };
-    entry.submit(wake);
+    entry.submit(wake_flag(now));
 }
 
 /// # Safety
@@ -304,17 +327,27 @@ unsafe fn write_counters(record: *mut Record, full: Kernel) -> bool {
     true
 }
 
-/// Wakes the reader only when the ring crosses its fill level; a timer of the reader's does the
-/// rest. Beyond the level no more: a reader that does not come is not helped by more wake-ups.
+/// Wakes the reader for the first record after a quiet time, and when the ring fills. In between its own
+/// timer brings it; more wake-ups would help nobody.
 #[inline(always)]
-fn wake_flag() -> u64 {
-    const STEP: u64 = 4 * (size_of::<Record>() as u64 + 8);
-    let level = u64::from(global!(SETTINGS.wake_bytes));
-    // SAFETY: the helper takes the map's address.
-    let waiting = unsafe {
-        bpf_ringbuf_query((&raw const RING).cast_mut().cast::<c_void>(), BPF_RB_AVAIL_DATA)
-    };
-    if waiting >= level && waiting < level + STEP { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+fn wake_flag(now: u64) -> u64 {
+    let wake = &raw mut WAKE;
+    // SAFETY: aligned words of a map; whatever another processor writes in between is a time, too.
+    unsafe {
+        if now < (&raw const (*wake).ask_at).read_volatile() {
+            return BPF_RB_NO_WAKEUP;
+        }
+        (&raw mut (*wake).ask_at).write_volatile(now + u64::from(global!(SETTINGS.ask_every_ns)));
+        if now < (&raw const (*wake).due).read_volatile() {
+            let level = u64::from(global!(SETTINGS.wake_bytes));
+            let ring = (&raw const RING).cast_mut().cast::<c_void>();
+            if bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < level {
+                return BPF_RB_NO_WAKEUP;
+            }
+        }
+        (&raw mut (*wake).due).write_volatile(now + u64::from(global!(SETTINGS.wake_every_ns)));
+    }
+    BPF_RB_FORCE_WAKEUP
 }
 
 /// Counts a transition that only the second program got.

@@ -26,6 +26,19 @@ pub struct LastSeen {
     pub states: u64,
 }
 
+/// When the reader is to be thought of next, on whatever processor: nanoseconds of CLOCK_MONOTONIC.
+#[repr(C)]
+pub struct Wake {
+    /// Not before this.
+    pub ask_at: u64,
+    /// Then it is woken, however little waits.
+    pub due: u64,
+}
+
+/// Two processors may write at the same time: then one wakes the reader for both, or both do.
+#[unsafe(no_mangle)]
+pub static mut WAKE: Wake = Wake { ask_at: 0, due: 0 };
+
 /// Set by the loader before load.
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = zeroed();

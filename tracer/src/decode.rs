@@ -3,8 +3,11 @@
 use thiserror::Error;
 use tracer_common::TcpState;
 use tracer_common::state::UnknownState;
-use tracer_common::wire::{AF_INET, AF_INET6, HolderRow, Record, RecordKind, SocketRow, flags};
-use zerocopy::FromBytes;
+use tracer_common::wire::{
+    AF_INET, AF_INET6, HolderRow, Record, RecordKind, SocketRow, UP_TO_ADDRESSES, UP_TO_CGROUP,
+    UP_TO_DETAIL, flags,
+};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::event::{
     Actor, Comm, Counters, Direction, Event, Existing, Family, Holder, Segment, Shape, SockId,
@@ -15,7 +18,7 @@ use crate::time::MonoNs;
 /// Why bytes are no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// Neither a `Record` nor a `SocketRow` long.
+    /// As long as neither a `Record`, whole or cut where it may be, nor a `SocketRow`.
     #[error("record of {0} bytes")]
     Length(usize),
     /// Not a [`RecordKind`], or not one of this length.
@@ -40,11 +43,21 @@ impl From<UnknownState> for DecodeError {
 /// # Errors
 /// When the bytes are no such record.
 pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
+    // In the ring they are aligned: no copy.
+    if let Ok(record) = Record::ref_from_bytes(bytes) {
+        return from_record(record);
+    }
     if let Ok(record) = Record::read_from_bytes(bytes) {
         return from_record(&record);
     }
     if let Ok(row) = SocketRow::read_from_bytes(bytes) {
         return from_row(&row);
+    }
+    // Transitions without owner, and others that end with zeroes, come without those.
+    if let UP_TO_ADDRESSES | UP_TO_CGROUP | UP_TO_DETAIL = bytes.len() {
+        let mut record = Record::new_zeroed();
+        record.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+        return from_record(&record);
     }
     Err(DecodeError::Length(bytes.len()))
 }
@@ -255,6 +268,19 @@ mod tests {
                 assert_eq!((old, new, actor), (TcpState::Close, TcpState::SynSent, None));
             },
         );
+    }
+
+    #[test]
+    fn a_record_without_the_zeroes_at_its_end_is_the_same() {
+        let record = record();
+        let whole = event(record.as_bytes());
+        for length in [UP_TO_ADDRESSES, UP_TO_CGROUP, UP_TO_DETAIL] {
+            assert_eq!(event(&record.as_bytes()[..length]), whole, "{length}");
+        }
+        for length in [0, 63, 65, 127, 143, 145] {
+            let bytes = [0; 200];
+            assert_eq!(event(&bytes[..length]), Err(DecodeError::Length(length)));
+        }
     }
 
     #[test]

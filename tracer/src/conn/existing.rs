@@ -68,7 +68,9 @@ impl Table {
     /// The network namespaces of those, sorted.
     #[must_use]
     pub fn poll_netns(&self) -> Vec<u32> {
-        let waiting = self.iter().filter(|conn| conn.shape != Shape::Full);
+        let waiting = self.places_of(PollKind::Minis).into_iter();
+        let waiting = waiting.filter_map(|at| self.conns.get(at));
+        let waiting = waiting.filter(|conn| conn.shape != Shape::Full);
         let unaccepted = self.unaccepted.iter().filter_map(|&at| self.conns.get(at as usize));
         let netns: BTreeSet<u32> = waiting.chain(unaccepted).map(|conn| conn.netns).collect();
         netns.into_iter().collect()
@@ -326,7 +328,8 @@ impl Table {
         let mut out_of_reach = Vec::new();
         let number = self.poll;
         let jiffy = self.options.jiffy_ns;
-        for (index, conn) in &mut self.conns {
+        for index in self.places_of(poll.kind) {
+            let Some(conn) = self.conns.get_mut(index) else { continue };
             if conn.seen == number
                 || conn.last >= poll.began
                 || conn.state == TcpState::Close
@@ -394,6 +397,17 @@ impl Table {
     /// ended to remember them all, any may; the next walk tells.
     fn may_be_gone(&self, id: SockId) -> bool {
         self.too_many_gone || self.gone_since.contains(&id)
+    }
+
+    /// Where the connections are that such a walk would have met, in order, and maybe others. There may be
+    /// many full sockets beside a few mini-sockets.
+    fn places_of(&self, kind: PollKind) -> Vec<usize> {
+        if kind == PollKind::All || self.requests > 0 {
+            return self.conns.iter().map(|(index, _)| index).collect();
+        }
+        let mut places: Vec<usize> = self.minis.places().map(|index| index as usize).collect();
+        places.sort_unstable();
+        places
     }
 
     /// Ends the mini-sockets whose timer has run out, where no walk tells of them.
@@ -475,6 +489,9 @@ impl Table {
 
     /// Connections that were there before: at a listener's port we are the server.
     fn assign_roles(&mut self) {
+        if !std::mem::take(&mut self.roles_may_show) {
+            return;
+        }
         let unknown: Vec<u32> = self
             .conns
             .iter()

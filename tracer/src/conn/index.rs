@@ -45,6 +45,7 @@ impl Table {
     pub(super) fn add_listener(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index as usize) else { return };
         let key = (conn.netns, conn.tuple.local_port);
+        self.roles_may_show = true;
         let list = self.listeners.entry(key).or_default();
         if !list.contains(&index) {
             list.push(index);

@@ -62,6 +62,8 @@ pub struct Table {
     pub(super) resetting: Vec<u32>,
     /// Connections that were not taken in because the table was full.
     pub(crate) refused: u64,
+    /// A connection of unknown role, or a listener, came since roles were last looked for.
+    pub(super) roles_may_show: bool,
     pub(super) tasks: Tasks,
     pub(super) spare: Spare,
 }
@@ -87,6 +89,7 @@ impl Table {
             unaccepted: HashSet::default(),
             resetting: Vec::new(),
             refused: 0,
+            roles_may_show: false,
             tasks: Tasks::default(),
             spare: Spare::default(),
         }
@@ -239,6 +242,7 @@ impl Table {
         if self.conns.len() == self.conns.capacity() && self.conns.len() >= FEW {
             self.conns.reserve_exact(self.conns.len() / 64);
         }
+        self.roles_may_show |= role == Role::Unknown;
         let conn = Connection::new(event, state, role, known, self.poll);
         let index = u32::try_from(self.conns.insert(conn)).ok()?;
         self.by_id.insert(&self.conns, event.id, index);

@@ -138,6 +138,10 @@ pub(super) fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps:
     ebpf.take_map(name).ok_or(LoadError::Incomplete(name))
 }
 
+/// The programs wake the reader for a record that comes this long after the last wake-up. A reader that
+/// was woken looks by itself for at least this long.
+pub const WAKE_EVERY_NS: u32 = 50_000_000;
+
 /// Parses the object, sets the globals and makes the maps; loads no program.
 pub(super) fn load_object(
     resolved: &Resolved,
@@ -146,7 +150,10 @@ pub(super) fn load_object(
 ) -> Result<Ebpf, LoadError> {
     let settings = Settings {
         // A wake-up is worth a few hundred records; with fewer the reader's timer comes first.
-        wake_bytes: (options.ring_bytes / 8).min(512 * size_of::<Record>() as u32),
+        wake_bytes: (options.ring_bytes / 8).min(2048 * size_of::<Record>() as u32),
+        // In a millisecond a hundredth of a default ring can fill, in a hundredth of a second all of it.
+        ask_every_ns: (options.ring_bytes >> 4).min(1_000_000),
+        wake_every_ns: WAKE_EVERY_NS,
         cookie_helper: u32::from(resolved.cookie_helper),
         reset_reason: u32::from(resolved.send_reset_has_reason),
         sock_from_file: u32::from(resolved.sock_from_file),

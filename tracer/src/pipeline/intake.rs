@@ -2,6 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::conn::Poll;
 use crate::input::Input;
@@ -11,6 +14,8 @@ use crate::time::MonoNs;
 
 /// Records taken in a row before signals and the clock have a turn.
 const BATCH: usize = 8192;
+/// Lines go out this often at most, unless there are many. Half a tick, so that each tick may.
+const PUSH_EVERY: Duration = Duration::from_millis(25);
 
 /// Rows of a walk that are still to be taken in, each before the events that are younger.
 pub(super) struct Rows {
@@ -65,6 +70,7 @@ impl Live<'_> {
                 break;
             }
             taken += 1;
+            self.taken += 1;
             if self.session.out.len() >= 64 << 10 {
                 self.output.push(&mut self.session.out);
             }
@@ -72,7 +78,12 @@ impl Live<'_> {
         if taken < BATCH {
             self.end_rows();
         }
-        self.output.push(&mut self.session.out);
+        // A busy ring wakes us hundreds of times a second; nobody reads that fast.
+        let now = Instant::now();
+        if now >= self.next_push {
+            self.next_push = now + PUSH_EVERY;
+            self.output.push(&mut self.session.out);
+        }
         taken == BATCH
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Config, Show};
 use crate::conn::Table;
@@ -42,8 +42,13 @@ use crate::time::MonoNs;
 pub use origin::{pen, summary, view};
 pub use stuck::exit_code as stuck_code;
 
-/// The reader is woken at least this often; programs wake it only when the ring fills.
+/// While records come the ring is looked at this often; programs wake the reader only for the first
+/// after a quiet time and when the ring fills.
 const TICK: Duration = Duration::from_millis(50);
+/// After so many looks that found nothing, the next record wakes the reader: the programs do so when the
+/// last wake-up was [`loader::WAKE_EVERY_NS`] ago.
+const QUIET_TICKS: u32 = 3;
+const _: () = assert!((QUIET_TICKS as u128 - 1) * TICK.as_nanos() >= loader::WAKE_EVERY_NS as u128);
 
 /// Rows a walk may have beyond the most connections that are kept.
 const SPARE_ROWS: usize = 1 << 16;
@@ -77,6 +82,8 @@ struct Live<'a> {
     settled: bool,
     /// Walks still to be made after a loss: what is gone is known after missing it twice.
     repair: u8,
+    /// Records taken out of the ring.
+    taken: u64,
     /// Records wait because the writer has no room.
     blocked: bool,
     /// Sockets in the last list.
@@ -103,6 +110,10 @@ struct Live<'a> {
     /// That there are more descriptors than are looked at has been said.
     descriptors_cut: bool,
     recording_failed: Option<io::Error>,
+    /// What was written goes out at once when this is past, else with the next look.
+    next_push: Instant,
+    /// Looks in a row that found nothing in the ring.
+    quiet: u32,
 }
 
 impl<'a> Live<'a> {
@@ -193,6 +204,7 @@ impl<'a> Live<'a> {
             walking: 0,
             settled: false,
             repair: 0,
+            taken: 0,
             blocked: false,
             listed: 0,
             next_walk: now,
@@ -213,6 +225,8 @@ impl<'a> Live<'a> {
             stretched: false,
             descriptors_cut: false,
             recording_failed: None,
+            next_push: now,
+            quiet: 0,
         };
         privileges::keep_only(&privileges::main_thread(config.show, circumstances));
         live.name_things();
@@ -229,8 +243,7 @@ impl<'a> Live<'a> {
     }
 
     async fn run(mut self) -> Result<u8> {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_look = Instant::now();
         loop {
             let deadline =
                 self.deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
@@ -243,9 +256,13 @@ impl<'a> Live<'a> {
                 () = sleep_until(deadline), if self.deadline.is_some() => break,
                 Some(answer) = self.poller.answer() => self.answered(answer),
                 () = self.output.progress(), if self.blocked => {}
-                woken = self.ring.woken() => woken.context("the ring buffer cannot be watched")?,
-                _ = ticks.tick() => {}
+                woken = self.ring.woken() => {
+                    woken.context("the ring buffer cannot be watched")?;
+                    self.quiet = 0;
+                }
+                () = sleep_until(next_look) => self.quiet = self.quiet.saturating_add(1),
             }
+            let taken = self.taken;
             if let Some(stacks) = &mut self.stacks {
                 stacks.take();
             }
@@ -255,14 +272,29 @@ impl<'a> Live<'a> {
             if let Some(debug) = &mut self.debug {
                 debug.flush();
             }
-            if more {
-                ticks.reset_immediately();
+            if self.taken != taken {
+                self.quiet = 0;
             }
+            let now = Instant::now();
+            next_look = if more {
+                now
+            } else if self.is_quiet() {
+                self.next_slow.max(now)
+            } else {
+                now + TICK
+            };
             if self.output.has_ended() || self.is_done() {
                 break;
             }
         }
         self.finish().await
+    }
+
+    /// Nothing comes and nothing is under way: until a program wakes us, once a second is enough.
+    fn is_quiet(&self) -> bool {
+        let plain = matches!(self.config.show, Show::Tail | Show::Life { .. } | Show::Nothing);
+        let under_way = self.walking > 0 || self.rows.is_some() || self.repair > 0 || self.blocked;
+        plain && self.settled && !under_way && self.quiet >= QUIET_TICKS
     }
 
     /// A list that is not watched is done when it is printed; a recording when it failed.

@@ -41,7 +41,7 @@ impl Clock {
         }
         out.extend_from_slice(&self.utc);
         out.push(b'.');
-        digits(wall.rem_euclid(SECOND).unsigned_abs(), 9, out);
+        out.extend_from_slice(&digits::<9>(wall.rem_euclid(SECOND).unsigned_abs()));
         out.push(b'Z');
     }
 
@@ -55,7 +55,7 @@ impl Clock {
         }
         out.extend_from_slice(&self.local);
         out.push(b'.');
-        digits(wall.rem_euclid(SECOND).unsigned_abs() / 1_000_000, 3, out);
+        out.extend_from_slice(&digits::<3>(wall.rem_euclid(SECOND).unsigned_abs() / 1_000_000));
     }
 }
 
@@ -67,14 +67,16 @@ fn stamp(second: i64, zone: &TimeZone, format: &str) -> Vec<u8> {
     }
 }
 
-/// Exactly `count` digits.
-fn digits(mut number: u64, count: usize, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + count, b'0');
-    for place in out[start..].iter_mut().rev() {
-        *place = b'0' + u8::try_from(number % 10).unwrap_or(0);
-        number /= 10;
+/// The last `N` digits, nine at most.
+fn digits<const N: usize>(number: u64) -> [u8; N] {
+    // Half as wide divides twice as fast.
+    let mut rest = (number % 1_000_000_000) as u32;
+    let mut text = [b'0'; N];
+    for place in text.iter_mut().rev() {
+        *place += (rest % 10) as u8;
+        rest /= 10;
     }
+    text
 }
 
 #[cfg(test)]

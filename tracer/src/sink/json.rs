@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 #[derive(Debug)]
 pub struct Object<'a> {
     out: &'a mut Vec<u8>,
-    first: bool,
 }
 
 impl<'a> Object<'a> {
@@ -15,27 +14,27 @@ impl<'a> Object<'a> {
         out.extend_from_slice(b"{\"schema\":1,\"event\":\"");
         out.extend_from_slice(event.as_bytes());
         out.push(b'"');
-        Object { out, first: false }
+        Object { out }
     }
 
+    /// Inlined, so that the length of the key is known: no call for a few bytes.
+    #[inline(always)]
     fn key(&mut self, key: &str) -> &mut Vec<u8> {
-        if !self.first {
-            self.out.push(b',');
-        }
-        self.first = false;
-        self.out.push(b'"');
+        self.out.extend_from_slice(b",\"");
         self.out.extend_from_slice(key.as_bytes());
         self.out.extend_from_slice(b"\":");
         self.out
     }
 
     /// A value written by `write`.
+    #[inline]
     pub fn with(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         write(self.key(key));
         self
     }
 
     /// A whole number.
+    #[inline]
     pub fn number(&mut self, key: &str, value: impl itoa::Integer) -> &mut Self {
         let out = self.key(key);
         out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
@@ -43,6 +42,7 @@ impl<'a> Object<'a> {
     }
 
     /// A whole number or null.
+    #[inline]
     pub fn number_or_null(&mut self, key: &str, value: Option<impl itoa::Integer>) -> &mut Self {
         match value {
             Some(value) => self.number(key, value),
@@ -51,18 +51,21 @@ impl<'a> Object<'a> {
     }
 
     /// `null`.
+    #[inline]
     pub fn null(&mut self, key: &str) -> &mut Self {
         self.key(key).extend_from_slice(b"null");
         self
     }
 
     /// `true` or `false`.
+    #[inline]
     pub fn boolean(&mut self, key: &str, value: bool) -> &mut Self {
         self.key(key).extend_from_slice(if value { b"true" } else { b"false" });
         self
     }
 
     /// A string that is known to need no escaping.
+    #[inline]
     pub fn plain(&mut self, key: &str, value: &str) -> &mut Self {
         let out = self.key(key);
         out.push(b'"');
@@ -72,17 +75,20 @@ impl<'a> Object<'a> {
     }
 
     /// A number as a string: 64 bits do not survive in every reader's numbers.
+    #[inline]
     pub fn number_as_string(&mut self, key: &str, value: u64) -> &mut Self {
         self.plain(key, itoa::Buffer::new().format(value))
     }
 
     /// A string of any bytes.
+    #[inline]
     pub fn string(&mut self, key: &str, value: &[u8]) -> &mut Self {
         string(value, self.key(key));
         self
     }
 
     /// A string of any bytes, or null.
+    #[inline]
     pub fn string_or_null(&mut self, key: &str, value: Option<&[u8]>) -> &mut Self {
         match value {
             Some(value) => self.string(key, value),
@@ -109,6 +115,7 @@ impl<'a> Object<'a> {
     }
 
     /// `addr:port`, or null when there is no port.
+    #[inline]
     pub fn endpoint(&mut self, key: &str, addr: SocketAddr) -> &mut Self {
         if addr.port() == 0 {
             return self.null(key);

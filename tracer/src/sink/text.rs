@@ -137,14 +137,7 @@ fn columns(text: &[u8]) -> usize {
 /// `addr:port` or `[v6]:port`; a port of 0 is `*`, as `ss` has it.
 pub fn endpoint(addr: SocketAddr, out: &mut Vec<u8>) {
     match addr.ip() {
-        IpAddr::V4(v4) => {
-            for (index, octet) in v4.octets().into_iter().enumerate() {
-                if index != 0 {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-            }
-        }
+        IpAddr::V4(v4) => dotted(v4.octets(), out),
         IpAddr::V6(v6) => {
             use std::io::Write;
             // A write to a Vec cannot fail.
@@ -157,6 +150,28 @@ pub fn endpoint(addr: SocketAddr, out: &mut Vec<u8>) {
     } else {
         out.extend_from_slice(itoa::Buffer::new().format(addr.port()).as_bytes());
     }
+}
+
+/// `192.0.2.1`, in one piece: there are two in every line.
+fn dotted(octets: [u8; 4], out: &mut Vec<u8>) {
+    let mut text = [0; 16];
+    let mut length = 0;
+    let mut put = |byte: u8| {
+        text[length] = byte;
+        length += 1;
+    };
+    for octet in octets {
+        if octet >= 100 {
+            put(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            put(b'0' + octet / 10 % 10);
+        }
+        put(b'0' + octet % 10);
+        put(b'.');
+    }
+    // Without the last point.
+    out.extend_from_slice(&text[..length - 1]);
 }
 
 /// A stranger's name with everything a terminal might obey escaped.
@@ -269,6 +284,8 @@ mod tests {
             assert_eq!(text(|out| endpoint(addr.parse().expect("an address"), out)), expect);
         };
         check("192.0.2.1:80", "192.0.2.1:80");
+        check("255.99.100.10:80", "255.99.100.10:80");
+        check("0.9.200.101:80", "0.9.200.101:80");
         check(
             "[2001:db8:1111:2222:3333:4444:5555:6666]:65535",
             "[2001:db8:1111:2222:3333:4444:5555:6666]:65535",

@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 
+use ::tests::netns::Netns;
+
 use crate::Tools;
 
 /// Longest that a tracer may take to start or to end.
@@ -142,7 +144,18 @@ pub(crate) struct Left {
 impl Tracer {
     /// Starts it and waits until it traces; none for [`Subject::None`]. Its files go into `dir`.
     pub(crate) fn start(subject: Subject, tools: &Tools, dir: &Path) -> Result<Option<Tracer>> {
-        let Some(mut command) = subject.command(tools, dir) else { return Ok(None) };
+        let Some(command) = subject.command(tools, dir) else { return Ok(None) };
+        Self::spawn(subject, command, dir).map(Some)
+    }
+
+    /// `tail` of one network namespace.
+    pub(crate) fn start_in(netns: &Netns, tools: &Tools, dir: &Path) -> Result<Tracer> {
+        let mut command = Command::new(&tools.tcptrail);
+        command.args(["tail", "--netns", netns.name()]);
+        Self::spawn(Subject::Tail, command, dir)
+    }
+
+    fn spawn(subject: Subject, mut command: Command, dir: &Path) -> Result<Tracer> {
         // A new file each: what is on the disk still must not be in the way.
         for name in ["out", "err", "recording"] {
             let _ = fs::remove_file(dir.join(name));
@@ -159,7 +172,7 @@ impl Tracer {
         tracer.wait_until_ready(began)?;
         tracer.started_in = began.elapsed();
         sleep(SETTLE);
-        Ok(Some(tracer))
+        Ok(tracer)
     }
 
     /// The header line, or `record`'s word, comes when the programs are attached.
