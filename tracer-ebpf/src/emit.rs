@@ -207,12 +207,10 @@ fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &S
             write_owner(record);
         } else {
             if size_of::<T>() >= wire::UP_TO_CGROUP {
-                (*record).pid = 0;
-                (*record).tid = 0;
-                (*record).comm = [0; 16];
+                clear((&raw mut (*record).pid).cast::<[u64; 3]>());
             }
             if size_of::<T>() >= size_of::<Record>() {
-                (*record).thread = [0; 16];
+                clear((&raw mut (*record).thread).cast::<[u64; 2]>());
             }
         }
         if size_of::<T>() >= wire::UP_TO_CGROUP {
@@ -224,10 +222,8 @@ fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &S
             if subject.counters && write_counters(record, full) {
                 bits |= flags::COUNTERS;
             } else {
-                (*record).bytes_sent = 0;
-                (*record).bytes_received = 0;
+                clear((&raw mut (*record).bytes_sent).cast::<[u64; 3]>());
                 (*record).retransmits = subject.retransmits;
-                (*record).srtt_us = 0;
             }
         }
         (*record).flags = bits;
@@ -261,7 +257,7 @@ unsafe fn write_owner(record: *mut Record) {
         // the current task is a number to the verifier; a bad one gives zeroes.
         unsafe {
             bpf_get_current_comm((&raw mut (*record).thread).cast::<c_void>(), 16);
-            (*record).comm = [0; 16];
+            clear((&raw mut (*record).comm).cast::<[u64; 2]>());
             if has!(task_leader) {
                 let task = bpf_get_current_task();
                 let mut leader = 0_u64;
@@ -368,8 +364,30 @@ fn drop_counted(kind: RecordKind) {
     }
 }
 
-/// A record without its fields, for the rows of iterators.
-pub const fn blank<T>() -> T {
-    // SAFETY: used for wire structs only: integers throughout.
-    unsafe { MaybeUninit::<T>::zeroed().assume_init() }
+/// Writes zeroes over `to`, a word at a time: left to itself the compiler calls aya's `memset`, a loop
+/// over bytes, which took a fifth of the program's time.
+///
+/// # Safety
+/// `to` is the program's to write, of whole words and at the place of one; zeroes are good values of `T`.
+#[inline(always)]
+pub unsafe fn clear<T>(to: *mut T) {
+    let words = to.cast::<u64>();
+    let mut index = 0;
+    while index < size_of::<T>() / 8 {
+        // SAFETY: inside `T`, as the caller says. Volatile, so that it stays as it is.
+        unsafe { words.add(index).write_volatile(0) };
+        index += 1;
+    }
+}
+
+/// Makes `place` a record without its fields, for the rows of iterators: integers throughout, of whole
+/// words.
+#[inline(always)]
+pub fn blank<T>(place: &mut MaybeUninit<T>) -> &mut T {
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
+    // SAFETY: used for wire structs only, whole words of integers; then all of it is written.
+    unsafe {
+        clear(place.as_mut_ptr());
+        place.assume_init_mut()
+    }
 }

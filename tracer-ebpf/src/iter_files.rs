@@ -1,6 +1,7 @@
 //! `iter/task_file`: every descriptor of every process that is a TCP socket, one [`HolderRow`] each.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_seq_write, bpf_sock_from_file};
 use tracer_common::wire::{AF_INET, AF_INET6, HolderRow, flags};
@@ -40,7 +41,8 @@ extern "C" fn iter_files(ctx: *mut c_void) -> i32 {
     let Some((id, id_flag, netns)) = found else {
         return 0;
     };
-    let mut row: HolderRow = blank();
+    let mut row = MaybeUninit::<HolderRow>::uninit();
+    let row = blank(&mut row);
     row.id = id;
     row.flags = id_flag;
     row.netns = netns;
@@ -55,7 +57,7 @@ extern "C" fn iter_files(ctx: *mut c_void) -> i32 {
         let seq: Kernel = crate::layout::load_at(meta, 0);
         bpf_seq_write(
             seq.cast_mut().cast(),
-            (&raw const row).cast::<c_void>(),
+            (&raw const *row).cast::<c_void>(),
             size_of::<HolderRow>() as u32,
         );
     }

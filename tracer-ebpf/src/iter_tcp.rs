@@ -2,6 +2,7 @@
 //! process that opened the iterator, one [`SocketRow`] each.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{
     bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write, bpf_skc_to_tcp_request_sock,
@@ -68,7 +69,8 @@ fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
     }
     let (id, id_flag) = identity(common);
 
-    let mut row: SocketRow = blank();
+    let mut row = MaybeUninit::<SocketRow>::uninit();
+    let row = blank(&mut row);
     // SAFETY: helper without arguments.
     row.record.mono_ns = unsafe { bpf_ktime_get_ns() };
     row.record.id = id;
@@ -88,9 +90,9 @@ fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
     // SAFETY: helper without arguments.
     let jiffies = unsafe { bpf_jiffies64() };
     match state {
-        s if s == TcpState::TimeWait.number() => mini_socket(common, jiffies, &mut row),
-        s if s == TcpState::NewSynRecv.number() => request(common, jiffies, &mut row),
-        _ => full_socket(common, jiffies as u32, &mut row),
+        s if s == TcpState::TimeWait.number() => mini_socket(common, jiffies, row),
+        s if s == TcpState::NewSynRecv.number() => request(common, jiffies, row),
+        _ => full_socket(common, jiffies as u32, row),
     }
     row.record.old_state = row.record.new_state;
 
@@ -100,7 +102,7 @@ fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
         let seq: Kernel = crate::layout::load_at(meta, 0);
         bpf_seq_write(
             seq.cast_mut().cast(),
-            (&raw const row).cast::<c_void>(),
+            (&raw const *row).cast::<c_void>(),
             size_of::<SocketRow>() as u32,
         );
     }

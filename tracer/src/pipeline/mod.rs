@@ -279,7 +279,7 @@ impl<'a> Live<'a> {
             next_look = if more {
                 now
             } else if self.is_quiet() {
-                self.next_slow.max(now)
+                self.next_upkeep().max(now)
             } else {
                 now + TICK
             };
@@ -293,8 +293,16 @@ impl<'a> Live<'a> {
     /// Nothing comes and nothing is under way: until a program wakes us, once a second is enough.
     fn is_quiet(&self) -> bool {
         let plain = matches!(self.config.show, Show::Tail | Show::Life { .. } | Show::Nothing);
-        let under_way = self.walking > 0 || self.rows.is_some() || self.repair > 0 || self.blocked;
+        let unwritten = self.blocked || !self.session.out.is_empty();
+        let under_way = self.walking > 0 || self.rows.is_some() || self.repair > 0 || unwritten;
         plain && self.settled && !under_way && self.quiet >= QUIET_TICKS
+    }
+
+    /// When a quiet second is over. A walk is due a moment later than what is done every second, for it
+    /// had to be answered first: both in one go, else the walk would be made every other second.
+    fn next_upkeep(&self) -> Instant {
+        let both = self.session.table.wants_poll() && self.next_walk < self.next_slow + TICK;
+        if both { self.next_slow.max(self.next_walk) } else { self.next_slow }
     }
 
     /// A list that is not watched is done when it is printed; a recording when it failed.
