@@ -29,7 +29,7 @@ pub(super) const HOLDERS_EVERY: Duration = Duration::from_secs(5);
 pub(super) const NAMES_EVERY: Duration = Duration::from_secs(10);
 /// A walk may take this part of the time until the next. There are two kinds, and their rows cost something
 /// here, too: below 1 % of a core in all.
-const WALK_SHARE: u64 = 250;
+const WALK_SHARE: u64 = 200;
 /// As `WALK_SHARE`, after a loss and for a list that is watched: 10 %. Whoever makes losses must not
 /// make us walk all the time.
 const URGENT_SHARE: u64 = 10;
