@@ -140,6 +140,37 @@ impl Tail {
     }
 }
 
+/// `stuck --json`: of a load that leaves nothing behind it has nothing to say.
+pub(crate) struct Stuck {
+    child: Child,
+    reader: JoinHandle<Vec<String>>,
+}
+
+impl Stuck {
+    pub(crate) fn start(program: &Path, net: &str) -> Result<Stuck> {
+        let (child, reader) = start(program, &["stuck", "--json", "--addr", net])?;
+        let quiet = |line: &str| {
+            let event = serde_json::from_str::<Value>(line).unwrap_or_default();
+            matches!(event["event"].as_str(), Some("start" | "end"))
+        };
+        let said = move || {
+            let lines = reader.lines().map_while(Result::ok);
+            lines.filter(|line| !quiet(line)).take(20).collect()
+        };
+        Ok(Stuck { child, reader: thread::spawn(said) })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it said.
+    pub(crate) fn stop(self) -> Result<Vec<String>> {
+        stop(self.child)?;
+        self.reader.join().map_err(|_| anyhow::anyhow!("the reader of stuck panicked"))
+    }
+}
+
 /// The recording again. Walks have put the machine's other sockets into it, too.
 pub(crate) fn replay(program: &Path, recording: &Path, net: &str) -> Result<Told> {
     let recording = recording.to_str().context("UTF-8")?;

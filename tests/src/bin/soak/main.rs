@@ -1,9 +1,9 @@
 //! `soak`: a mixed load for half an hour, and what became of tcptrail meanwhile.
 //!
 //! Connections of every ending, processes that come and go with sockets open, namespaces that are
-//! removed with sockets in TIME_WAIT, listeners, JVMs that are killed. Two tcptrails watch: `tail`
-//! (which records too) and `list --watch`. What they say is compared with `ss` and with what was done;
-//! their memory has to be flat. `cargo xtask soak` builds and runs it.
+//! removed with sockets in TIME_WAIT, listeners, JVMs that are killed. Three tcptrails watch: `tail`
+//! (which records too), `list --watch` and `stuck`. What they say is compared with `ss` and with what was
+//! done; their memory has to be flat. `cargo xtask soak` builds and runs it.
 
 mod figures;
 mod follow;
@@ -20,7 +20,7 @@ use tests::netns::Netns;
 use tests::witness::ss;
 
 use crate::figures::Figures;
-use crate::follow::{List, Tail, differences};
+use crate::follow::{List, Stuck, Tail, differences};
 use crate::load::Load;
 
 /// Everything of the soak has these addresses, so that the filter keeps everything else out.
@@ -80,7 +80,9 @@ fn soak(args: &Args) -> Result<bool> {
     let home = Netns::new()?;
     let tail = Tail::start(&program, &recording, NET)?;
     let list = List::start(&program, home.name())?;
-    let mut figures = Figures::new(&[("tail", tail.pid()), ("list", list.pid())]);
+    let stuck = Stuck::start(&program, NET)?;
+    let watched = [("tail", tail.pid()), ("list", list.pid()), ("stuck", stuck.pid())];
+    let mut figures = Figures::new(&watched);
     let mut load = Load::start(&home, dir.path())?;
     let began = Instant::now();
     let mut compared = began;
@@ -121,6 +123,7 @@ fn soak(args: &Args) -> Result<bool> {
     let at_the_end = differences(&before, &frame, &ss(&home)?, &mut brief);
     let told = tail.stop()?;
     list.stop()?;
+    let findings = stuck.stop()?;
     let same = told.same_as(&before);
     let replayed = follow::replay(&program, &recording, NET)?;
 
@@ -139,6 +142,7 @@ fn soak(args: &Args) -> Result<bool> {
         load.made() == told.connects,
     );
     judge(&format!("lost {}", told.lost), told.lost == 0);
+    judge(&format!("stuck has found nothing: {findings:?}"), findings.is_empty());
     judge(
         &format!(
             "the recording replays alike: {} and {} transitions",
