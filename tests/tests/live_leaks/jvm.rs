@@ -3,13 +3,17 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::java::{Program, classes, java, line_of};
 use tests::netns::Netns;
 use tests::tcptrail::Tcptrail;
 
-use crate::stage::{check_frames, check_silent, closing_server, leaks, nid_of, wait_for_leak};
+use crate::stage::{
+    PATIENCE, check_frames, check_silent, closing_server, leaks, nid_of, wait_for_leak,
+};
 
 const COUNT: u64 = 8;
 const FRAME_POINTERS: &str = "-XX:+PreserveFramePointer";
@@ -66,6 +70,34 @@ fn the_method_that_leaks_is_named_interpreted_or_compiled() -> Result<()> {
     let run = tcptrail.stop()?;
     check_silent(&run, closing.pid())?;
     run.check_whole()
+}
+
+/// Names of Java methods are read from the JVM's memory; of a JVM that has ended nothing is kept.
+#[test]
+fn of_a_jvm_that_has_ended_nothing_is_kept() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns, b"hello")?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    let watched = tcptrail.pid();
+    let mut program = crawler(&netns, &["-Xint"], port, false)?;
+    let memory = format!("/proc/{}/mem", program.pid());
+    let is_open = || -> Result<bool> {
+        let mut all = fs::read_dir(format!("/proc/{watched}/fd"))?.flatten();
+        Ok(all.any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == Path::new(&memory))))
+    };
+    program.wait_for("done")?;
+    wait_for_leak(&mut tcptrail, program.pid(), COUNT)?;
+    ensure!(is_open()?, "its memory is read in another way now: mend this test");
+    drop(program);
+    let deadline = Instant::now() + PATIENCE;
+    while is_open()? {
+        ensure!(Instant::now() < deadline, "{memory} is still open");
+        thread::sleep(Duration::from_millis(100));
+    }
+    tcptrail.stop()?.check_whole()
 }
 
 #[test]

@@ -148,6 +148,7 @@ impl Stacks {
     /// Processes that have ended give their room to others.
     fn forget_processes(&mut self) {
         let programs = &mut self.programs;
+        let before = self.looked_at.len();
         self.looked_at.retain(|pid| {
             let lives = std::fs::exists(format!("/proc/{pid}")).unwrap_or(true);
             if !lives {
@@ -155,6 +156,9 @@ impl Stacks {
             }
             lives
         });
+        if self.looked_at.len() != before {
+            self.worker.processes_ended();
+        }
     }
 
     /// Stacks that found the ring full.

@@ -24,13 +24,18 @@ struct Tables {
 /// Names functions.
 pub(super) struct Native {
     symbolizer: Symbolizer,
-    /// By device-independent name and size: path and start in the file.
+    /// By process and path, for two containers may have other files of the same name.
     tables: HashMap<(u32, String), Option<Tables>>,
 }
 
 impl Native {
     pub(super) fn new() -> Native {
         Native { symbolizer: Symbolizer::new(), tables: HashMap::new() }
+    }
+
+    /// Keeps what belongs to these processes only.
+    pub(super) fn keep(&mut self, is_kept: impl Fn(u32) -> bool) {
+        self.tables.retain(|&(pid, _), _| is_kept(pid));
     }
 
     /// The functions at an address, those inlined first; nothing when no file tells.

@@ -75,6 +75,15 @@ impl Symbolizer {
         }
     }
 
+    /// Lets go of processes that have ended: of each JVM a descriptor and pages of its memory were kept.
+    pub(super) fn forget_ended(&mut self) {
+        self.known.retain(|&pid, known| {
+            Identity::of(pid).is_ok_and(|identity| identity == known.process.identity)
+        });
+        let known = &self.known;
+        self.native.keep(|pid| known.contains_key(&pid));
+    }
+
     pub(super) fn name(&mut self, raw: &Raw) -> Named {
         let known = match know(&mut self.known, raw.pid) {
             Ok(known) => known,

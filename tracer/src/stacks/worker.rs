@@ -17,6 +17,8 @@ use crate::privileges;
 enum Job {
     Interpreter(u32, bool),
     Stack(StackId, Arc<Raw>),
+    /// Processes have ended; not answered.
+    Ended,
 }
 
 /// What it answers.
@@ -56,6 +58,10 @@ impl Worker {
                         Err(_) => Done::Unknown(pid),
                     },
                     Job::Stack(id, raw) => Done::Stack(id, symbolizer.name(&raw)),
+                    Job::Ended => {
+                        symbolizer.forget_ended();
+                        continue;
+                    }
                 };
                 if outgoing.send(answer).is_err() {
                     return;
@@ -73,6 +79,12 @@ impl Worker {
     /// Asks for the names of a stack.
     pub fn name(&mut self, id: StackId, raw: Arc<Raw>) {
         self.ask(Job::Stack(id, raw));
+    }
+
+    /// Has what is kept of processes that have ended forgotten.
+    pub fn processes_ended(&mut self) {
+        // A thread that is gone keeps nothing.
+        let _ = self.jobs.send(Job::Ended);
     }
 
     fn ask(&mut self, job: Job) {
