@@ -169,14 +169,11 @@ pub(crate) fn image(plan: &Plan, running: &Running<'_>) -> Result<PathBuf> {
             libraries.extend(libraries_of(&path));
         }
     }
-    fs::copy(binary(), stage.dir.join("bin/tcptrail"))?;
+    stage.strip(&binary(), "bin/tcptrail")?;
     libraries.extend(libraries_of(&binary()));
     let (mut side_by_side, mut alone) = (String::new(), String::new());
     for (name, (path, tests)) in &plan.binaries {
-        let to = stage.dir.join("tests").join(name);
-        let mut strip = Command::new("strip");
-        strip.args(["--strip-debug", "-o"]).arg(&to).arg(path);
-        must(&mut strip, "strip a test", "install binutils")?;
+        stage.strip(path, &format!("tests/{name}"))?;
         libraries.extend(libraries_of(path));
         let list = if ALONE.contains(&name.as_str()) { &mut alone } else { &mut side_by_side };
         for test in tests {
@@ -295,6 +292,13 @@ impl Stage {
         fs::create_dir_all(to.parent().context("a path")?)?;
         fs::copy(path, &to).with_context(|| format!("could not copy {}", path.display()))?;
         Ok(())
+    }
+
+    /// Copies a program without what only debuggers read.
+    fn strip(&self, program: &Path, to: &str) -> Result<()> {
+        let mut strip = Command::new("strip");
+        strip.args(["--strip-debug", "-o"]).arg(self.dir.join(to)).arg(program);
+        must(&mut strip, "strip a program", "install binutils")
     }
 
     fn write(&self, name: &str, text: &str, mode: u32) -> Result<()> {
