@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::kernel;
 use crate::netns::Netns;
 use crate::pace::patience;
 
@@ -93,13 +94,7 @@ impl Socket {
 /// `sk:`, else a number of tcptrail's own.
 #[must_use]
 pub fn has_cookies() -> bool {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5, 12),
-        _ => true,
-    }
+    kernel() >= (5, 12)
 }
 
 /// All TCP sockets inside `netns` as `ss` shows them.

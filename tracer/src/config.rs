@@ -351,14 +351,16 @@ fn netns(text: &str) -> Result<u32, UsageError> {
 fn cgroup(path: &Path) -> Result<Cgroup, UsageError> {
     let text = path.display();
     let root = crate::kernel::cgroups::root().ok_or_else(|| {
-        UsageError(format!("--cgroup {text}: no cgroup version 2 hierarchy is mounted here"))
+        UsageError(format!(
+            "--cgroup {text}: no cgroup version 2 hierarchy is mounted here, and sockets have no cgroup of version 1"
+        ))
     })?;
-    let full = if path.starts_with(root) {
+    let full = if path.starts_with(&root) {
         path.to_owned()
     } else {
         root.join(path.strip_prefix("/").unwrap_or(path))
     };
-    let inside = full.strip_prefix(root).unwrap_or(&full);
+    let inside = full.strip_prefix(&root).unwrap_or(&full);
     let metadata = fs::metadata(&full).ok().filter(fs::Metadata::is_dir).ok_or_else(|| {
         UsageError(format!("--cgroup {text}: there is no cgroup {}", full.display()))
     })?;

@@ -10,6 +10,7 @@ use crate::config::Show;
 use crate::conn::PollKind;
 use crate::decode;
 use crate::event::What;
+use crate::kernel::cgroups::{self, Mounts};
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{self, Options};
 use crate::kernel::poller::{self, Answer, Poller, Request};
@@ -121,8 +122,28 @@ fn examine(checks: &mut Vec<Check>) {
     if permitted && new_enough {
         try_programs(checks, &resolved);
     }
+    if resolved.layout.cgroup != 0 {
+        push(checks, "cgroups", false, cgroup_names(&cgroups::mounts()));
+    }
     let namespaces = netns::all().len();
     push(checks, "network namespaces", false, Ok(format!("{namespaces} found")));
+}
+
+/// Sockets have a cgroup of version 2, by its number; names come from where that is mounted.
+fn cgroup_names(mounts: &Mounts) -> Result<String, String> {
+    let Some(root) = &mounts.root else {
+        return Err(
+            "no cgroup version 2 hierarchy is mounted: cgroups and containers have no names, --cgroup does not work"
+                .into(),
+        );
+    };
+    let root = root.display();
+    if mounts.version_1 {
+        return Ok(format!(
+            "version 2 at {root}; containers with cgroups of version 1 only are not named"
+        ));
+    }
+    Ok(format!("version 2 at {root}"))
 }
 
 fn push(checks: &mut Vec<Check>, name: &str, required: bool, outcome: Result<String, String>) {

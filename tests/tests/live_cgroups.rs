@@ -1,0 +1,216 @@
+//! Cgroups of version 1, of version 2, and both: what is shown of a socket's, and what `--cgroup`
+//! finds. Each test has mounts of its own; the hierarchies are the kernel's, so names have our pid.
+
+use std::fs;
+use std::process::{Command, Output, id};
+
+use anyhow::{Context, Result, ensure};
+use tests::netns::Netns;
+use tests::tcptrail::{Event, binary};
+use tests::traffic::listen;
+use tests::{kernel, ready};
+
+/// As Docker names a container's cgroup.
+const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Nothing at the usual place but what is mounted next.
+const EMPTY: &str = "mount -t tmpfs none /sys/fs/cgroup";
+
+/// A hierarchy of version 1 without controllers, as systemd has one.
+fn version_1() -> String {
+    let name = format!("none,name=tt-{}-{:?}", id(), std::thread::current().id());
+    let name = name.replace(['(', ')'], "");
+    format!(
+        "mkdir /sys/fs/cgroup/one; mount -t cgroup -o {name} none /sys/fs/cgroup/one
+        one=/sys/fs/cgroup/one/docker/{CONTAINER}; mkdir -p $one; echo $$ >$one/cgroup.procs"
+    )
+}
+
+fn version_2(at: &str) -> String {
+    format!("mkdir -p {at}; mount -t cgroup2 none {at}; two={at}")
+}
+
+/// Leaves the cgroups as they were.
+const TIDY: &str = "
+    if [ -n \"$two\" ]; then
+        cat $two/cgroup.procs >/dev/null
+        echo $$ >$home/cgroup.procs
+        rmdir $two/$mine
+    fi
+    if [ -n \"$one\" ]; then
+        echo $$ >/sys/fs/cgroup/one/cgroup.procs
+        rmdir $one ${one%/*}
+    fi";
+
+/// Whether `doctor` is asked, too. It tries everything, which takes an emulated processor long.
+#[derive(Clone, Copy, PartialEq)]
+enum Doctor {
+    Asked,
+    NotAsked,
+}
+
+/// What tcptrail says in bash's mounts: `list`, `list --cgroup` of the new one, `doctor`.
+struct Said {
+    list: Vec<Event>,
+    filtered: Vec<Event>,
+    doctor: Option<Event>,
+    /// What each `--cgroup` that cannot work said, and its exit code.
+    refused: Vec<(i32, String)>,
+}
+
+/// Runs bash with mounts of its own. It connects once where it is (the descriptor is 3), and once more
+/// (4) from a new cgroup where there is version 2.
+fn bash(
+    netns: &Netns,
+    port: u16,
+    mounts: &str,
+    doctor: Doctor,
+    refused: &[&str],
+) -> Result<Option<Said>> {
+    let asked = if doctor == Doctor::Asked { "" } else { "false &&" };
+    let tcptrail = binary();
+    let tcptrail = tcptrail.display();
+    let mine = format!("tt-{}-{port}", id());
+    let mut script = format!(
+        "mine={mine} one= two=
+        {EMPTY} || exit 77
+        {mounts} || exit 77
+        exec 3<>/dev/tcp/127.0.0.1/{port} || exit 1
+        if [ -n \"$two\" ]; then
+            home=$two$(sed -n 's/^0:://p' /proc/self/cgroup)
+            mkdir $two/$mine || exit 77
+            echo $$ >$two/$mine/cgroup.procs || exit 77
+            exec 4<>/dev/tcp/127.0.0.1/{port} || exit 1
+        fi
+        {tcptrail} list --json --port {port} || exit 2
+        echo @@; {asked} {tcptrail} doctor --json | grep '\"name\":\"cgroups\"' || echo '{{}}'
+        echo @@; [ -z \"$two\" ] || {tcptrail} list --json --cgroup $mine --port {port} || exit 3\n"
+    );
+    for path in refused {
+        script.push_str(&format!(
+            "echo @@; echo \"$({tcptrail} list --cgroup {path} 2>&1 >/dev/null; echo $?)\" | tr '\\n' ' '\n"
+        ));
+    }
+    script.push_str("exec 3>&- 4>&-\n");
+    script.push_str(TIDY);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "bash", "-c", &script]);
+    let Output { status, stdout, stderr } = netns.output(command)?;
+    let (stdout, stderr) = (String::from_utf8(stdout)?, String::from_utf8_lossy(&stderr));
+    if status.code() == Some(77) {
+        println!("skipped: cannot mount hierarchies of cgroups here: {stderr}");
+        return Ok(None);
+    }
+    ensure!(status.success(), "{status}: {stdout}{stderr}");
+    let mut parts = stdout.split("@@\n");
+    let mut part = || parts.next().with_context(|| format!("too few parts: {stdout}"));
+    let events = |text: &str| -> Result<Vec<Event>> {
+        let lines = text.lines().filter(|line| !line.is_empty());
+        let events: Vec<Event> =
+            lines.map(|line| Ok(Event(serde_json::from_str(line)?))).collect::<Result<_>>()?;
+        let sockets =
+            events.into_iter().filter(|event| ["socket", "check"].contains(&event.kind()));
+        Ok(sockets.filter(|event| event.text("role") != "listener").collect())
+    };
+    let list = events(part()?)?;
+    let doctor = events(part()?)?.pop();
+    let filtered = events(part()?)?;
+    let refused = refused
+        .iter()
+        .map(|_| {
+            let text = part()?.trim();
+            let (words, code) = text.rsplit_once(' ').context("no exit code")?;
+            Ok((code.parse()?, words.to_owned()))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Some(Said { list, filtered, doctor, refused }))
+}
+
+/// The one client among the sockets, whose descriptor is this.
+fn client(sockets: &[Event], fd: u64) -> Result<&Event> {
+    let mut all = sockets.iter().filter(|event| event.number("fd") == Some(fd));
+    let one = all.next().with_context(|| format!("no descriptor {fd}: {sockets:?}"))?;
+    ensure!(all.next().is_none(), "descriptor {fd} twice: {sockets:?}");
+    Ok(one)
+}
+
+/// The path that the kernel itself has for this process in version 2.
+fn ours() -> Result<String> {
+    let text = fs::read_to_string("/proc/self/cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    Ok(path.context("no version 2 in this kernel")?.to_owned())
+}
+
+/// The cgroup is this; before 5.15 the kernel may not tell, and then nothing is said.
+fn check_cgroup(socket: &Event, path: Option<&str>) -> Result<()> {
+    let told = &socket.0["cgroup"];
+    let unknown = told.is_null() && kernel() < (5, 15);
+    ensure!(unknown || told.as_str() == path, "cgroup is not {path:?}: {socket:?}");
+    // The name of the container is in the hierarchy of version 1 only.
+    ensure!(socket.text("container") != CONTAINER, "{socket:?}");
+    Ok(())
+}
+
+#[test]
+fn with_version_1_alone_cgroups_have_no_names() -> Result<()> {
+    if !ready(&["unshare", "mount", "bash"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let inside = format!("/sys/fs/cgroup/one/docker/{CONTAINER}");
+    let Some(said) = bash(&netns, port, &version_1(), Doctor::Asked, &[&inside, "docker"])? else {
+        return Ok(());
+    };
+    check_cgroup(client(&said.list, 3)?, None)?;
+    for (code, words) in &said.refused {
+        ensure!(*code == 2 && words.contains("no cgroup version 2"), "{code}: {words}");
+    }
+    if kernel() >= (5, 15) {
+        let doctor = said.doctor.context("no line on cgroups")?;
+        ensure!(doctor.truth("ok") == Some(false), "{doctor:?}");
+        ensure!(doctor.text("detail").contains("have no names"), "{doctor:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn with_both_versions_it_is_that_of_version_2() -> Result<()> {
+    if !ready(&["unshare", "mount", "bash"]) {
+        return Ok(());
+    }
+    let mounts = format!("{}; {}", version_1(), version_2("/sys/fs/cgroup/unified"));
+    check_version_2(&mounts, Doctor::NotAsked)
+}
+
+#[test]
+fn version_2_is_found_where_it_is_mounted() -> Result<()> {
+    if !ready(&["unshare", "mount", "bash"]) {
+        return Ok(());
+    }
+    check_version_2(&version_2("/sys/fs/cgroup/some/where"), Doctor::Asked)
+}
+
+fn check_version_2(mounts: &str, doctor: Doctor) -> Result<()> {
+    let netns = Netns::new()?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let inside = format!("/sys/fs/cgroup/one/docker/{CONTAINER}");
+    let Some(said) = bash(&netns, port, mounts, doctor, &[&inside])? else { return Ok(()) };
+    let mine = format!("/tt-{}-{port}", id());
+    check_cgroup(client(&said.list, 3)?, Some(&ours()?))?;
+    check_cgroup(client(&said.list, 4)?, Some(&mine))?;
+    let (code, words) = said.refused.first().context("one refused")?;
+    ensure!(*code == 2 && words.contains("there is no cgroup"), "{code}: {words}");
+    if kernel() >= (5, 15) {
+        ensure!(said.filtered.len() == 1, "{:?}", said.filtered);
+        check_cgroup(client(&said.filtered, 4)?, Some(&mine))?;
+        if doctor == Doctor::Asked {
+            let doctor = said.doctor.context("no line on cgroups")?;
+            ensure!(doctor.truth("ok") == Some(true), "{doctor:?}");
+            ensure!(doctor.text("detail").contains("/sys/fs/cgroup/some/where"), "{doctor:?}");
+        }
+    }
+    Ok(())
+}
