@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::netns::Netns;
-use tests::ready;
 use tests::tcptrail::{Tcptrail, binary, command, shown};
 use tests::traffic::{Both, listen, read_end};
 use tests::witness::{eventually, has_cookies, ss};
+use tests::{kernel, ready};
 
 /// `nobody`.
 const STRANGER: u32 = 65_534;
+const DAC_READ_SEARCH: u64 = 1 << 2;
 const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
 /// DAC_READ_SEARCH, SETGID, SETUID, SYS_PTRACE, CHECKPOINT_RESTORE.
-const NAMES: u64 = 1 << 2 | 1 << 6 | 1 << 7 | SYS_PTRACE | 1 << 40;
+const NAMES: u64 = DAC_READ_SEARCH | 1 << 6 | 1 << 7 | SYS_PTRACE | 1 << 40;
+const SYS_RESOURCE: u64 = 1 << 24;
 const PERFMON: u64 = 1 << 38;
 const BPF: u64 = 1 << 39;
 
@@ -56,12 +58,15 @@ fn threads(pid: u32) -> Result<Vec<Thread>> {
 
 /// What the first two threads keep where bpf(2) wants it for every call (`__sys_bpf` before 5.19).
 fn for_bpf() -> u64 {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return 0 };
     let disabled = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
     let disabled = disabled.is_ok_and(|value| value.trim() != "0");
-    if disabled && (major, minor) < (5, 19) { BPF } else { 0 }
+    if disabled && kernel() < (5, 19) { BPF } else { 0 }
+}
+
+/// What walks keep to count descriptors where only a list of them tells their number: since 6.2 it is the
+/// size of `/proc/PID/fd` (`proc_fd_getattr`).
+fn for_descriptors() -> Result<u64> {
+    Ok(if fs::metadata("/proc/self/fd")?.len() == 0 { DAC_READ_SEARCH } else { 0 })
 }
 
 /// Fails unless every thread has just these, and nobody ever gets more. Without CAP_SETPCAP the
@@ -97,7 +102,8 @@ fn what_is_not_needed_is_given_up() -> Result<()> {
     for (args, main, walks) in [
         (vec!["tail"], 0, walks),
         (vec!["life"], 0, walks),
-        (vec!["tail", "--record", file], 0, walks),
+        // With what `stuck` looks at, so that a replay finds it.
+        (vec!["tail", "--record", file], 0, walks | for_descriptors()?),
         (vec!["tail", one[0], one[1]], 0, 0),
         (vec!["list", "--watch=1s"], SYS_PTRACE, walks),
         (vec!["list", "--watch=1s", one[0], one[1]], SYS_PTRACE, 0),
@@ -152,10 +158,22 @@ fn for_strangers(dir: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// tcptrail as another user, with these capabilities and no other.
+/// tcptrail as another user, with these capabilities and no other, and with as much locked memory as it
+/// wants: kernels before 5.11 count maps to it.
 fn as_stranger(program: &Path, capabilities: &str, args: &[&str]) -> Command {
+    with_locked_memory(None, program, capabilities, args)
+}
+
+fn with_locked_memory(
+    limit: Option<u64>,
+    program: &Path,
+    capabilities: &str,
+    args: &[&str],
+) -> Command {
     let template = command(args);
-    let mut command = Command::new("setpriv");
+    let mut command = Command::new("bash");
+    let limit = limit.map_or_else(|| "unlimited".to_owned(), |kib| kib.to_string());
+    command.args(["-c", &format!("ulimit -l {limit} 2>/dev/null; exec setpriv \"$@\""), "bash"]);
     command.args([format!("--reuid={STRANGER}"), format!("--regid={STRANGER}")]);
     command.args(["--clear-groups", "--no-new-privs"]);
     command.args([
@@ -171,7 +189,7 @@ fn as_stranger(program: &Path, capabilities: &str, args: &[&str]) -> Command {
 
 #[test]
 fn two_capabilities_are_enough_to_trace() -> Result<()> {
-    if !ready(&["setpriv", "ss"]) {
+    if !ready(&["bash", "setpriv", "ss"]) {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
@@ -224,9 +242,37 @@ fn two_capabilities_are_enough_to_trace() -> Result<()> {
     ])
 }
 
+/// Before 5.11, where the two capabilities do not let it raise the limit.
+#[test]
+fn too_little_locked_memory_is_named() -> Result<()> {
+    if !ready(&["bash", "setpriv"]) {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let program = for_strangers(dir.path())?;
+    let run = |caps: &str| -> Result<_> {
+        let command = with_locked_memory(Some(64), &program, caps, &["list", "--json"]);
+        Tcptrail::spawn(command)?.wait()
+    };
+    let two = run("+bpf,+perfmon")?;
+    if kernel() < (5, 11) {
+        ensure!(two.code() == Some(1), "{two:?}");
+        ensure!(two.stderr.contains("locked memory (the limit is 64 KiB)"), "{}", two.stderr);
+    } else {
+        two.check_good_end()?;
+    }
+    let status = fs::read_to_string("/proc/thread-self/status")?;
+    let own = status.lines().find_map(|line| line.strip_prefix("CapEff:")).context("CapEff")?;
+    if u64::from_str_radix(own.trim(), 16)? & SYS_RESOURCE == 0 {
+        println!("skipped: no CAP_SYS_RESOURCE here to give it");
+        return Ok(());
+    }
+    run("+bpf,+perfmon,+sys_resource")?.check_good_end()
+}
+
 #[test]
 fn two_more_find_the_sockets_of_other_namespaces() -> Result<()> {
-    if !ready(&["setpriv", "ss"]) {
+    if !ready(&["bash", "setpriv", "ss"]) {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
@@ -249,7 +295,7 @@ fn two_more_find_the_sockets_of_other_namespaces() -> Result<()> {
 /// As `setcap` gives them: the kernel then closes much of /proc/self.
 #[test]
 fn capabilities_of_the_file_are_enough() -> Result<()> {
-    if !ready(&["setpriv", "setcap"]) {
+    if !ready(&["bash", "setpriv", "setcap"]) {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
@@ -259,7 +305,8 @@ fn capabilities_of_the_file_are_enough() -> Result<()> {
         println!("skipped: no capabilities of files here");
         return Ok(());
     }
-    let mut command = Command::new("setpriv");
+    let mut command = Command::new("bash");
+    command.args(["-c", "ulimit -l unlimited 2>/dev/null; exec setpriv \"$@\"", "bash"]);
     command.args([format!("--reuid={STRANGER}"), format!("--regid={STRANGER}")]);
     command.arg("--clear-groups").arg(&program).args(["tail", "--json"]);
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());

@@ -15,6 +15,7 @@ use tracer_common::wire::{COVERED, Drops, Record};
 use zerocopy::IntoBytes;
 
 use super::layout::Resolved;
+use super::preflight;
 use super::ring::Reader;
 use crate::privileges;
 
@@ -31,6 +32,11 @@ pub enum LoadError {
     /// The object or a map.
     #[error("the kernel refused the eBPF maps or program code: {0}")]
     Object(#[from] EbpfError),
+    /// Kernels before 5.11 charge maps and programs to the locked memory of their owner.
+    #[error(
+        "the kernel refused the eBPF maps for want of locked memory (the limit is {0} KiB), to which Linux before 5.11 counts them: give it CAP_SYS_RESOURCE too, or as root raise the limit first (ulimit -l unlimited)"
+    )]
+    LockedMemory(u64),
     /// The kernel's BTF as aya reads it.
     #[error("the kernel's BTF cannot be read: {0}")]
     Btf(#[from] aya::BtfError),
@@ -168,8 +174,32 @@ pub(super) fn load_object(
         .override_global(names::SETTINGS, settings.as_bytes(), true)
         .override_global(aya_log::LEVEL, &level, false)
         .map_max_entries(names::RING, options.ring_bytes)
-        .load(OBJECT)?;
+        .load(OBJECT)
+        .map_err(refused_object)?;
     Ok(ebpf)
+}
+
+/// What a refused object means.
+pub(super) fn refused_object(error: EbpfError) -> LoadError {
+    let old = preflight::version(&preflight::kernel_names().0).is_some_and(|it| it < (5, 11));
+    let limit = getrlimit(Resource::Memlock).current;
+    match (limit, is_not_permitted(&error)) {
+        // A limit that we could not raise, on a kernel that looks at it (`bpf_map_charge_init`).
+        (Some(limit), true) if old => LoadError::LockedMemory(limit / 1024),
+        _ => LoadError::Object(error),
+    }
+}
+
+fn is_not_permitted(error: &EbpfError) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if errno == Some(rustix::io::Errno::PERM.raw_os_error()) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 pub(super) fn attach(

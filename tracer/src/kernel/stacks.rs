@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 
 use super::btf::Btf;
 use super::layout::Resolved;
-use super::loader::{Hook, LoadError, attach, in_words, raise_memlock, take_map};
+use super::loader::{Hook, LoadError, attach, in_words, raise_memlock, refused_object, take_map};
 use super::preflight::VMLINUX_BTF;
 use super::ring::Reader;
 use crate::event::Comm;
@@ -63,7 +63,8 @@ pub fn load(
         .btf(Some(aya_btf))
         .override_global(names::STACK_SETTINGS, settings.as_bytes(), true)
         .map_max_entries(names::STACK_RING, RING_BYTES)
-        .load(OBJECT)?;
+        .load(OBJECT)
+        .map_err(refused_object)?;
     let connect = attach(&mut ebpf, names::STACK_CONNECT, names::SET_STATE, aya_btf);
     if let Err(reason) = &connect {
         return Err(refused(reason.clone()));
