@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime, clock_settime};
 use serde_json::Value;
 use tests::netns::Netns;
+use tests::pace::patience;
 use tests::ready;
 use tests::tcptrail::{Tcptrail, command, shown};
 use tests::traffic::{Both, churn, listen};
@@ -70,7 +71,7 @@ fn killed_at_any_moment_it_leaves_nothing() -> Result<()> {
         }
         let tcptrail = Tcptrail::spawn(command)?;
         // From its first milliseconds to well after it has begun.
-        let until = Instant::now() + Duration::from_millis(moment * moment);
+        let until = Instant::now() + patience(Duration::from_millis(moment * moment));
         while Instant::now() < until {
             churn(&netns, 3)?;
             thread::sleep(Duration::from_millis(1));
