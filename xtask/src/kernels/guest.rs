@@ -17,9 +17,18 @@ use crate::command::target;
 
 /// Longest that a guest may say nothing: a test may take two tries of four minutes.
 const SILENCE: Duration = Duration::from_secs(600);
+/// How often a guest is started that does not come up.
+const BOOTS: usize = 3;
 const MEMORY: &str = "1536M";
 /// Copying by `rep movsb`, which a kernel prefers where it is said to be fast, is emulated byte by byte.
 const CPU: &str = "max,-erms";
+
+/// What a guest is given.
+pub(crate) struct Machine {
+    pub(crate) cpus: usize,
+    /// No test begins after that.
+    pub(crate) seconds: Option<u64>,
+}
 
 /// What became of a test.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +47,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Report {
     /// By binary and test.
     pub(crate) outcomes: BTreeMap<(String, String), Outcome>,
+    /// Whether its first process was at work.
+    pub(crate) booted: bool,
     /// How long it ran.
     pub(crate) took: Duration,
     /// Whether it came to its end; else the last of its console.
@@ -60,23 +71,40 @@ impl Report {
     }
 }
 
-/// Boots `kernel` and takes down what the tests come to.
-pub(crate) fn run(kernel: &Kernel, base: &Path, plan: &Plan) -> Result<Report> {
+/// Boots `kernel` and takes down what the tests come to. A guest that dies before its first process is at
+/// work has told nothing of tcptrail: it boots again.
+pub(crate) fn run(kernel: &Kernel, base: &Path, plan: &Plan, machine: &Machine) -> Result<Report> {
     let initrd = root::initrd(kernel, base)?;
+    for _ in 1..BOOTS {
+        let report = boot(kernel, &initrd, plan, machine)?;
+        if report.booted {
+            return Ok(report);
+        }
+        eprintln!("xtask: {}: did not boot: once more", kernel.series);
+    }
+    boot(kernel, &initrd, plan, machine)
+}
+
+fn boot(kernel: &Kernel, initrd: &Path, plan: &Plan, machine: &Machine) -> Result<Report> {
     let console = target().join(format!("kernels/guest-{}/console", kernel.release));
+    let mut append =
+        "console=ttyS0 rdinit=/init panic=-1 tsc=reliable mitigations=off random.trust_cpu=on"
+            .to_owned();
+    if let Some(seconds) = machine.seconds {
+        // What the kernel does not know goes into the first process's environment.
+        append.push_str(&format!(" TEST_SECONDS={seconds}"));
+    }
     // No guest is left behind when this process is killed.
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-        .args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-M", "pc", "-m", MEMORY, "-smp", "2"])
+        .args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-M", "pc", "-m", MEMORY])
+        .args(["-smp", &machine.cpus.to_string()])
         .args(["-nodefaults", "-display", "none", "-no-reboot", "-kernel"])
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(initrd)
         // An emulated processor's clock is right, and nobody's secrets are there to be protected.
-        .args([
-            "-append",
-            "console=ttyS0 rdinit=/init panic=-1 tsc=reliable mitigations=off random.trust_cpu=on",
-        ])
+        .args(["-append", &append])
         .arg("-serial")
         .arg(format!("file:{}", console.display()))
         .args(["-serial", "stdio"])
@@ -156,6 +184,7 @@ impl Listener<'_> {
         } else if line == "@@end" {
             self.end();
         } else if let Some(rest) = line.strip_prefix("@@ready ") {
+            self.report.booted = true;
             eprintln!("xtask: {}: booted: {rest} s", self.series);
         } else if line.starts_with("@@done") {
             self.done = true;

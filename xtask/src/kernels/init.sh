@@ -13,6 +13,7 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
+# Neither tracefs nor debugfs: nothing may need them.
 exec </dev/null >/dev/ttyS0 2>&1
 stty -F /dev/ttyS1 raw -echo
 for module in $(cat /modules/order); do

@@ -13,12 +13,13 @@ mod table;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{build, setup};
-use guest::Report;
+use guest::{Machine, Report};
 use packages::Kernel;
 use root::{Plan, Running};
 
@@ -54,6 +55,10 @@ pub(crate) struct Options {
     /// Tests at a time in each guest.
     #[arg(long, default_value_t = 4)]
     jobs: usize,
+    /// Processors of each guest. With two a kernel that changes its own code while the other processor
+    /// runs it panics now and then: QEMU's emulation, not the kernel.
+    #[arg(long, default_value_t = 1)]
+    cpus: usize,
     /// Begin no test after this many minutes, which the kernels share; what was not begun is shown.
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<u32>,
@@ -80,27 +85,25 @@ fn run(options: &Options) -> Result<ExitCode> {
     let plan = Plan::new(&options.tests, options.quick)?;
     let kernels = packages::get(&series)?;
     let guests = options.guests.max(1);
-    let share =
-        |minutes: u32| minutes as usize * 60 * guests / kernels.len().next_multiple_of(guests);
-    let running = Running {
-        jobs: options.jobs,
-        seconds: options.minutes.map(share),
-        shell: options.shell.as_deref(),
-    };
+    let running = Running { jobs: options.jobs, shell: options.shell.as_deref() };
     let base = root::image(&plan, &running)?;
 
     if options.shell.is_none() {
         let count = plan.tests().count();
         eprintln!("xtask: {count} live tests in each of {} kernels", kernels.len());
     }
+    let end = options.minutes.map(|minutes| Instant::now() + Duration::from_secs(60) * minutes);
     let waiting = Mutex::new(kernels.iter());
     let reports: Vec<Result<(&Kernel, Report)>> = thread::scope(|scope| {
         let guests: Vec<_> = (0..guests)
             .map(|_| {
                 scope.spawn(|| {
                     let mut done = Vec::new();
-                    while let Some(kernel) = next(&waiting) {
-                        let report = guest::run(kernel, &base, &plan)
+                    while let Some((kernel, behind)) = next(&waiting) {
+                        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+                        let seconds = left.map(|left| share(left, behind, guests));
+                        let machine = Machine { cpus: options.cpus, seconds };
+                        let report = guest::run(kernel, &base, &plan, &machine)
                             .with_context(|| format!("kernel {}", kernel.release));
                         done.push(report.map(|report| (kernel, report)));
                     }
@@ -122,10 +125,40 @@ fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     table::print(&plan, &reports);
-    let good = reports.iter().all(|(_, report)| report.is_good(&plan, running.seconds.is_some()));
+    let good = reports.iter().all(|(_, report)| report.is_good(&plan, end.is_some()));
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, Kernel>>) -> Option<&'a Kernel> {
-    waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
+/// The next kernel, and how many wait behind it.
+fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, Kernel>>) -> Option<(&'a Kernel, usize)> {
+    let mut waiting = waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let kernel = waiting.next()?;
+    Some((kernel, waiting.len()))
+}
+
+/// Seconds that a kernel has of the time that is `left` for it and those behind it.
+fn share(left: Duration, behind: usize, guests: usize) -> u64 {
+    let rounds = (behind + 1).div_ceil(guests).max(1);
+    left.as_secs() / u64::try_from(rounds).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_kernel_leaves_is_for_those_behind_it() {
+        let check = |left, behind, guests, expect| {
+            assert_eq!(share(Duration::from_secs(left), behind, guests), expect);
+        };
+        // Six kernels, two at a time, eight minutes.
+        check(480, 5, 2, 160);
+        check(480, 4, 2, 160);
+        check(360, 3, 2, 180);
+        check(355, 2, 2, 177);
+        check(170, 1, 2, 170);
+        check(160, 0, 2, 160);
+        check(0, 0, 2, 0);
+        check(60, 2, 1, 20);
+    }
 }

@@ -13,12 +13,20 @@ use super::packages::Kernel;
 use crate::command::{binary, cargo, find, must, quietly, root, target};
 
 /// Of this machine, where it has them: a test that misses one says so and is skipped.
-const PROGRAMS: [&str; 41] = [
+const PROGRAMS: [&str; 45] = [
     "bash", "ip", "ss", "nft", "bpftool", "nginx", "haproxy", "wrk", "curl", "socat", "tcpdump",
     "setpriv", "mount", "umount", "unshare", "nsenter", "timeout", "date", "cat", "head", "tail",
     "stty", "sleep", "mkdir", "rm", "mv", "ln", "env", "id", "true", "false", "chmod", "seq", "tr",
-    "xargs", "kill", "ps", "uname", "stdbuf", "flock", "strace",
+    "xargs", "kill", "ps", "uname", "stdbuf", "flock", "strace", "setcap", "sed", "mkfifo",
+    "prlimit",
 ];
+/// Test binaries that run Python programs, and what those import.
+const OF_PYTHON: [&str; 3] = ["live_hostile", "live_leaks", "live_stuck"];
+const PYTHON: &str =
+    "import atexit, ctypes, encodings.idna, fcntl, os, resource, signal, socket, struct, sys, threading, time
+print(sys.executable)
+for module in list(sys.modules.values()):
+    print(getattr(module, '__file__', None) or '')";
 /// Modules the live tests make the kernel use; those a kernel does not have are built in or not
 /// needed there.
 const MODULES: [&str; 22] = [
@@ -49,14 +57,18 @@ const MODULES: [&str; 22] = [
 const ALONE: [&str; 3] = ["live_loss", "live_filters", "live_churn"];
 /// What continuous integration runs in each kernel, by parts of names: something of every kind that
 /// this machine's own run has, in the time there is for six kernels.
-const QUICK: [&str; 16] = [
+const QUICK: [&str; 20] = [
+    "live_cgroups with_both_versions",
     "live_endings a_listener_opens_and_closes",
     "live_endings connection_refused",
     "live_endings half_close_shows_who_waits_for_whom",
     "live_endings owners_are_those_that_ss_names",
     "live_endings what_was_there_before_has_lower_bounds",
     "live_mptcp",
+    "live_privileges too_little_locked_memory",
+    "live_privileges two_capabilities_are_enough",
     "live_retransmits a_lost_fin",
+    "live_survives a_full_table",
     "begin::a_half_open_request_that_is_reset",
     "begin::a_slow_third_ack",
     "begin::what_waits_in_the_accept_queue",
@@ -75,8 +87,6 @@ const RUN_ONE: &str = include_str!("run-one.sh");
 pub(crate) struct Running<'a> {
     /// Tests at a time.
     pub(crate) jobs: usize,
-    /// No test begins after that.
-    pub(crate) seconds: Option<usize>,
     /// Instead of tests.
     pub(crate) shell: Option<&'a str>,
 }
@@ -180,6 +190,9 @@ pub(crate) fn image(plan: &Plan, running: &Running<'_>) -> Result<PathBuf> {
             list.push_str(&format!("{name} {test}\n"));
         }
     }
+    if plan.binaries.keys().any(|name| OF_PYTHON.contains(&name.as_str())) {
+        libraries.extend(stage.python()?);
+    }
     // Loaded by name, not linked.
     libraries.extend(libraries_beside(&libraries, &["libnss_files.so.2", "libgcc_s.so.1"]));
     for library in &libraries {
@@ -197,9 +210,6 @@ pub(crate) fn image(plan: &Plan, running: &Running<'_>) -> Result<PathBuf> {
     stage.write("tests/side-by-side", &side_by_side, 0o644)?;
     stage.write("tests/alone", &alone, 0o644)?;
     stage.write("tests/jobs", &running.jobs.to_string(), 0o644)?;
-    if let Some(seconds) = running.seconds {
-        stage.write("tests/seconds", &seconds.to_string(), 0o644)?;
-    }
     if let Some(shell) = running.shell {
         stage.write("tests/shell", shell, 0o755)?;
     }
@@ -299,6 +309,33 @@ impl Stage {
         let mut strip = Command::new("strip");
         strip.args(["--strip-debug", "-o"]).arg(self.dir.join(to)).arg(program);
         must(&mut strip, "strip a program", "install binutils")
+    }
+
+    /// Copies Python and the modules that tests import, compiled: on an emulated processor that would
+    /// take longer than what is tested. Says which libraries it links.
+    fn python(&self) -> Result<BTreeSet<PathBuf>> {
+        let mut libraries = BTreeSet::new();
+        let Some(found) = find("python3") else { return Ok(libraries) };
+        let said = quietly(Command::new(found).args(["-I", "-c", PYTHON]));
+        let said = said.context("python3 does not import what tests do")?;
+        let mut files = said.lines().filter(|line| line.starts_with('/')).map(PathBuf::from);
+        // It finds its modules from where it is.
+        let python = fs::canonicalize(files.next().context("python3 does not say where it is")?)?;
+        self.copy(&python)?;
+        symlink(&python, self.dir.join("bin/python3"))?;
+        libraries.extend(libraries_of(&python));
+        let mut compile = Command::new(&python);
+        compile.args(["-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]);
+        for file in files {
+            self.copy(&file)?;
+            if file.extension().is_some_and(|kind| kind == "so") {
+                libraries.extend(libraries_of(&file));
+            } else {
+                compile.arg(self.dir.join(file.strip_prefix("/")?));
+            }
+        }
+        must(&mut compile, "compile Python's modules", "install all of python3")?;
+        Ok(libraries)
     }
 
     fn write(&self, name: &str, text: &str, mode: u32) -> Result<()> {
