@@ -39,6 +39,8 @@ pub const SETTINGS: &str = "SETTINGS";
 pub const STACK_CONNECT: &str = "stack_connect";
 /// fexit on `inet_csk_accept`: the stack of accept().
 pub const STACK_ACCEPT: &str = "stack_accept";
+/// As `STACK_ACCEPT`, where the function has four arguments.
+pub const STACK_ACCEPT_4: &str = "stack_accept_4";
 /// tp_btf on `sys_exit`: the stack of accept(), where fexit is not permitted.
 pub const STACK_ACCEPT_EXIT: &str = "stack_accept_exit";
 /// tp_btf on `tcp_rcv_space_adjust`: the stack of whoever reads.

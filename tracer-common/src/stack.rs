@@ -201,7 +201,8 @@ pub struct StackSettings {
     pub accept: u32,
     /// Number of accept4.
     pub accept4: u32,
-    /// Arguments of `inet_csk_accept`: its result stands behind them.
+    /// Arguments of `inet_csk_accept`: its result stands behind them, where the program for that number
+    /// looks for it.
     pub accept_args: u32,
     /// A reader's stack is taken again after this many milliseconds.
     pub read_every_ms: u32,

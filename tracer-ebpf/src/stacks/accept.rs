@@ -13,10 +13,21 @@ use crate::walk::kernel_word;
 
 const IPPROTO_TCP: u16 = 6;
 
-/// Arguments: those of `inet_csk_accept`, of which there are 4, or 2 from 6.10, and what it returned.
+/// Arguments: the 2 of `inet_csk_accept`, and what it returned.
 #[fexit(function = "inet_csk_accept")]
 pub fn stack_accept(ctx: FExitContext) -> i32 {
-    let sk: Kernel = if set!(accept_args) == 2 { ctx.arg(2) } else { ctx.arg(4) };
+    accepted(ctx.arg(2))
+}
+
+/// The same before 6.10, with 4 arguments. A program of its own: of a choice between two offsets the
+/// compiler makes one load from a changed pointer, which no verifier lets be the context.
+#[fexit(function = "inet_csk_accept")]
+pub fn stack_accept_4(ctx: FExitContext) -> i32 {
+    accepted(ctx.arg(4))
+}
+
+#[inline(always)]
+fn accepted(sk: Kernel) -> i32 {
     if sk.is_null() || !is_tcp(sk) {
         return 0;
     }

@@ -101,10 +101,10 @@ fn accept_hooks(
     btf: &aya::Btf,
     hooks: &mut Vec<Hook>,
 ) {
-    let fexit = if settings.accept_args == 0 {
-        Err("its arguments are not known".to_owned())
-    } else {
-        attach_fexit(ebpf, btf)
+    let fexit = match settings.accept_args {
+        2 => attach_fexit(ebpf, names::STACK_ACCEPT, btf),
+        4 => attach_fexit(ebpf, names::STACK_ACCEPT_4, btf),
+        _ => Err("its arguments are not known".to_owned()),
     };
     let permitted = fexit.is_ok();
     let cost = if !every_accept {
@@ -132,9 +132,9 @@ fn accept_hooks(
     hooks.push(hook("tp_btf/sys_exit", "who accepts is not known, only who reads", outcome));
 }
 
-fn attach_fexit(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), String> {
+fn attach_fexit(ebpf: &mut Ebpf, name: &str, btf: &aya::Btf) -> Result<(), String> {
     let program: &mut FExit = ebpf
-        .program_mut(names::STACK_ACCEPT)
+        .program_mut(name)
         .ok_or("not in the eBPF object")?
         .try_into()
         .map_err(|error: ProgramError| in_words(&error))?;
