@@ -9,7 +9,7 @@ use tracer_common::TcpState;
 use crate::conn::change::{Change, ConnRef, Kind};
 use crate::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role, Spent};
 use crate::conn::ending::How;
-use crate::conn::mini::TIME_WAIT_NS;
+use crate::conn::mini::{LEAST_SYNACKS, TIME_WAIT_NS};
 use crate::conn::table::Table;
 use crate::event::{Actor, Comm, Event, Existing, Holder, Shape, SockId};
 use crate::time::MonoNs;
@@ -212,8 +212,8 @@ impl Table {
         if conn.shape == Shape::Request {
             conn.last = conn.last.max(event.at);
             conn.retransmits.synack = u8::try_from(row.unanswered).unwrap_or(u8::MAX);
-            // At the first timer it is not given up, but its SYN-ACK sent again.
-            if row.unanswered != 0 {
+            // Before that it is not given up at its timer, but its SYN-ACK sent again.
+            if row.unanswered >= LEAST_SYNACKS {
                 conn.expires = event.at.after(u64::from(row.timer) * self.options.jiffy_ns);
             }
         }

@@ -13,6 +13,11 @@ use crate::time::MonoNs;
 /// How long a mini-socket stays in TIME_WAIT (`TCP_TIMEWAIT_LEN`).
 pub(crate) const TIME_WAIT_NS: u64 = 60_000_000_000;
 
+/// How often a SYN-ACK is sent again before its request is given up, at least: less than
+/// `tcp_synack_retries` where half of a queue is full, but twice (`reqsk_timer_handler`). Where the setting
+/// itself is 0 or 1, that a request timed out is not known.
+pub(crate) const LEAST_SYNACKS: u32 = 2;
+
 impl Table {
     /// From here on a mini-socket stands for it.
     pub(crate) fn make_mini(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {

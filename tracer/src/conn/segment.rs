@@ -5,6 +5,7 @@ use tracer_common::TcpState;
 use crate::conn::change::{Change, ConnRef, Kind};
 use crate::conn::connection::{Known, Role};
 use crate::conn::ending::How;
+use crate::conn::mini::LEAST_SYNACKS;
 use crate::conn::table::Table;
 use crate::event::{Direction, Event, Segment, Shape};
 use crate::time::MonoNs;
@@ -35,7 +36,7 @@ impl Table {
         let count = match segment {
             Segment::SynAck => {
                 conn.retransmits.synack = u8::try_from(times).unwrap_or(u8::MAX);
-                if conn.shape == Shape::Request {
+                if conn.shape == Shape::Request && times >= LEAST_SYNACKS {
                     conn.expires = event.at.after(1_000_000_000 << times.min(16));
                 }
                 Some(times)

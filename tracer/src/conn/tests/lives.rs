@@ -603,6 +603,23 @@ fn syn_acks_sent_again_in_vain() {
     assert!(table.is_empty());
 }
 
+/// Looks may be so rare that its timer has run out by the next, without another SYN-ACK.
+#[test]
+fn a_request_that_goes_after_its_first_synack_again_did_not_time_out() {
+    let request = life(8).server_of(7);
+    let script = Script::from(request.clone().synack(1_000, 1))
+        .and(minis(1_500, request.request(1_500, 1, 1_500)))
+        .and(minis(5_000, nothing()))
+        .and(minis(9_000, nothing()));
+    check(
+        script,
+        "1s #8 synack again in SYN_RECV: 1
+         9010ms #8 SYN_RECV > CLOSE >=1500ms
+         9010ms #8 finished: server, unknown, first none, >=1500ms, SYN_RECV 1500ms
+         9010ms #8 gone",
+    );
+}
+
 #[test]
 fn a_request_whose_first_transition_was_lost_is_a_connection_all_the_same() {
     let request = life(8).server_of(7);
