@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::hand::{ACK, FIN, RST};
-use tests::pace::slack;
 use tests::ready;
 use tests::tcptrail::Tcptrail;
 use tests::traffic::close;
 use tests::witness::Moment;
 
-use crate::stage::{CLOSE_TO, Called, SECOND, Stage, TICK, check_at, check_between, check_words};
+use crate::stage::{
+    CLOSE_TO, Called, SECOND, Stage, TICK, check_at, check_between, check_words, room,
+};
 
 const TOOLS: &[&str] = &["nft", "ss"];
 const ACTIVE: [&str; 6] = [
@@ -61,7 +62,7 @@ fn an_orphan_stays_in_fin_wait2_until_the_fin() -> Result<()> {
     hand.expect(ACK)?;
     let event = stage.step(end, "FIN_WAIT2>TIME_WAIT")?;
     let told_at = tests::witness::now_ns();
-    ensure!(told_at - finished.to < TICK + slack(), "told {} ns later", told_at - finished.to);
+    ensure!(told_at - finished.to < TICK + room(TICK), "told {} ns later", told_at - finished.to);
     check_at("TIME_WAIT", event.number("mono_ns").unwrap_or(0), finished, CLOSE_TO)?;
     stage.closed(end)?;
     let shown = stage.watch.until_state(end, "TIME_WAIT")?;
@@ -299,7 +300,7 @@ fn time_wait_lasts_a_minute() -> Result<()> {
         let event = side.leaving("TIME_WAIT")?;
         let in_old = event.number("in_old_ns").context("no time in TIME_WAIT")?;
         check_between("TIME_WAIT", in_old, MINUTE, CLOSE_TO)?;
-        ensure!(ended[index] - entered.to < MINUTE.1 + TICK + slack(), "told late: {event:?}");
+        ensure!(ended[index] - entered.to < MINUTE.1 + TICK + room(TICK), "told late: {event:?}");
         told.closed(end, CLOSED_FIRST)?;
         let close = last.side(end.0, end.1).only("close")?.clone();
         check_words(&close, CLOSED_FIRST)?;
