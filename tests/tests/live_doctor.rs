@@ -24,6 +24,7 @@ fn no_verifier_refuses_a_program() -> Result<()> {
     }
     let has = |name: &str| names.iter().any(|one| one == name);
     ensure!(has("an event arrives") && has("iter/tcp"), "{names:?}");
+    ensure!(has("socket cookies") == (kernel() < (5, 12)), "{names:?}");
     // Stacks are not tried where a thread cannot be told its own task.
     ensure!(has("stacks: fexit/inet_csk_accept") || kernel() < (5, 11), "{names:?}");
     Ok(())

@@ -112,6 +112,9 @@ fn examine(checks: &mut Vec<Check>) {
                     Err(format!("not in this kernel: {}", missing.cost)),
                 );
             }
+            for (name, cost) in resolved.lacks() {
+                push(checks, name, false, Err(format!("not in this kernel: {cost}")));
+            }
             resolved
         }
         Err(error) => {

@@ -66,6 +66,21 @@ impl Resolved {
         self.sock_from_file || self.layout.file_private != 0
     }
 
+    /// What this kernel lacks that is neither a field nor a tracepoint, and what that costs.
+    pub fn lacks(&self) -> Vec<(&'static str, &'static str)> {
+        let mut lacks = Vec::new();
+        if !self.cookie_helper {
+            lacks.push((
+                "socket cookies",
+                "conn is a number of tcptrail's own, sockets are told apart by ports and order in time",
+            ));
+        }
+        if !self.send_reset_has_reason {
+            lacks.push(("reason of tcp_send_reset", "why we sent a RST is not known"));
+        }
+        lacks
+    }
+
     /// Whether the kernel has that tracepoint.
     pub fn has_tracepoint(&self, name: &str) -> bool {
         self.tracepoints.contains(&name)
@@ -406,6 +421,17 @@ mod tests {
         for kernel in ["6.12", "6.16", "6.18", "7.2", "dev-6.18"] {
             check_kernel(kernel, &[], true, &[]);
         }
+    }
+
+    #[test]
+    fn what_is_no_field_is_named_too() {
+        let names = |kernel: &str| -> Vec<&str> {
+            let lacks = resolve_bytes(fixture(kernel)).unwrap().lacks();
+            lacks.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names("5.10"), ["socket cookies", "reason of tcp_send_reset"]);
+        assert_eq!(names("6.1"), ["reason of tcp_send_reset"]);
+        assert!(names("6.12").is_empty());
     }
 
     #[test]
