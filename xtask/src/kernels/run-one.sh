@@ -11,7 +11,7 @@ begin=$(date +%s%3N)
 while :; do
     try=$((try + 1))
     # With one thread, as on one processor, the test's name would stand before its first words.
-    timeout --kill-after=5 "$((limit < 1000 ? 120 : 240))" "/tests/$1" --exact "$2" --nocapture --test-threads 2 >"$out" 2>&1 </dev/null
+    timeout --kill-after=5 "$((limit < 240 ? 120 : 240))" "/tests/$1" --exact "$2" --nocapture --test-threads 2 >"$out" 2>&1 </dev/null
     code=$?
     # Cut short by the time there is, it has neither passed nor failed.
     [ "$code" -eq 124 ] && [ "$(used)" -ge "$limit" ] && exit 0
