@@ -214,3 +214,57 @@ fn check_version_2(mounts: &str, doctor: Doctor) -> Result<()> {
     }
     Ok(())
 }
+
+/// In a container with a cgroup namespace of its own the root is not the kernel's.
+#[test]
+fn in_a_cgroup_namespace_a_filter_finds_what_is_inside() -> Result<()> {
+    if !ready(&["unshare", "mount", "bash"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let listeners = [(); 3].map(|()| listen(&netns, "127.0.0.1:0"));
+    let mut ports = Vec::new();
+    for listener in &listeners {
+        let listener = listener.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
+        ports.push(listener.local_addr()?.port());
+    }
+    let [itself, below, outside] = ports[..] else { unreachable!("three") };
+    let mine = format!("tt-{}-{itself}", id());
+    let tcptrail = binary();
+    let tcptrail = tcptrail.display();
+    let inside = format!(
+        "umount /sys/fs/cgroup/two; mount -t cgroup2 none /sys/fs/cgroup/two || exit 77
+        cd /sys/fs/cgroup/two; mkdir -p inner/deep || exit 77
+        exec 5< <(exec {tcptrail} tail --json --cgroup inner)
+        read -r line <&5; echo \"$line\"
+        (echo $BASHPID >inner/cgroup.procs; exec 3<>/dev/tcp/127.0.0.1/{itself})
+        (echo $BASHPID >inner/deep/cgroup.procs; exec 3<>/dev/tcp/127.0.0.1/{below})
+        (exec 3<>/dev/tcp/127.0.0.1/{outside})
+        kill -INT $!; cat <&5; rmdir inner/deep inner"
+    );
+    let script = format!(
+        "{EMPTY} && mkdir -p /sys/fs/cgroup/two && mount -t cgroup2 none /sys/fs/cgroup/two || exit 77
+        two=/sys/fs/cgroup/two; home=$two$(sed -n 's/^0:://p' /proc/self/cgroup)
+        mkdir -p $two/{mine}/outer && echo $$ >$two/{mine}/outer/cgroup.procs || exit 77
+        unshare --cgroup bash -c '{inside}'; code=$?
+        umount $two 2>/dev/null; [ -e $two/{mine} ] || mount -t cgroup2 none $two
+        echo $$ >$home/cgroup.procs; rmdir $two/{mine}/outer $two/{mine}; exit $code"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "bash", "-c", &script]);
+    let output = netns.output(command)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(77) {
+        println!("skipped: cannot mount hierarchies of cgroups here: {stderr}");
+        return Ok(());
+    }
+    let stdout = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{}: {stdout}{stderr}", output.status);
+    let told = |port: u16| stdout.contains(&format!("127.0.0.1:{port}\""));
+    ensure!(stdout.contains("\"start\""), "it did not start: {stdout}{stderr}");
+    // Debian's late 5.10 has cgroups of sockets, others before 5.15 may not.
+    ensure!(told(itself) || kernel() < (5, 15), "not found itself: {stdout}{stderr}");
+    ensure!(told(below) || kernel() < (6, 1), "not found below: {stdout}{stderr}");
+    ensure!(!told(outside), "found outside: {stdout}");
+    Ok(())
+}

@@ -177,7 +177,7 @@ pub struct Filter {
     pub remote_count: u32,
     /// Number of `prefixes`.
     pub prefix_count: u32,
-    /// Depth of `cgroup` below the root, or [`Filter::EXACT_CGROUP`].
+    /// Depth of `cgroup` below the root, or [`Filter::ANY_LEVEL`].
     pub cgroup_level: u32,
     /// Id of the cgroup that sockets must be in or below, or 0.
     pub cgroup: u64,
@@ -192,8 +192,11 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// `cgroup_level` when the kernel has no `cgroup.ancestors`: only the cgroup itself matches.
-    pub const EXACT_CGROUP: u32 = u32::MAX;
+    /// `cgroup_level` when it is not known: in a cgroup namespace the root is not the kernel's.
+    pub const ANY_LEVEL: u32 = u32::MAX;
+    /// Depths that are then looked at, from the kernel's root on: containers in containers in pods have
+    /// fewer.
+    pub const MOST_LEVELS: u32 = 24;
 }
 
 /// Everything else the loader tells the programs.

@@ -106,16 +106,33 @@ fn cgroup_wanted(sk: Kernel) -> bool {
     if cgroup.is_null() {
         return false;
     }
-    let level = global!(FILTER.cgroup_level);
-    if level == Filter::EXACT_CGROUP {
-        let node: Kernel = load!(cgroup, cgroup_kn);
-        let id: u64 = load!(node, kn_id);
-        return id == global!(FILTER.cgroup);
+    let node: Kernel = load!(cgroup, cgroup_kn);
+    let id: u64 = load!(node, kn_id);
+    if id == global!(FILTER.cgroup) {
+        return true;
     }
-    let depth: i32 = load!(cgroup, cgroup_level);
-    if depth < level as i32 {
+    // Before 6.1 only the cgroup itself matches.
+    if !has!(cgroup_ancestors) || !has!(cgroup_level) {
         return false;
     }
+    let depth: i32 = load!(cgroup, cgroup_level);
+    let level = global!(FILTER.cgroup_level);
+    if level != Filter::ANY_LEVEL {
+        return level as i32 <= depth && ancestor_is_wanted(cgroup, level);
+    }
+    let mut at = 0;
+    while at < Filter::MOST_LEVELS {
+        if at as i32 <= depth && ancestor_is_wanted(cgroup, at) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Whether the wanted cgroup is the ancestor at this depth.
+#[inline(always)]
+fn ancestor_is_wanted(cgroup: Kernel, level: u32) -> bool {
     // The verifier does not type the elements of the flexible array `ancestors`: read them untyped.
     let ancestor = probe(cgroup, global!(LAYOUT.cgroup_ancestors) + 8 * level);
     let node = probe(ancestor as Kernel, global!(LAYOUT.cgroup_kn));

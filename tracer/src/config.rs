@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tracer_common::TcpState;
+use tracer_common::globals;
 
 use crate::cli::{Command, Common, LeaksArgs, ReplayView, RoleArg, StuckArgs};
 use crate::conn::Role;
@@ -348,6 +349,10 @@ fn netns(text: &str) -> Result<u32, UsageError> {
     })
 }
 
+/// Of the kernel's own root of the cgroups (`kernfs_create_root`). In a cgroup namespace what is mounted
+/// begins further down.
+const ROOT_INODE: u64 = 1;
+
 fn cgroup(path: &Path) -> Result<Cgroup, UsageError> {
     let text = path.display();
     let root = crate::kernel::cgroups::root().ok_or_else(|| {
@@ -364,7 +369,9 @@ fn cgroup(path: &Path) -> Result<Cgroup, UsageError> {
     let metadata = fs::metadata(&full).ok().filter(fs::Metadata::is_dir).ok_or_else(|| {
         UsageError(format!("--cgroup {text}: there is no cgroup {}", full.display()))
     })?;
-    let level = u32::try_from(inside.components().count()).unwrap_or(u32::MAX);
+    let is_whole = fs::metadata(&root).is_ok_and(|root| root.ino() == ROOT_INODE);
+    let level = u32::try_from(inside.components().count()).ok().filter(|_| is_whole);
+    let level = level.unwrap_or(globals::Filter::ANY_LEVEL);
     let id = metadata.ino();
     let below = Path::new("/").join(inside);
     let within = crate::kernel::cgroups::all()
