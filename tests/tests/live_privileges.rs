@@ -113,12 +113,6 @@ fn what_is_not_needed_is_given_up() -> Result<()> {
         tcptrail.stop()?.check_good_end()?;
     }
     let leaks = Tcptrail::spawn(command(&["leaks", "--comm", "nobody-has-this"]))?;
-    if kernel() < (5, 11) {
-        let run = leaks.wait()?;
-        ensure!(run.code() == Some(1) && run.stderr.contains("need Linux 5.11"), "{run:?}");
-        return Ok(());
-    }
-    // The verifier takes an emulated processor a minute and more for the programs that walk stacks.
     eventually("its threads without what they do not need", Duration::from_secs(30), || {
         let threads = threads(leaks.pid())?;
         Ok((threads.len() == 4 && check_threads(leaks.pid(), 0, walks, None).is_ok()).then_some(()))

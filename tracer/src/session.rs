@@ -5,9 +5,9 @@ use std::io;
 
 use tracer_common::TcpState;
 
-use crate::conn::{Change, ConnRef, Connection, Identities, Kind, Role, Spent, Table};
+use crate::conn::{Change, ConnRef, Connection, Identities, Kind, Living, Role, Spent, Table};
 use crate::decode;
-use crate::event::{Loss, LossCause, SockId, What};
+use crate::event::{Event, Loss, LossCause, SockId, What};
 use crate::filter::Filter;
 use crate::input::Input;
 use crate::names;
@@ -105,6 +105,13 @@ impl<W: io::Write> Session<W> {
         self
     }
 
+    /// The connection whose socket stands at an address of the kernel's now, where that is how sockets
+    /// are named.
+    #[must_use]
+    pub fn living(&self, address: u64) -> Option<Living> {
+        self.identities.living(address)
+    }
+
     /// Takes in one input.
     ///
     /// # Errors
@@ -153,16 +160,19 @@ impl<W: io::Write> Session<W> {
 
     fn record(&mut self, bytes: &[u8]) {
         match decode::event(bytes) {
-            Ok(event) if Identities::is_settled(&event) => {
-                self.table.apply(&event, &mut self.changes);
-                if let (Some(watch), What::Socket(row)) = (&mut self.watch, &event.what) {
-                    watch.row(&event, row);
-                }
-                self.show_changes();
-            }
             Ok(event) => {
-                let (table, changes) = (&mut self.table, &mut self.changes);
-                self.identities.resolve(event, |event| table.apply(event, changes));
+                let (table, changes, watch) = (&mut self.table, &mut self.changes, &mut self.watch);
+                let mut apply = |event: &Event| {
+                    table.apply(event, changes);
+                    if let (Some(watch), What::Socket(row)) = (&mut *watch, &event.what) {
+                        watch.row(event, row);
+                    }
+                };
+                if Identities::is_settled(&event) {
+                    apply(&event);
+                } else {
+                    self.identities.resolve(event, apply);
+                }
                 self.show_changes();
             }
             Err(_) => self.malformed += 1,

@@ -7,7 +7,7 @@ use tracer_common::stack::{StackKind, flags};
 
 use crate::emit::{emit, identity, is_tcp};
 use crate::layout::{Kernel, load_at};
-use crate::maps::set;
+use crate::maps::{forget_reader, set};
 use crate::task::wanted;
 use crate::walk::kernel_word;
 
@@ -32,7 +32,9 @@ fn accepted(sk: Kernel) -> i32 {
         return 0;
     }
     if let Some(thread) = wanted() {
-        emit(StackKind::Accept, identity(sk), &thread);
+        let id = identity(sk);
+        forget_reader(id);
+        emit(StackKind::Accept, id, &thread);
     }
     0
 }
@@ -55,8 +57,7 @@ pub fn stack_accept_exit(ctx: BtfTracePointContext) -> i32 {
     };
     // From the descriptor to the socket. All of it may be closed by another thread while we look: then
     // the words read are whatever stands there now, and do not lead back to the file.
-    // SAFETY: a trusted task, and its field.
-    let files: u64 = unsafe { load_at(thread.task, set!(task_files)) };
+    let files = kernel_word(thread.task, set!(task_files));
     let table = kernel_word(files, set!(files_fdt));
     let array = kernel_word(table, set!(fdt_fd));
     let file = kernel_word(array + 8 * fd as u64, 0);
@@ -75,6 +76,7 @@ pub fn stack_accept_exit(ctx: BtfTracePointContext) -> i32 {
         (sk, flags::ID_IS_ADDRESS)
     };
     if id.0 != 0 {
+        forget_reader(id);
         emit(StackKind::Accept, id, &thread);
     }
     0

@@ -4,11 +4,11 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_common::TcpState;
-use tracer_common::stack::StackKind;
+use tracer_common::stack::{StackKind, flags};
 
 use crate::emit::{emit, identity, is_tcp};
 use crate::layout::Kernel;
-use crate::maps::{READERS, Reader};
+use crate::maps::{READERS, Reader, forget_reader};
 use crate::task::wanted;
 
 /// Arguments: `const struct sock *sk, const int oldstate, const int newstate`.
@@ -25,7 +25,9 @@ pub fn stack_connect(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let id = identity(sk);
-    if emit(StackKind::Connect, id, &thread) {
+    let written = emit(StackKind::Connect, id, &thread);
+    forget_reader(id);
+    if written && id.1 & flags::ID_IS_ADDRESS == 0 {
         // Who opened it is known: who reads from it does not matter.
         let _ = READERS.insert(id.0, Reader { at: Reader::NEVER, tid: 0 }, 0);
     }

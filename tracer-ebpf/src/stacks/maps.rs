@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
-use tracer_common::stack::{CodeRange, StackMemory, StackSettings};
+use tracer_common::stack::{CodeRange, StackMemory, StackSettings, flags};
 
 /// Records. The loader sets the real size.
 #[map]
@@ -47,6 +47,15 @@ pub struct Reader {
 impl Reader {
     /// Its readers are of no interest.
     pub const NEVER: u64 = u64::MAX;
+}
+
+/// Where an address stands for a socket (before 5.12), whoever read from the last one there does not
+/// matter for the next.
+#[inline(always)]
+pub fn forget_reader(id: (u64, u8)) {
+    if id.1 & flags::ID_IS_ADDRESS != 0 {
+        let _ = READERS.remove(id.0);
+    }
 }
 
 /// Reads a global's field; volatile, so that the zero above is not compiled in.

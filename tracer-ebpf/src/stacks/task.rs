@@ -1,14 +1,16 @@
 //! The current thread: who it is, and whether it is wanted.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf};
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task};
 use tracer_common::stack::TASK_SLOTS;
 
-use crate::layout::{Kernel, load_at};
 use crate::maps::set;
+use crate::walk::kernel_word;
 
 /// The thread that runs.
 pub struct Thread {
-    pub task: Kernel,
+    /// The address of its `task_struct`: a number to the verifier, since only Linux 5.11 has a helper
+    /// that gives a pointer.
+    pub task: u64,
     pub pid: u32,
     pub tid: u32,
     pub comm: [u64; 2],
@@ -19,23 +21,20 @@ pub struct Thread {
 #[inline(always)]
 pub fn wanted() -> Option<Thread> {
     // SAFETY: helpers without arguments.
-    let (pid_tgid, task) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_task_btf()) };
+    let (pid_tgid, task) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_task()) };
     let (pid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
     if pid == 0 || !pid_wanted(pid) {
         return None;
     }
-    let task: Kernel = task.cast_const().cast();
-    // SAFETY: a trusted task, and its field.
-    let leader: Kernel = unsafe { load_at(task, set!(task_leader)) };
+    let leader = kernel_word(task, set!(task_leader));
     let thread = Thread { task, pid, tid, comm: name(leader), name: name(task) };
     name_wanted(&thread).then_some(thread)
 }
 
 #[inline(always)]
-fn name(task: Kernel) -> [u64; 2] {
+fn name(task: u64) -> [u64; 2] {
     let offset = set!(task_comm);
-    // SAFETY: a trusted task; sixteen bytes of its name.
-    unsafe { [load_at(task, offset), load_at(task, offset + 8)] }
+    [kernel_word(task, offset), kernel_word(task, offset + 8)]
 }
 
 #[inline(always)]

@@ -6,8 +6,11 @@
 //! says which in the words below its frame pointer.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
+};
 use tracer_common::stack::{
     CodeRange, MOST_FRAMES, RawFrame, StackMemory, StackRecord, TOP_WORDS, flags,
 };
@@ -24,10 +27,10 @@ const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The user's registers when it entered the kernel: instruction, stack and frame pointer.
 #[inline(always)]
-fn registers(task: Kernel) -> [u64; 3] {
+fn registers(task: u64) -> [u64; 3] {
     if set!(regs_helper) != 0 {
-        // SAFETY: a trusted task; the helper returns a typed pointer to its registers.
-        let regs = unsafe { bpf_task_pt_regs(task.cast_mut().cast()) } as Kernel;
+        // SAFETY: a trusted pointer to the current task; the helper returns one to its registers.
+        let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as Kernel;
         // SAFETY: offsets of fields of `struct pt_regs`.
         return unsafe {
             [
@@ -37,9 +40,8 @@ fn registers(task: Kernel) -> [u64; 3] {
             ]
         };
     }
-    // SAFETY: a trusted task, and its field. task_pt_regs: they stand at the end of its stack.
-    let stack: u64 = unsafe { load_at(task, set!(task_stack)) };
-    let regs = stack + u64::from(set!(stack_regs));
+    // task_pt_regs: they stand at the end of its stack.
+    let regs = kernel_word(task, set!(task_stack)) + u64::from(set!(stack_regs));
     [
         kernel_word(regs, set!(regs_ip)),
         kernel_word(regs, set!(regs_sp)),
@@ -89,21 +91,21 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
         memory: 1,
     });
 
-    // SAFETY: the record is ours; the helper checks the user's address.
+    // SAFETY: the record is ours; the helper checks the user's address, and writes zeroes where it cannot be
+    // read.
     unsafe {
         (*record).sp = sp;
         (*record).fp = fp;
         let top = (&raw mut (*record).top).cast::<c_void>();
-        if bpf_probe_read_user(top, (8 * TOP_WORDS) as u32, sp as *const c_void) != 0 {
-            (*record).top = [0; TOP_WORDS];
-        }
+        bpf_probe_read_user(top, (8 * TOP_WORDS) as u32, sp as *const c_void);
     }
     let mut hash = u64::from(thread.pid).wrapping_mul(PRIME);
     let mut floor = sp;
     let mut count = 0;
     while count < MOST_FRAMES {
-        // From eight words below the frame pointer to the return address above it.
-        let mut words = [0u64; BELOW + 2];
+        // From eight words below the frame pointer to the return address above it. Not cleared before: that
+        // would be a call of a loop over bytes.
+        let mut words = MaybeUninit::<[u64; BELOW + 2]>::uninit();
         let sound = fp >= floor && fp - floor < LARGEST_FRAME && fp & 7 == 0;
         let read = sound
             // SAFETY: the helper checks the user's address.
@@ -116,6 +118,8 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
             } == 0;
         let mut frame = RawFrame { ip, method: 0, bytecode: 0 };
         if read && ip >= range.start && ip < range.end {
+            // SAFETY: they were read.
+            let words = unsafe { words.assume_init_ref() };
             frame.method = words[BELOW - 3];
             frame.bytecode = words[0];
         }
@@ -132,6 +136,8 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
             }
             break;
         }
+        // SAFETY: they were read.
+        let words = unsafe { words.assume_init_ref() };
         floor = fp + 16;
         ip = words[BELOW + 1];
         fp = words[BELOW];

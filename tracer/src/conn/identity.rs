@@ -39,12 +39,25 @@ pub struct Identities {
     pruned: MonoNs,
 }
 
+/// Who has an address of the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Living {
+    /// The connection.
+    pub id: SockId,
+    /// When it was first heard of there.
+    pub since: MonoNs,
+    /// What was first heard of it is that it connects.
+    pub connected: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Life {
     id: SockId,
     key: Option<Key>,
     old: TcpState,
     state: TcpState,
+    since: MonoNs,
+    connected: bool,
     at: MonoNs,
 }
 
@@ -98,6 +111,13 @@ impl Identities {
             holder.id = life.id;
         }
         Some(holder)
+    }
+
+    /// The connection whose socket stands at an address of the kernel's now.
+    #[must_use]
+    pub fn living(&self, address: u64) -> Option<Living> {
+        let life = self.lives.get(&address).filter(|life| life.state != TcpState::Close)?;
+        Some(Living { id: life.id, since: life.since, connected: life.connected })
     }
 
     /// Forgets what is gone.
@@ -174,7 +194,10 @@ impl Identities {
             // Its mini-socket may go on with it. Another's with the same ports has been replaced.
             self.connections.insert(key, Named { id, seen: event.at, lives: !closed });
         }
-        let life = Life { id, key, old, state: new, at: event.at };
+        let before = self.lives.get(&event.address).filter(|life| life.id == id);
+        let since = before.map_or(event.at, |life| life.since);
+        let connected = before.map_or(new == TcpState::SynSent, |life| life.connected);
+        let life = Life { id, key, old, state: new, since, connected, at: event.at };
         match self.lives.get_mut(&event.address) {
             // What is told of a closed socket does not revive it.
             Some(known) if known.id == id && known.state == TcpState::Close && !transition => {}

@@ -29,5 +29,5 @@ pub use change::{Change, ConnRef, Kind};
 pub use connection::{Connection, Ends, Owner, OwnerSource, Peer, Retransmits, Role, Spent};
 pub use ending::{How, errno_name};
 pub use existing::{Poll, PollKind};
-pub use identity::Identities;
+pub use identity::{Identities, Living};
 pub use table::{Options, Table};

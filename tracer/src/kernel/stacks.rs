@@ -145,9 +145,6 @@ fn attach_fexit(ebpf: &mut Ebpf, name: &str, btf: &aya::Btf) -> Result<(), Strin
 
 /// What the programs need to know of this kernel and of what is wanted.
 fn settings(btf: &Btf, resolved: &Resolved, filter: &Filter) -> Result<StackSettings, String> {
-    if !btf.has_func("bpf_get_current_task_btf") {
-        return Err("stacks need Linux 5.11 or later (bpf_get_current_task_btf)".into());
-    }
     let offset = |root: &str, path: &str| btf.field(root, path).map(|field| field.offset);
     let required = |root: &str, path: &str| offset(root, path).map_err(|error| error.to_string());
     let optional = |root: &str, path: &str| offset(root, path).unwrap_or(0);

@@ -267,6 +267,11 @@ impl<'a> Live<'a> {
                 stacks.take();
             }
             let more = self.take_records();
+            if let Some(stacks) = &mut self.stacks
+                && !more
+            {
+                stacks.settle(&self.session);
+            }
             self.housekeeping(Instant::now());
             self.draw();
             if let Some(debug) = &mut self.debug {

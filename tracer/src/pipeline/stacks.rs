@@ -1,6 +1,7 @@
 //! Stacks beside the events: their ring, what the kernel is to be told, names, and the report of `leaks`.
 
 use std::collections::HashSet;
+use std::io;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use crate::kernel::ring::Reader;
 use crate::kernel::stacks::{self, StackPrograms};
 use crate::names;
 use crate::pipeline::Live;
+use crate::session::Session;
 use crate::sink::text::{self, Terminal};
 use crate::stacks::book::Book;
 use crate::stacks::frame::opener;
@@ -134,6 +136,11 @@ impl Stacks {
         }
     }
 
+    /// Finds the sockets of stacks that the kernel named by address. Called after the events were taken.
+    pub(super) fn settle<W: io::Write>(&mut self, session: &Session<W>) {
+        self.book.settle(MonoNs::now(), |address| session.living(address));
+    }
+
     fn done(&mut self, done: Done) {
         match done {
             Done::Interpreter(pid, range) => self.programs.set_interpreter(pid, range),
@@ -161,9 +168,9 @@ impl Stacks {
         }
     }
 
-    /// Stacks that found the ring full.
+    /// Stacks that found the ring full, or no place behind it.
     pub(super) fn lost(&self) -> u64 {
-        self.programs.dropped().unwrap_or(0) + self.book.malformed
+        self.programs.dropped().unwrap_or(0) + self.book.malformed + self.book.unsettled
     }
 }
 
@@ -276,6 +283,7 @@ impl Live<'_> {
         let Show::Leaks { report, .. } = self.config.show else { return };
         if let Some(stacks) = &mut self.stacks {
             stacks.take();
+            stacks.settle(&self.session);
         }
         self.ask_for_names(report.older, usize::MAX);
         let began = Instant::now();

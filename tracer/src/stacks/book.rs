@@ -1,6 +1,6 @@
 //! Which socket has which stack. Pure: no IO, no clock; records come in as bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -12,6 +12,7 @@ use zerocopy::FromBytes;
 
 use super::frame::Frame;
 use super::worker::Named;
+use crate::conn::Living;
 use crate::event::{Comm, SockId};
 use crate::time::MonoNs;
 
@@ -22,6 +23,13 @@ const MOST_STACKS: usize = 20_000;
 const MOST_WITH_MEMORY: usize = 2_000;
 /// Two rings are read one after the other; nothing waits in them for longer.
 const A_MOMENT_NS: u64 = 5_000_000_000;
+
+/// A thread that connects is seen by two programs of one tracepoint, one after the other: not further
+/// apart than that, even where a hypervisor stops the processor in between.
+const BETWEEN_PROGRAMS_NS: u64 = 50_000_000;
+
+/// Sightings kept whose socket is known by its address only.
+const MOST_WAITING: usize = 100_000;
 
 /// A stack in the book.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -109,11 +117,15 @@ pub struct Book {
     stacks: HashMap<StackId, Stack, FixedState>,
     by_hash: HashMap<u64, StackId, FixedState>,
     sockets: HashMap<SockId, Seen, FixedState>,
+    /// On kernels without cookies (before 5.12): sightings by the address of the socket, in order.
+    waiting: VecDeque<(u64, Sighting)>,
     next: u32,
     /// Stacks whose memory is kept until they have names.
     with_memory: usize,
     /// Records that made no sense.
     pub malformed: u64,
+    /// Sightings not kept because too many waited for what happened to their sockets.
+    pub unsettled: u64,
     /// Stacks not kept because there were too many.
     pub refused: u64,
 }
@@ -165,16 +177,44 @@ impl Book {
             comm: Comm(head.comm),
             thread: Comm(head.thread),
         };
-        let seen = self.sockets.entry(SockId(head.id)).or_default();
-        match kind {
+        if head.flags & flags::ID_IS_ADDRESS == 0 {
+            self.saw(SockId(head.id), sighting);
+        } else if self.waiting.len() < MOST_WAITING {
+            self.waiting.push_back((head.id, sighting));
+        } else {
+            self.unsettled += 1;
+        }
+        (head.flags & flags::UNKNOWN_PROCESS != 0)
+            .then_some((head.pid, head.flags & flags::BROKEN != 0))
+    }
+
+    fn saw(&mut self, id: SockId, sighting: Sighting) {
+        let seen = self.sockets.entry(id).or_default();
+        match sighting.kind {
             StackKind::Read => seen.read = Some(sighting),
             // A socket that connects again, or whose identity is used again, starts anew.
             StackKind::Connect => *seen = Seen { opened: Some(sighting), read: None },
             // The reader may be another thread, and faster.
             StackKind::Accept => seen.opened = Some(sighting),
         }
-        (head.flags & flags::UNKNOWN_PROCESS != 0)
-            .then_some((head.pid, head.flags & flags::BROKEN != 0))
+    }
+
+    /// Finds the sockets that were seen by their address; `living` says whose it is now. Called after the
+    /// events up to now were taken.
+    pub fn settle(&mut self, now: MonoNs, living: impl Fn(u64) -> Option<Living>) {
+        for _ in 0..self.waiting.len() {
+            let Some((address, sighting)) = self.waiting.pop_front() else { return };
+            match (living(address), sighting.at) {
+                (Some(socket), _) if is_of(&sighting, &socket) => self.saw(socket.id, sighting),
+                // Another socket's, which is gone.
+                (Some(socket), at) if at < socket.since => {}
+                // What happened to the socket may still be on its way.
+                (_, at) if now.since(at) < A_MOMENT_NS => {
+                    self.waiting.push_back((address, sighting));
+                }
+                _ => {}
+            }
+        }
     }
 
     fn intern(&mut self, record: &StackRecord, words: &[u64]) -> Option<StackId> {
@@ -312,6 +352,18 @@ impl Book {
     }
 }
 
+/// Whether what a thread did was done with this socket, which has the address now.
+fn is_of(sighting: &Sighting, socket: &Living) -> bool {
+    let (at, since) = (sighting.at, socket.since);
+    match sighting.kind {
+        StackKind::Connect => {
+            let apart = at.since(since).max(since.since(at));
+            socket.connected && apart <= BETWEEN_PROGRAMS_NS
+        }
+        StackKind::Accept | StackKind::Read => at >= since,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -371,6 +423,44 @@ mod tests {
         check(&[Connect, Read], Connect);
         // Connected again: who read before does not count.
         check(&[Read, Connect], Connect);
+    }
+
+    #[test]
+    fn without_cookies_a_stack_is_of_the_socket_that_stood_there_then() {
+        const MS: u64 = 1_000_000;
+        // A thread at `at` ms, at that address a socket since `since` ms, looked for at `now` ms.
+        let check =
+            |kind, at: u64, since: Option<(u64, bool)>, now: u64, found: bool, waits: bool| {
+                let mut book = Book::default();
+                let mut record = record(kind, 0xffff_8880_0000_1000, 0xa);
+                record.head.flags = flags::ID_IS_ADDRESS;
+                record.head.mono_ns = at * MS;
+                book.take_in(record.as_bytes());
+                let living = since.map(|(since, connected)| {
+                    let since = MonoNs(since * MS);
+                    Living { id: SockId(3), since, connected }
+                });
+                book.settle(MonoNs(now * MS), |_| living);
+                let case = format!("{kind:?} at {at}, socket since {since:?}, now {now}");
+                assert_eq!(book.seen(SockId(3)).is_some(), found, "{case}");
+                assert_eq!(!book.waiting.is_empty(), waits, "{case}");
+            };
+        use StackKind::{Accept, Connect, Read};
+        // One program is before the other, whichever.
+        check(Connect, 1_000, Some((1_001, true)), 1_002, true, false);
+        check(Connect, 1_001, Some((1_000, true)), 1_002, true, false);
+        // Its event has still to come; or never will.
+        check(Connect, 1_000, None, 1_002, false, true);
+        check(Connect, 1_000, Some((100, true)), 1_002, false, true);
+        check(Connect, 1_000, None, 7_000, false, false);
+        // The socket is gone, and another is there.
+        for kind in [Connect, Accept, Read] {
+            check(kind, 1_000, Some((1_100, true)), 1_200, false, false);
+        }
+        check(Connect, 1_000, Some((1_001, false)), 1_200, false, false);
+        check(Read, 1_000, Some((1_001, false)), 1_200, false, false);
+        check(Accept, 1_100, Some((1_000, false)), 1_200, true, false);
+        check(Read, 9_000, Some((1_000, true)), 9_200, true, false);
     }
 
     #[test]
