@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::netns::Netns;
+use crate::pace::is_slow;
 
 /// A JVM on a busy machine takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,6 +38,9 @@ const WANTED: [&str; 16] = [
     "commons-codec",
 ];
 
+/// Written after what it stands beside.
+const STAMP: &str = ".built";
+
 fn fixtures(kind: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures")).join(kind)
 }
@@ -45,7 +49,36 @@ fn built(kind: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fixtures")).join(kind)
 }
 
-/// Whether the Java fixtures can be compiled and run here; says why not.
+/// How the C fixture is compiled: with what `perf` and eBPF follow a stack by, and without.
+pub const WITH_FRAME_POINTERS: &[&str] = &["-O2", "-g", "-fno-omit-frame-pointer"];
+/// As most distributions compile.
+pub const WITHOUT_FRAME_POINTERS: &[&str] = &["-O2", "-fomit-frame-pointer"];
+
+/// Compiles all that can be compiled here: for a machine that has no compilers.
+///
+/// # Errors
+/// When a compiler does not like it.
+pub fn compile_all() -> Result<()> {
+    if ready(&[]) {
+        class_path()?;
+    }
+    if native_ready() {
+        native("crawler", WITH_FRAME_POINTERS)?;
+        native("crawler", WITHOUT_FRAME_POINTERS)?;
+    }
+    Ok(())
+}
+
+/// Whether the C fixture can be run here; says why not.
+#[must_use]
+pub fn native_ready() -> bool {
+    let source = fixtures("native/crawler.c");
+    let all = [WITH_FRAME_POINTERS, WITHOUT_FRAME_POINTERS];
+    let compiled = |flags: &[&str]| is_newer(&native_dir(flags), std::slice::from_ref(&source));
+    crate::ready(if all.into_iter().all(compiled) { &[] } else { &["cc"] })
+}
+
+/// Whether the Java fixtures can be compiled, where they are not, and run here; says why not.
 #[must_use]
 pub fn ready(tools: &[&str]) -> bool {
     let missing = WANTED.iter().find(|jar| !jar_path(jar).is_file());
@@ -53,7 +86,9 @@ pub fn ready(tools: &[&str]) -> bool {
         println!("skipped: needs {}", jar_path(jar).display());
         return false;
     }
-    crate::ready(&[&["javac", "java"], tools].concat())
+    let compiled = sources().is_ok_and(|files| is_newer(&built("java"), &files));
+    let compiler: &[&str] = if compiled { &[] } else { &["javac"] };
+    crate::ready(&[&["java"], compiler, tools].concat())
 }
 
 fn jar_path(name: &str) -> PathBuf {
@@ -71,11 +106,10 @@ pub fn classes() -> String {
 /// # Errors
 /// When javac does not like it.
 pub fn class_path() -> Result<String> {
-    let (sources, classes) = (fixtures("java/com/acme"), built("java"));
+    let classes = built("java");
     let jars: Vec<String> = WANTED.iter().map(|jar| jar_path(jar).display().to_string()).collect();
     let path = format!("{}:{}", classes.display(), jars.join(":"));
-    let files: Vec<PathBuf> =
-        fs::read_dir(&sources)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    let files = sources()?;
     once(&classes, &files, || {
         let mut javac = Command::new("javac");
         javac.args(["-g", "-nowarn", "-Xlint:none", "-cp", &path, "-d"]).arg(&classes).args(&files);
@@ -84,13 +118,21 @@ pub fn class_path() -> Result<String> {
     Ok(path)
 }
 
+fn sources() -> Result<Vec<PathBuf>> {
+    fs::read_dir(fixtures("java/com/acme"))?.map(|entry| Ok(entry?.path())).collect()
+}
+
+fn native_dir(flags: &[&str]) -> PathBuf {
+    built("native").join(flags.concat())
+}
+
 /// A C program, compiled with these flags, where its source is newer.
 ///
 /// # Errors
 /// When the compiler does not like it.
 pub fn native(name: &str, flags: &[&str]) -> Result<PathBuf> {
     let source = fixtures("native").join(name).with_extension("c");
-    let dir = built("native").join(flags.concat());
+    let dir = native_dir(flags);
     let program = dir.join(name);
     once(&dir, std::slice::from_ref(&source), || {
         let mut cc = Command::new("cc");
@@ -104,16 +146,21 @@ fn once(dir: &Path, sources: &[PathBuf], build: impl FnOnce() -> Result<()>) -> 
     fs::create_dir_all(dir)?;
     let lock = File::create(dir.join(".lock"))?;
     flock(&lock, FlockOperation::LockExclusive)?;
-    let stamp = dir.join(".built");
-    let modified = |path: &PathBuf| fs::metadata(path).and_then(|meta| meta.modified());
-    let newest = sources.iter().map(modified).collect::<std::io::Result<Vec<_>>>()?;
-    let newest = newest.into_iter().max().unwrap_or_else(SystemTime::now);
-    if modified(&stamp).is_ok_and(|built| built > newest) {
+    if is_newer(dir, sources) {
         return Ok(());
     }
     build()?;
-    File::create(stamp)?;
+    File::create(dir.join(STAMP))?;
     Ok(())
+}
+
+/// Whether what is built there is from the sources as they are now.
+fn is_newer(dir: &Path, sources: &[PathBuf]) -> bool {
+    let modified = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
+    modified(&dir.join(STAMP)).is_ok_and(|built| {
+        // An archive keeps whole seconds.
+        sources.iter().all(|source| modified(source).is_ok_and(|source| source <= built))
+    })
 }
 
 fn run(mut command: Command) -> Result<()> {
@@ -183,7 +230,7 @@ impl Program {
     /// # Errors
     /// When it does not come in time, or the program ends.
     pub fn wait_for(&mut self, text: &str) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + if is_slow() { 3 * PATIENCE } else { PATIENCE };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.recv_timeout(left) else {

@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use tests::java::{Program, native};
+use tests::java::{
+    Program, WITH_FRAME_POINTERS as WITH, WITHOUT_FRAME_POINTERS as WITHOUT, native, native_ready,
+};
 use tests::netns::Netns;
 use tests::tcptrail::{Tcptrail, command};
 
@@ -17,20 +19,17 @@ fn crawler(netns: &Netns, flags: &[&str], port: u16, close: bool) -> Result<Prog
     Program::start(netns, command)
 }
 
-const WITH: [&str; 3] = ["-O2", "-g", "-fno-omit-frame-pointer"];
-const WITHOUT: [&str; 2] = ["-O2", "-fomit-frame-pointer"];
-
 #[test]
 fn a_c_function_is_named_with_its_line() -> Result<()> {
-    if !tests::ready(&["cc"]) {
+    if !native_ready() {
         return Ok(());
     }
     let netns = Netns::new()?;
     let port = closing_server(&netns, b"hello")?;
     let mut tcptrail = leaks(&netns, &[])?;
-    let leaking = crawler(&netns, &WITH, port, false)?;
-    let blind = crawler(&netns, &WITHOUT, port, false)?;
-    let mut closing = crawler(&netns, &WITH, port, true)?;
+    let leaking = crawler(&netns, WITH, port, false)?;
+    let blind = crawler(&netns, WITHOUT, port, false)?;
+    let mut closing = crawler(&netns, WITH, port, true)?;
     let leak = wait_for_leak(&mut tcptrail, leaking.pid(), COUNT)?;
     check_frames(&leak, &["fetch", "crawl", "main"])?;
     assert!(leak.text("opener").starts_with("fetch"), "{leak:?}");
@@ -46,7 +45,7 @@ fn a_c_function_is_named_with_its_line() -> Result<()> {
 
 #[test]
 fn folded_stacks_are_as_flame_graph_tools_read_them() -> Result<()> {
-    if !tests::ready(&["cc"]) {
+    if !native_ready() {
         return Ok(());
     }
     let netns = Netns::new()?;
@@ -57,7 +56,7 @@ fn folded_stacks_are_as_flame_graph_tools_read_them() -> Result<()> {
     let mut programs = Vec::new();
     for _ in 0..7 {
         std::thread::sleep(std::time::Duration::from_secs(1));
-        programs.push(crawler(&netns, &WITH, port, false)?);
+        programs.push(crawler(&netns, WITH, port, false)?);
     }
     let run = tcptrail.stop()?;
     run.check_good_end()?;

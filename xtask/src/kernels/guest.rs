@@ -19,7 +19,8 @@ use crate::command::target;
 const SILENCE: Duration = Duration::from_secs(600);
 /// How often a guest is started that does not come up.
 const BOOTS: usize = 3;
-const MEMORY: &str = "1536M";
+/// The root with its JDK is in memory, and one test runs fifty tracers at a time.
+const MEMORY: &str = "3G";
 /// Copying by `rep movsb`, which a kernel prefers where it is said to be fast, is emulated byte by byte.
 const CPU: &str = "max,-erms";
 

@@ -27,6 +27,10 @@ const PYTHON: &str =
 print(sys.executable)
 for module in list(sys.modules.values()):
     print(getattr(module, '__file__', None) or '')";
+/// Runs Java and C programs, which are compiled beforehand.
+const OF_JAVA: &str = "live_leaks";
+/// What Debian's Java libraries are linked from, and what tests name.
+const JARS: &str = "/usr/share/java";
 /// Modules the live tests make the kernel use; those a kernel does not have are built in or not
 /// needed there.
 const MODULES: [&str; 22] = [
@@ -53,11 +57,22 @@ const MODULES: [&str; 22] = [
     "sch_netem",
     "overlay",
 ];
-/// Test binaries whose tests run one at a time, as in `.config/nextest.toml`.
-const ALONE: [&str; 3] = ["live_loss", "live_filters", "live_churn"];
+/// Tests that run one at a time, by parts of names: those that do in `.config/nextest.toml`, and those whose
+/// load keeps an emulated processor from anything else.
+const ALONE: [&str; 9] = [
+    "live_loss ",
+    "live_filters ",
+    "live_churn ",
+    "live_hostile ",
+    "flood::",
+    "healthy::",
+    "proxy::",
+    "a_full_disk",
+    "a_healthy_java_server",
+];
 /// What continuous integration runs in each kernel, by parts of names: something of every kind that
 /// this machine's own run has, in the time there is for six kernels.
-const QUICK: [&str; 20] = [
+const QUICK: [&str; 21] = [
     "live_cgroups with_both_versions",
     "live_endings a_listener_opens_and_closes",
     "live_endings connection_refused",
@@ -68,6 +83,7 @@ const QUICK: [&str; 20] = [
     "live_privileges too_little_locked_memory",
     "live_privileges two_capabilities_are_enough",
     "live_retransmits a_lost_fin",
+    "live_stuck gone::fin_wait1",
     "live_survives a_full_table",
     "begin::a_half_open_request_that_is_reset",
     "begin::a_slow_third_ack",
@@ -124,6 +140,11 @@ impl Plan {
         Ok(Plan { binaries })
     }
 
+    /// Whether there are JVMs in it.
+    fn needs_java(&self) -> bool {
+        self.binaries.contains_key(OF_JAVA)
+    }
+
     /// Binary and test, in the order of the table.
     pub(crate) fn tests(&self) -> impl Iterator<Item = (&str, &str)> {
         self.binaries
@@ -162,7 +183,8 @@ pub(crate) fn image(plan: &Plan, running: &Running<'_>) -> Result<PathBuf> {
         fs::remove_dir_all(&dir)?;
     }
     let stage = Stage { dir };
-    for sub in ["bin", "proc", "sys", "dev", "run", "tmp", "etc", "root", "tests", "var/log/nginx"]
+    for sub in
+        ["bin", "proc", "sys", "dev", "run", "tmp", "mnt", "etc", "root", "tests", "var/log/nginx"]
     {
         fs::create_dir_all(stage.dir.join(sub))?;
     }
@@ -185,13 +207,18 @@ pub(crate) fn image(plan: &Plan, running: &Running<'_>) -> Result<PathBuf> {
     for (name, (path, tests)) in &plan.binaries {
         stage.strip(path, &format!("tests/{name}"))?;
         libraries.extend(libraries_of(path));
-        let list = if ALONE.contains(&name.as_str()) { &mut alone } else { &mut side_by_side };
         for test in tests {
-            list.push_str(&format!("{name} {test}\n"));
+            let line = format!("{name} {test}\n");
+            let is_alone = ALONE.iter().any(|part| line.contains(part));
+            let list = if is_alone { &mut alone } else { &mut side_by_side };
+            list.push_str(&line);
         }
     }
     if plan.binaries.keys().any(|name| OF_PYTHON.contains(&name.as_str())) {
         libraries.extend(stage.python()?);
+    }
+    if plan.needs_java() {
+        libraries.extend(stage.java()?);
     }
     // Loaded by name, not linked.
     libraries.extend(libraries_beside(&libraries, &["libnss_files.so.2", "libgcc_s.so.1"]));
@@ -336,6 +363,64 @@ impl Stage {
         }
         must(&mut compile, "compile Python's modules", "install all of python3")?;
         Ok(libraries)
+    }
+
+    /// Copies the JVM, the libraries of the Java programs, and those programs, compiled. Says which
+    /// libraries it links.
+    fn java(&self) -> Result<BTreeSet<PathBuf>> {
+        let mut compile = cargo();
+        compile.args(["run", "--quiet", "--package", "tests", "--bin", "fixtures"]);
+        must(&mut compile, "compile the programs of the live tests", "see what it says above")?;
+        let mut libraries = BTreeSet::new();
+        // First the sources: what is compiled is newer.
+        self.tree(&root().join("tests/fixtures/java"), &mut libraries)?;
+        self.tree(&root().join("tests/fixtures/native"), &mut libraries)?;
+        let compiled = root().join("target/fixtures");
+        if compiled.is_dir() {
+            self.tree(&compiled, &mut libraries)?;
+        }
+        if let Some(java) = find("java").and_then(|java| fs::canonicalize(java).ok()) {
+            // Of /usr/lib/jvm/NAME/bin/java; its libraries are found from there.
+            let home = java.parent().and_then(Path::parent).context("java is not in a JDK")?;
+            for name in ["java", "jcmd"] {
+                let program = home.join("bin").join(name);
+                if program.is_file() {
+                    self.copy(&program)?;
+                    symlink(&program, self.dir.join("bin").join(name))?;
+                    libraries.extend(libraries_of(&program));
+                }
+            }
+            self.tree(&home.join("lib"), &mut libraries)?;
+            self.tree(&home.join("conf"), &mut libraries)?;
+            if Path::new(JARS).is_dir() {
+                for entry in fs::read_dir(JARS)? {
+                    let path = entry?.path();
+                    if path.is_file() {
+                        self.copy(&path)?;
+                    }
+                }
+            }
+        }
+        Ok(libraries)
+    }
+
+    /// Copies what is below a directory, files for links, and adds what its shared objects link.
+    fn tree(&self, dir: &Path, libraries: &mut BTreeSet<PathBuf>) -> Result<()> {
+        let mut entries: Vec<PathBuf> =
+            fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        // A stamp begins with a dot and has to be the last.
+        entries.sort_by(|one, other| other.cmp(one));
+        for path in entries {
+            if path.is_dir() {
+                self.tree(&path, libraries)?;
+            } else if path.is_file() {
+                self.copy(&path)?;
+                if path.extension().is_some_and(|kind| kind == "so") {
+                    libraries.extend(libraries_of(&path));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn write(&self, name: &str, text: &str, mode: u32) -> Result<()> {
