@@ -160,6 +160,10 @@ pub fn finish_sending(stream: &TcpStream) -> Result<Moment> {
 /// # Errors
 /// When one does not come about.
 pub fn churn(netns: &Netns, count: usize) -> Result<u16> {
+    // On loopback a connect may take the port of a TIME_WAIT that is a second old, and end it; and with
+    // little memory the kernel keeps fewer of them than there will be.
+    netns.sysctl("ipv4/tcp_tw_reuse", "0")?;
+    netns.sysctl("ipv4/tcp_max_tw_buckets", "65536")?;
     netns.run(|| {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let addr = listener.local_addr()?;

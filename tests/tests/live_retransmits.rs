@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::netns::Netns;
-use tests::pace::slack;
+use tests::pace::{patience, slack};
 use tests::ready;
 use tests::tcptrail::{Event, Run, Tcptrail, shown};
 use tests::traffic::{Both, Ends, accept, connect, listen, read_end, transfer};
@@ -318,14 +318,14 @@ fn check_age(netns: &Netns, state: &str, born: u64, off_by: u64) -> Result<()> {
     Ok(())
 }
 
-/// Waits until `ss` shows that the only socket in a state has sent again this often.
+/// Waits until `ss` shows that the only socket in a state has sent again at least this often.
 fn wait_retried(netns: &Netns, state: &str, times: u32) -> Result<()> {
     // timer:(on,990ms,2)
-    let ending = format!(",{times})");
+    let count = |timer: &str| timer.trim_end_matches(')').rsplit_once(',')?.1.parse::<u32>().ok();
     eventually("the retries", Duration::from_secs(10), || {
         let retried = ss(netns)?.iter().any(|socket| {
-            socket.state == state
-                && socket.figure("timer").is_some_and(|timer| timer.ends_with(&ending))
+            let retries = socket.figure("timer").and_then(count);
+            socket.state == state && retries.is_some_and(|retries| retries >= times)
         });
         Ok(retried.then_some(()))
     })
@@ -343,7 +343,8 @@ fn a_connect_under_way_is_not_older_than_it_is() -> Result<()> {
     std::thread::scope(|scope| {
         let born = now_ns();
         let connecting = scope.spawn(|| {
-            netns.run(|| Ok(TcpStream::connect_timeout(&to, Duration::from_secs(4)).is_err()))
+            let limit = patience(Duration::from_secs(4));
+            netns.run(|| Ok(TcpStream::connect_timeout(&to, limit).is_err()))
         });
         wait_retried(&netns, "SYN_SENT", 2)?;
         // A lower bound: never more than it is.

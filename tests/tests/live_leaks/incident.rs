@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tests::java::{Program, line_of};
 use tests::netns::Netns;
+use tests::pace::is_slow;
 use tests::tcptrail::{Event, Tcptrail};
 use tests::traffic::connect;
 use tests::witness::now_ns;
@@ -105,6 +106,12 @@ fn the_servlet_that_forgets_is_named_and_the_mended_one_is_not() -> Result<()> {
 #[test]
 fn too_many_open_files_are_foretold() -> Result<()> {
     if !tests::java::ready(&["prlimit"]) {
+        return Ok(());
+    }
+    if is_slow() {
+        println!(
+            "skipped: on an emulated processor a JVM gets faster all the time, and no forecast holds"
+        );
         return Ok(());
     }
     const SPARE: usize = 170;

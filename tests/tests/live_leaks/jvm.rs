@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tests::java::{Program, classes, java, line_of};
 use tests::netns::Netns;
+use tests::pace::is_slow;
 use tests::tcptrail::Tcptrail;
 
 use crate::stage::{
@@ -102,7 +103,7 @@ fn of_a_jvm_that_has_ended_nothing_is_kept() -> Result<()> {
 
 #[test]
 fn without_frame_pointers_callers_are_known_all_the_same() -> Result<()> {
-    if !tests::java::ready(&[]) {
+    if !tests::java::ready(&["jcmd"]) {
         return Ok(());
     }
     let netns = Netns::new()?;
@@ -111,8 +112,11 @@ fn without_frame_pointers_callers_are_known_all_the_same() -> Result<()> {
     // Makes more connections than anybody waits for: the thread stays.
     let port = port.to_string();
     let tiers = [vec!["-XX:TieredStopAtLevel=1"], vec!["-XX:-TieredCompilation"]];
+    // All of the JDK would take an emulated processor minutes.
+    let compiled = ["-XX:CompileCommand=quiet", "-XX:CompileCommand=compileonly,com.acme.*::*"];
     for tier in tiers {
-        let options = [&["-Xcomp", "-XX:-PreserveFramePointer"], &tier[..]].concat();
+        let mut options = [&["-Xcomp", "-XX:-PreserveFramePointer"], &tier[..]].concat();
+        options.extend(compiled.iter().filter(|_| is_slow()));
         let mut program = Program::java(&netns, &options, "Crawler", &[&port, "2000", "200"])?;
         let pid = program.pid();
         let leak = tcptrail.wait_for_within("leak", crate::stage::PATIENCE, |event| {

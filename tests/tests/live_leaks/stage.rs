@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::netns::Netns;
+use tests::pace::patience;
 use tests::tcptrail::{Event, Run, Tcptrail};
 use tests::traffic::listen;
 
@@ -69,9 +70,11 @@ pub(crate) fn check_frames(leak: &Event, expected: &[&str]) -> Result<()> {
 /// Fails if any report has sockets of the process that the peer has closed, or that stay. On a busy machine
 /// a request may take longer than the second that `leaks` waits here.
 pub(crate) fn check_silent(run: &Run, pid: u32) -> Result<()> {
+    let long = patience(Duration::from_secs(8)).as_nanos();
     let accused = run.of_kind("leak").filter(|leak| leak.number("pid") == Some(u64::from(pid)));
     let mut stays = accused.filter(|leak| {
-        !leak.0["states"]["CLOSE_WAIT"].is_null() || leak.number("oldest_ns") > Some(8_000_000_000)
+        !leak.0["states"]["CLOSE_WAIT"].is_null()
+            || leak.number("oldest_ns").is_some_and(|age| u128::from(age) > long)
     });
     let about = stays.next();
     ensure!(about.is_none(), "an innocent is accused: {about:?}");

@@ -158,9 +158,17 @@ fn established_without_progress() -> Result<()> {
     let mut stuck = start(&pair.right, &["--threshold", "ESTABLISHED=3s"])?;
     let mut both = calls(&pair, 1)?;
     let one = &mut both[0];
-    // Until both sides' buffers are full: nobody reads.
+    // Until both sides' buffers are full, and stay so: nobody reads.
     SockRef::from(&one.client).set_nonblocking(true)?;
-    while one.client.write(&[0; 16_384]).is_ok() {}
+    let mut refused = 0;
+    while refused < 5 {
+        if one.client.write(&[0; 16_384]).is_ok() {
+            refused = 0;
+        } else {
+            refused += 1;
+            sleep(Duration::from_millis(100));
+        }
+    }
     established(
         &mut stuck,
         &["cannot send to 10.77.0.1:5432: 1 connection for ", "the peer's window stays closed"],

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use tests::hand::{ACK, Hand, SYN, flood, silence};
 use tests::netns::{Netns, Pair};
-use tests::pace::slack;
+use tests::pace::{is_slow, slack};
 use tests::ready;
 use tests::tcptrail::Tcptrail;
 use tests::traffic::{Both, accept, churn, connect, finish_sending, listen, read_end};
@@ -74,7 +74,10 @@ fn after_a_loss_the_table_is_what_ss_shows() -> Result<()> {
     let went_on = now_ns();
     let same = watch.until_same_as_ss(&netns)?;
     let took = same.at - went_on;
-    ensure!(took < 3 * SECOND + SECOND / 2, "the table was right again after {took} ns");
+    ensure!(
+        took < 3 * SECOND + SECOND / 2 + 10 * slack(),
+        "the table was right again after {took} ns"
+    );
     ensure!(expected.len() > 500, "ss had only {} sockets", expected.len());
     // What was not seen to happen is not exact.
     let mut unsure = 0;
@@ -97,11 +100,13 @@ fn after_a_loss_the_table_is_what_ss_shows() -> Result<()> {
 
 /// Thousands of SYNs from addresses that never answer.
 fn flooded(cookies: &str) -> Result<()> {
+    // They last 7 s; on a slow machine 31 s, or they were gone before anybody had looked.
+    let retries: u64 = if is_slow() { 4 } else { 2 };
     let pair = Pair::new()?;
     silence(&pair.left)?;
     for (key, value) in [
         ("ipv4/tcp_syncookies", cookies),
-        ("ipv4/tcp_synack_retries", "2"),
+        ("ipv4/tcp_synack_retries", &retries.to_string()),
         ("ipv4/tcp_max_syn_backlog", "16384"),
         ("core/somaxconn", "8192"),
         ("ipv4/conf/all/rp_filter", "0"),
@@ -160,7 +165,7 @@ fn flooded(cookies: &str) -> Result<()> {
     let _stream = accept(&listener)?;
     let most = resident_kib(watch.tcptrail().pid())?;
     ensure!(most < before + 16 * 1024, "{before} KiB before, {most} KiB during the flood");
-    // Three SYN-ACKs each at most, and the kernel gives up after 7 s.
+    // Then the kernel gives up.
     let mut last = None;
     watch.until("the end of the flood", |frame| {
         if let Some(last) = last.replace(frame.at) {
@@ -182,7 +187,7 @@ fn flooded(cookies: &str) -> Result<()> {
     let timed_out = tail.of_kind("transition").filter(|e| e.is_step("SYN_RECV>CLOSE")).count();
     // Some the kernel gives up without another SYN-ACK; those may come and go between two looks.
     ensure!(
-        2 * timed_out as u64 >= counted && timed_out <= expected,
+        retries * timed_out as u64 >= counted && timed_out <= expected,
         "{timed_out} requests ended, of {expected}; {counted} SYN-ACKs were sent again"
     );
     Ok(())
@@ -214,7 +219,7 @@ fn a_hundred_thousand_half_open_connections_pass() -> Result<()> {
     if !ready(&["nft", "ss"]) {
         return Ok(());
     }
-    if tests::pace::is_slow() {
+    if is_slow() {
         println!("skipped: an emulated processor does not send so many before the first time out");
         return Ok(());
     }

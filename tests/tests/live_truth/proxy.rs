@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tests::netns::Netns;
+use tests::pace::is_slow;
 use tests::ready;
 use tests::tcptrail::{Event, Run, Tcptrail};
 use tests::traffic::connect;
@@ -217,7 +218,9 @@ fn through_haproxy(keep_alive: bool) -> Result<()> {
     // The workers that share a listener are found by the first walk.
     let mut life = Tcptrail::start(&["life", "--netns", netns.name()])?;
     let mut wrk = Command::new("wrk");
-    wrk.args(["-t2", &format!("-c{CONNECTIONS}"), "-d1s"]);
+    // Time for each kept connection's 30 requests.
+    let seconds = if is_slow() && keep_alive { 15 } else { 1 };
+    wrk.args(["-t2", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s")]);
     if !keep_alive {
         wrk.args(["-H", "Connection: close"]);
     }
