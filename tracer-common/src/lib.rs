@@ -4,6 +4,7 @@
 //! that would make the two sides disagree does not build on either.
 #![no_std]
 
+pub mod comm;
 pub mod globals;
 pub mod names;
 pub mod stack;

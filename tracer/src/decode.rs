@@ -73,7 +73,7 @@ pub fn holder(bytes: &[u8]) -> Result<Holder, DecodeError> {
         address: if row.flags & flags::ID_IS_ADDRESS != 0 { row.id } else { 0 },
         pid: row.pid,
         fd: row.fd,
-        comm: Comm(row.comm),
+        comm: Comm::of_kernel(row.comm),
         start_ns: row.start_ns,
         at: MonoNs(row.mono_ns),
     })
@@ -213,8 +213,8 @@ fn actor(record: &Record) -> Option<Actor> {
     (record.flags & flags::OWNER != 0 && record.pid != 0).then_some(Actor {
         pid: record.pid,
         tid: record.tid,
-        comm: Comm(record.comm),
-        thread: Comm(record.thread),
+        comm: Comm::of_kernel(record.comm),
+        thread: Comm::of_kernel(record.thread),
     })
 }
 
@@ -281,6 +281,23 @@ mod tests {
             let bytes = [0; 200];
             assert_eq!(event(&bytes[..length]), Err(DecodeError::Length(length)));
         }
+    }
+
+    #[test]
+    fn what_stands_behind_a_name_is_no_part_of_it() {
+        check(
+            |record| {
+                record.flags = flags::OWNER;
+                record.pid = 7;
+                record.comm = *b"java\0ystemd)\0\0\0\0";
+                record.thread = *b"main\0\x01\xff\0\0\0\0\0\0\0\0\0";
+            },
+            |event| {
+                let What::Transition { actor, .. } = event.expect("sound").what else { panic!() };
+                let actor = actor.expect("an owner");
+                assert_eq!((actor.comm, actor.thread), (Comm::new(b"java"), Comm::new(b"main")));
+            },
+        );
     }
 
     #[test]

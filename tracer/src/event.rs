@@ -100,6 +100,13 @@ impl Comm {
         &self.0[..end]
     }
 
+    /// A name out of the kernel: what stands behind its end is no part of it (see
+    /// [`tracer_common::comm::until_nul`]).
+    #[must_use]
+    pub fn of_kernel(name: [u8; 16]) -> Comm {
+        Comm::new(Comm(name).bytes())
+    }
+
     /// From any bytes; what is beyond 15 is cut as the kernel does.
     #[must_use]
     pub fn new(name: &[u8]) -> Comm {

@@ -1,6 +1,7 @@
 //! The current thread: who it is, and whether it is wanted.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task};
+use tracer_common::comm::until_nul;
 use tracer_common::stack::TASK_SLOTS;
 
 use crate::maps::set;
@@ -17,11 +18,19 @@ pub struct Thread {
     pub name: [u64; 2],
 }
 
+/// The address of the current thread's `task_struct`.
+#[inline(always)]
+pub fn current_task() -> u64 {
+    // SAFETY: helper without arguments.
+    unsafe { bpf_get_current_task() }
+}
+
 /// The current thread, if it is wanted.
 #[inline(always)]
 pub fn wanted() -> Option<Thread> {
-    // SAFETY: helpers without arguments.
-    let (pid_tgid, task) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_task()) };
+    // SAFETY: helper without arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let task = current_task();
     let (pid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
     if pid == 0 || !pid_wanted(pid) {
         return None;
@@ -34,7 +43,7 @@ pub fn wanted() -> Option<Thread> {
 #[inline(always)]
 fn name(task: u64) -> [u64; 2] {
     let offset = set!(task_comm);
-    [kernel_word(task, offset), kernel_word(task, offset + 8)]
+    until_nul([kernel_word(task, offset), kernel_word(task, offset + 8)])
 }
 
 #[inline(always)]

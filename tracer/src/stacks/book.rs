@@ -174,8 +174,8 @@ impl Book {
             at: MonoNs(head.mono_ns),
             pid: head.pid,
             tid: head.tid,
-            comm: Comm(head.comm),
-            thread: Comm(head.thread),
+            comm: Comm::of_kernel(head.comm),
+            thread: Comm::of_kernel(head.thread),
         };
         if head.flags & flags::ID_IS_ADDRESS == 0 {
             self.saw(SockId(head.id), sighting);
@@ -243,8 +243,8 @@ impl Book {
             id,
             Stack {
                 raw: Arc::new(raw),
-                comm: Comm(head.comm),
-                thread: Comm(head.thread),
+                comm: Comm::of_kernel(head.comm),
+                thread: Comm::of_kernel(head.thread),
                 opened: 0,
                 named: None,
                 asked: false,

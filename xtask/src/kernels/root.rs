@@ -28,7 +28,9 @@ print(sys.executable)
 for module in list(sys.modules.values()):
     print(getattr(module, '__file__', None) or '')";
 /// Runs Java and C programs, which are compiled beforehand.
-const OF_JAVA: &str = "live_leaks";
+const OF_FIXTURES: &str = "live_leaks";
+/// Those of its tests that have no JVM begin like this.
+const WITHOUT_JAVA: &str = "native::";
 /// What Debian's Java libraries are linked from, and what tests name.
 const JARS: &str = "/usr/share/java";
 /// Modules the live tests make the kernel use; those a kernel does not have are built in or not
@@ -72,13 +74,14 @@ const ALONE: [&str; 9] = [
 ];
 /// What continuous integration runs in each kernel, by parts of names: something of every kind that
 /// this machine's own run has, in the time there is for six kernels.
-const QUICK: [&str; 21] = [
+const QUICK: [&str; 22] = [
     "live_cgroups with_both_versions",
     "live_endings a_listener_opens_and_closes",
     "live_endings connection_refused",
     "live_endings half_close_shows_who_waits_for_whom",
     "live_endings owners_are_those_that_ss_names",
     "live_endings what_was_there_before_has_lower_bounds",
+    "live_leaks native::a_c_function",
     "live_mptcp",
     "live_privileges too_little_locked_memory",
     "live_privileges two_capabilities_are_enough",
@@ -140,9 +143,15 @@ impl Plan {
         Ok(Plan { binaries })
     }
 
+    /// Whether there are compiled programs in it.
+    fn needs_fixtures(&self) -> bool {
+        self.binaries.contains_key(OF_FIXTURES)
+    }
+
     /// Whether there are JVMs in it.
     fn needs_java(&self) -> bool {
-        self.binaries.contains_key(OF_JAVA)
+        let tests = self.binaries.get(OF_FIXTURES).map(|(_, tests)| tests);
+        tests.into_iter().flatten().any(|test| !test.starts_with(WITHOUT_JAVA))
     }
 
     /// Binary and test, in the order of the table.
@@ -216,6 +225,9 @@ pub(crate) fn image(plan: &Plan, running: &Running<'_>) -> Result<PathBuf> {
     }
     if plan.binaries.keys().any(|name| OF_PYTHON.contains(&name.as_str())) {
         libraries.extend(stage.python()?);
+    }
+    if plan.needs_fixtures() {
+        libraries.extend(stage.fixtures()?);
     }
     if plan.needs_java() {
         libraries.extend(stage.java()?);
@@ -367,7 +379,7 @@ impl Stage {
 
     /// Copies the JVM, the libraries of the Java programs, and those programs, compiled. Says which
     /// libraries it links.
-    fn java(&self) -> Result<BTreeSet<PathBuf>> {
+    fn fixtures(&self) -> Result<BTreeSet<PathBuf>> {
         let mut compile = cargo();
         compile.args(["run", "--quiet", "--package", "tests", "--bin", "fixtures"]);
         must(&mut compile, "compile the programs of the live tests", "see what it says above")?;
@@ -379,6 +391,12 @@ impl Stage {
         if compiled.is_dir() {
             self.tree(&compiled, &mut libraries)?;
         }
+        Ok(libraries)
+    }
+
+    /// The JDK and the libraries of the Java programs.
+    fn java(&self) -> Result<BTreeSet<PathBuf>> {
+        let mut libraries = BTreeSet::new();
         if let Some(java) = find("java").and_then(|java| fs::canonicalize(java).ok()) {
             // Of /usr/lib/jvm/NAME/bin/java; its libraries are found from there.
             let home = java.parent().and_then(Path::parent).context("java is not in a JDK")?;
