@@ -37,14 +37,22 @@ pub const SETTINGS: &str = "SETTINGS";
 
 /// tp_btf on [`SET_STATE`]: the stack of connect(). This and the following are in the second object.
 pub const STACK_CONNECT: &str = "stack_connect";
+/// As `STACK_CONNECT`, for what the kernel skips that one for; and so on.
+pub const STACK_CONNECT_MISSED: &str = "stack_connect_missed";
 /// fexit on `inet_csk_accept`: the stack of accept().
 pub const STACK_ACCEPT: &str = "stack_accept";
+/// fexit on `inet_csk_accept` again.
+pub const STACK_ACCEPT_MISSED: &str = "stack_accept_missed";
 /// As `STACK_ACCEPT`, where the function has four arguments.
 pub const STACK_ACCEPT_4: &str = "stack_accept_4";
+/// As `STACK_ACCEPT_MISSED`, where the function has four arguments.
+pub const STACK_ACCEPT_4_MISSED: &str = "stack_accept_4_missed";
 /// tp_btf on `sys_exit`: the stack of accept(), where fexit is not permitted.
 pub const STACK_ACCEPT_EXIT: &str = "stack_accept_exit";
 /// tp_btf on `tcp_rcv_space_adjust`: the stack of whoever reads.
 pub const STACK_READ: &str = "stack_read";
+/// tp_btf on `tcp_rcv_space_adjust` again.
+pub const STACK_READ_MISSED: &str = "stack_read_missed";
 /// Ring of [`crate::stack::StackHead`] and [`crate::stack::StackRecord`].
 pub const STACK_RING: &str = "STACK_RING";
 /// Per-CPU array of one `u64`: stacks that found the ring full.

@@ -5,10 +5,10 @@ use aya_ebpf::macros::{btf_tracepoint, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
 use tracer_common::stack::{StackKind, flags};
 
-use crate::emit::{emit, identity, is_tcp};
+use crate::emit::{identity, is_tcp, opening};
 use crate::layout::{Kernel, load_at};
-use crate::maps::{forget_reader, set};
-use crate::task::wanted;
+use crate::maps::{Turn, set};
+use crate::task::current_task;
 use crate::walk::kernel_word;
 
 const IPPROTO_TCP: u16 = 6;
@@ -16,25 +16,32 @@ const IPPROTO_TCP: u16 = 6;
 /// Arguments: the 2 of `inet_csk_accept`, and what it returned.
 #[fexit(function = "inet_csk_accept")]
 pub fn stack_accept(ctx: FExitContext) -> i32 {
-    accepted(ctx.arg(2))
+    accepted(ctx.arg(2), Turn::First)
 }
 
-/// The same before 6.10, with 4 arguments. A program of its own: of a choice between two offsets the
+/// For what the kernel skips the one above for.
+#[fexit(function = "inet_csk_accept")]
+pub fn stack_accept_missed(ctx: FExitContext) -> i32 {
+    accepted(ctx.arg(2), Turn::Second)
+}
+
+/// The same before 6.10, with 4 arguments. Programs of their own: of a choice between two offsets the
 /// compiler makes one load from a changed pointer, which no verifier lets be the context.
 #[fexit(function = "inet_csk_accept")]
 pub fn stack_accept_4(ctx: FExitContext) -> i32 {
-    accepted(ctx.arg(4))
+    accepted(ctx.arg(4), Turn::First)
+}
+
+/// For what the kernel skips the one above for.
+#[fexit(function = "inet_csk_accept")]
+pub fn stack_accept_4_missed(ctx: FExitContext) -> i32 {
+    accepted(ctx.arg(4), Turn::Second)
 }
 
 #[inline(always)]
-fn accepted(sk: Kernel) -> i32 {
-    if sk.is_null() || !is_tcp(sk) {
-        return 0;
-    }
-    if let Some(thread) = wanted() {
-        let id = identity(sk);
-        forget_reader(id);
-        emit(StackKind::Accept, id, &thread);
+fn accepted(sk: Kernel, turn: Turn) -> i32 {
+    if !sk.is_null() && is_tcp(sk) {
+        opening(StackKind::Accept, identity(sk), turn);
     }
     0
 }
@@ -52,12 +59,9 @@ pub fn stack_accept_exit(ctx: BtfTracePointContext) -> i32 {
     if call as u32 != set!(accept) && call as u32 != set!(accept4) {
         return 0;
     }
-    let Some(thread) = wanted() else {
-        return 0;
-    };
     // From the descriptor to the socket. All of it may be closed by another thread while we look: then
     // the words read are whatever stands there now, and do not lead back to the file.
-    let files = kernel_word(thread.task, set!(task_files));
+    let files = kernel_word(current_task(), set!(task_files));
     let table = kernel_word(files, set!(files_fdt));
     let array = kernel_word(table, set!(fdt_fd));
     let file = kernel_word(array + 8 * fd as u64, 0);
@@ -76,8 +80,8 @@ pub fn stack_accept_exit(ctx: BtfTracePointContext) -> i32 {
         (sk, flags::ID_IS_ADDRESS)
     };
     if id.0 != 0 {
-        forget_reader(id);
-        emit(StackKind::Accept, id, &thread);
+        // It has no second program: every system call on the machine would pay for that.
+        opening(StackKind::Accept, id, Turn::First);
     }
     0
 }

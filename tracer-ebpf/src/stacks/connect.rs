@@ -4,32 +4,32 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_common::TcpState;
-use tracer_common::stack::{StackKind, flags};
+use tracer_common::stack::StackKind;
 
-use crate::emit::{emit, identity, is_tcp};
+use crate::emit::{identity, is_tcp, opening};
 use crate::layout::Kernel;
-use crate::maps::{READERS, Reader, forget_reader};
-use crate::task::wanted;
+use crate::maps::Turn;
 
 /// Arguments: `const struct sock *sk, const int oldstate, const int newstate`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn stack_connect(ctx: BtfTracePointContext) -> i32 {
+    connected(&ctx, Turn::First)
+}
+
+/// For what the kernel skips the one above for.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn stack_connect_missed(ctx: BtfTracePointContext) -> i32 {
+    connected(&ctx, Turn::Second)
+}
+
+#[inline(always)]
+fn connected(ctx: &BtfTracePointContext, turn: Turn) -> i32 {
     if ctx.arg::<i32>(2) != i32::from(TcpState::SynSent.number()) {
         return 0;
     }
     let sk: Kernel = ctx.arg(0);
-    if !is_tcp(sk) {
-        return 0;
-    }
-    let Some(thread) = wanted() else {
-        return 0;
-    };
-    let id = identity(sk);
-    let written = emit(StackKind::Connect, id, &thread);
-    forget_reader(id);
-    if written && id.1 & flags::ID_IS_ADDRESS == 0 {
-        // Who opened it is known: who reads from it does not matter.
-        let _ = READERS.insert(id.0, Reader { at: Reader::NEVER, tid: 0 }, 0);
+    if is_tcp(sk) {
+        opening(StackKind::Connect, identity(sk), turn);
     }
     0
 }

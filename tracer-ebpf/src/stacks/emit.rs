@@ -4,8 +4,8 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns};
 use tracer_common::stack::{StackHead, StackKind, StackMemory, StackRecord, flags};
 
 use crate::layout::{Kernel, load_at};
-use crate::maps::{KNOWN, SCRATCH, STACK_DROPS, STACK_RING, set};
-use crate::task::Thread;
+use crate::maps::{KNOWN, READERS, Reader, SCRATCH, STACK_DROPS, STACK_RING, Turn, set};
+use crate::task::{Thread, wanted};
 use crate::walk::{read_rest, walk};
 
 const IPPROTO_TCP: u16 = 6;
@@ -33,10 +33,38 @@ pub fn identity(sk: Kernel) -> (u64, u8) {
     (sk as u64, flags::ID_IS_ADDRESS)
 }
 
+/// Tells who opens a socket, unless the hook's other program has.
+#[inline(always)]
+pub fn opening(kind: StackKind, id: (u64, u8), turn: Turn) {
+    if let Some(last) = READERS.get_ptr_mut(id.0) {
+        // SAFETY: a value of the map; one thread at a time opens a socket.
+        unsafe {
+            if (*last).taken_by != 0 && (*last).taken_by != turn as u64 {
+                (*last).taken_by = 0;
+                return;
+            }
+        }
+    }
+    let Some(thread) = wanted() else {
+        return;
+    };
+    let written = emit(kind, id, &thread, turn);
+    // Who connected is known: who reads from it does not matter. Where an address stands for a socket (before
+    // 5.12), the next one there may be another's.
+    let settled =
+        written && kind as u8 == StackKind::Connect as u8 && id.1 & flags::ID_IS_ADDRESS == 0;
+    let at = if settled { Reader::NEVER } else { 0 };
+    let _ = READERS.insert(id.0, Reader { at, tid: 0, taken_by: turn as u64 }, 0);
+}
+
 /// Writes the current thread's stack; says what it came to: false when the ring was full.
 #[inline(always)]
-pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread) -> bool {
-    let Some(memory) = SCRATCH.get_ptr_mut(kind as u32) else {
+pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread, turn: Turn) -> bool {
+    // Before the walk, which takes its time: so near to the program that tells of the same event.
+    // SAFETY: helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let slot = 2 * (kind as u32 - 1) + (turn as u32 - 1);
+    let Some(memory) = SCRATCH.get_ptr_mut(slot) else {
         return false;
     };
     // SAFETY: this CPU's own slot of this program, which the kernel does not run twice at a time on
@@ -45,7 +73,7 @@ pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread) -> bool {
         let wants_memory = walk(memory, thread);
         let record = &raw mut (*memory).record;
         let head = &raw mut (*record).head;
-        (*head).mono_ns = bpf_ktime_get_ns();
+        (*head).mono_ns = now;
         (*head).id = id.0;
         (*head).pid = thread.pid;
         (*head).tid = thread.tid;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
-use tracer_common::stack::{CodeRange, StackMemory, StackSettings, flags};
+use tracer_common::stack::{CodeRange, StackMemory, StackSettings};
 
 /// Records. The loader sets the real size.
 #[map]
@@ -15,13 +15,13 @@ pub static STACK_DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Where a stack is put together: one for each program, because another program may run on this CPU
 /// when a task is preempted within one.
 #[map]
-pub static SCRATCH: PerCpuArray<StackMemory> = PerCpuArray::with_max_entries(4, 0);
+pub static SCRATCH: PerCpuArray<StackMemory> = PerCpuArray::with_max_entries(6, 0);
 
 /// Hashes of stacks that were written whole.
 #[map]
 pub static KNOWN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
 
-/// Who has read from a socket last, by the socket's identity.
+/// Who has read from a socket last, and whether its opening was seen; by the socket's identity.
 #[map]
 pub static READERS: LruHashMap<u64, Reader> = LruHashMap::with_max_entries(65_536, 0);
 
@@ -38,10 +38,12 @@ pub static STACK_SETTINGS: StackSettings = unsafe { core::mem::zeroed() };
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Reader {
-    /// When, nanoseconds; [`Reader::NEVER`] for a socket whose opener is known.
+    /// When, nanoseconds: 0 when nobody has read yet, [`Reader::NEVER`] when the opener is known.
     pub at: u64,
     /// The thread.
     pub tid: u64,
+    /// The [`Turn`] that took the stack of who opened it, until the other has seen that; else 0.
+    pub taken_by: u64,
 }
 
 impl Reader {
@@ -49,13 +51,17 @@ impl Reader {
     pub const NEVER: u64 = u64::MAX;
 }
 
-/// Where an address stands for a socket (before 5.12), whoever read from the last one there does not
-/// matter for the next.
-#[inline(always)]
-pub fn forget_reader(id: (u64, u8)) {
-    if id.1 & flags::ID_IS_ADDRESS != 0 {
-        let _ = READERS.remove(id.0);
-    }
+/// Each hook has two programs that do the same. A task that is preempted within one keeps its CPU's other
+/// tasks from running it (`bpf_prog.active`), but not from running the second, and whichever runs first
+/// has the other leave it. That they know, and not which comes first: links of tracepoints are run in
+/// the order they were made, those of functions the other way round.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Turn {
+    /// The program that is always there.
+    First = 1,
+    /// The one that may be missing.
+    Second = 2,
 }
 
 /// Reads a global's field; volatile, so that the zero above is not compiled in.

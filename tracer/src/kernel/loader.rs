@@ -282,24 +282,14 @@ impl Programs {
     /// # Errors
     /// When the kernel does not let us read the map.
     pub fn recursion_losses(&self) -> io::Result<u64> {
-        let misses =
-            self.hooks.iter().map(|hook| self.misses_of(hook.name)).sum::<io::Result<u64>>()?;
+        let misses = self
+            .hooks
+            .iter()
+            .map(|hook| Ok(recursion_misses(&self.ebpf, hook.name)?.unwrap_or(0)))
+            .sum::<io::Result<u64>>()?;
         // Read after the misses: never more covered than were missed by then, but for those since.
         let covered = if self.covered { self.counts()?[COVERED] } else { 0 };
         Ok(misses.saturating_sub(covered))
-    }
-
-    fn misses_of(&self, name: &str) -> io::Result<u64> {
-        let Some(program) = self.ebpf.program(name) else { return Ok(0) };
-        let Ok(fd) = program.fd() else { return Ok(0) };
-        let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-        // Closed to us where procfs takes us for another user's: no figure is not a figure of 0.
-        let info = fs::read_to_string(path)?;
-        let misses = info
-            .lines()
-            .find_map(|line| line.strip_prefix("recursion_misses:"))
-            .and_then(|count| count.trim().parse().ok());
-        Ok(misses.unwrap_or(0))
     }
 
     /// The programs' debug messages, to be printed on stderr; needs [`Options::debug`].
@@ -311,6 +301,23 @@ impl Programs {
         let stderr: &'static dyn log::Log = &Stderr;
         aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, stderr).map(DebugMessages)
     }
+}
+
+/// How often the kernel skipped a program that was already running on that CPU, since 5.12; `None` for a
+/// program that is not loaded.
+///
+/// # Errors
+/// When procfs takes us for another user: no figure is not a figure of 0.
+pub(super) fn recursion_misses(ebpf: &Ebpf, name: &str) -> io::Result<Option<u64>> {
+    let Some(fd) = ebpf.program(name).and_then(|program| program.fd().ok()) else {
+        return Ok(None);
+    };
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
+    let misses = info
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))
+        .and_then(|count| count.trim().parse().ok());
+    Ok(Some(misses.unwrap_or(0)))
 }
 
 /// Kernels before 5.11 charge maps to the locked-memory limit. Refused is not fatal: later kernels

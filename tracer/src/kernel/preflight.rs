@@ -80,6 +80,14 @@ pub fn kernel_names() -> (String, String) {
     (uname.release().to_string_lossy().into_owned(), uname.machine().to_string_lossy().into_owned())
 }
 
+/// Whether a task may be preempted while it is in the kernel. `uname -v` of such a kernel has `PREEMPT`, also
+/// of one that can be told at boot (`PREEMPT_DYNAMIC`), with `_RT`, and whatever is in brackets behind
+/// (`UTS_VERSION`).
+#[must_use]
+pub fn is_preemptible() -> bool {
+    rustix::system::uname().version().to_bytes().windows(7).any(|part| part == b"PREEMPT")
+}
+
 /// Major and minor number of a release like `6.18.44-cloud-amd64`.
 #[must_use]
 pub fn version(release: &str) -> Option<(u32, u32)> {

@@ -12,8 +12,10 @@ use zerocopy::IntoBytes;
 
 use super::btf::Btf;
 use super::layout::Resolved;
-use super::loader::{Hook, LoadError, attach, in_words, raise_memlock, refused_object, take_map};
-use super::preflight::VMLINUX_BTF;
+use super::loader::{
+    Hook, LoadError, attach, in_words, raise_memlock, recursion_misses, refused_object, take_map,
+};
+use super::preflight::{VMLINUX_BTF, is_preemptible};
 use super::ring::Reader;
 use crate::event::Comm;
 use crate::filter::Filter;
@@ -36,7 +38,7 @@ unsafe impl aya::Pod for Pod<CodeRange> {}
 
 /// The running programs. Dropping it detaches them.
 pub struct StackPrograms {
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     /// Every hook that was tried.
     pub hooks: Vec<Hook>,
     drops: PerCpuArray<MapData, u64>,
@@ -69,8 +71,18 @@ pub fn load(
     if let Err(reason) = &connect {
         return Err(refused(reason.clone()));
     }
+    // Second programs are for what is skipped when a task is preempted; without one, more of it is. Where
+    // nobody is, the verifier is spared the work.
+    let twice = is_preemptible();
+    if twice {
+        let _ = attach(&mut ebpf, names::STACK_CONNECT_MISSED, names::SET_STATE, aya_btf);
+    }
     let read = if btf.has_typedef("btf_trace_tcp_rcv_space_adjust") {
-        attach(&mut ebpf, names::STACK_READ, "tcp_rcv_space_adjust", aya_btf)
+        let read = attach(&mut ebpf, names::STACK_READ, "tcp_rcv_space_adjust", aya_btf);
+        if twice {
+            let _ = attach(&mut ebpf, names::STACK_READ_MISSED, "tcp_rcv_space_adjust", aya_btf);
+        }
+        read
     } else {
         Err("this kernel has no such tracepoint".to_owned())
     };
@@ -85,7 +97,7 @@ pub fn load(
     let ring = Reader(RingBuf::try_from(ring).map_err(EbpfError::from)?);
     let drops = PerCpuArray::try_from(drops).map_err(EbpfError::from)?;
     let interpreters = HashMap::try_from(interpreters).map_err(EbpfError::from)?;
-    Ok((StackPrograms { _ebpf: ebpf, hooks, drops, interpreters }, ring))
+    Ok((StackPrograms { ebpf, hooks, drops, interpreters }, ring))
 }
 
 fn hook(name: &'static str, cost: &'static str, outcome: Result<(), String>) -> Hook {
@@ -107,6 +119,13 @@ fn accept_hooks(
         _ => Err("its arguments are not known".to_owned()),
     };
     let permitted = fexit.is_ok();
+    if permitted && is_preemptible() {
+        let second = match settings.accept_args {
+            2 => names::STACK_ACCEPT_MISSED,
+            _ => names::STACK_ACCEPT_4_MISSED,
+        };
+        let _ = attach_fexit(ebpf, second, btf);
+    }
     let cost = if !every_accept {
         "who accepts is not known"
     } else {
@@ -226,6 +245,29 @@ impl StackPrograms {
     pub fn dropped(&self) -> io::Result<u64> {
         let per_cpu = self.drops.get(&0, 0).map_err(io::Error::other)?;
         Ok(per_cpu.iter().sum())
+    }
+
+    /// How many openings the kernel may have skipped both programs for: at most that many, since it counts
+    /// every call, also those that are of no interest. Where nobody is preempted only those are skipped.
+    ///
+    /// # Errors
+    /// When procfs does not say it.
+    pub fn skipped(&self) -> io::Result<u64> {
+        const PAIRS: [(&str, &str); 3] = [
+            (names::STACK_CONNECT, names::STACK_CONNECT_MISSED),
+            (names::STACK_ACCEPT, names::STACK_ACCEPT_MISSED),
+            (names::STACK_ACCEPT_4, names::STACK_ACCEPT_4_MISSED),
+        ];
+        if !is_preemptible() {
+            return Ok(0);
+        }
+        let mut sum = 0;
+        for (first, second) in PAIRS {
+            let first = recursion_misses(&self.ebpf, first)?.unwrap_or(0);
+            let second = recursion_misses(&self.ebpf, second)?;
+            sum += second.map_or(first, |second| second.min(first));
+        }
+        Ok(sum)
     }
 
     /// Tells the programs where a process has HotSpot's code, or, with empty ranges, that it has none.

@@ -172,6 +172,11 @@ impl Stacks {
     pub(super) fn lost(&self) -> u64 {
         self.programs.dropped().unwrap_or(0) + self.book.malformed + self.book.unsettled
     }
+
+    /// At most so many more were not taken.
+    fn skipped(&self) -> u64 {
+        self.programs.skipped().unwrap_or(0)
+    }
 }
 
 /// What a run wants of stacks.
@@ -298,6 +303,12 @@ impl Live<'_> {
         if lost > 0 {
             eprintln!(
                 "tcptrail: {lost} stacks were lost on their way out of the kernel: their openers are not known"
+            );
+        }
+        let skipped = self.stacks.as_ref().map_or(0, Stacks::skipped);
+        if skipped > 0 {
+            eprintln!(
+                "tcptrail: of up to {skipped} sockets the opener was not seen: the kernel does not run a program twice at a time on a processor"
             );
         }
     }
