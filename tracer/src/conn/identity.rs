@@ -57,6 +57,8 @@ struct Life {
     old: TcpState,
     state: TcpState,
     since: MonoNs,
+    /// It began then, and was not merely heard of.
+    begun: bool,
     connected: bool,
     at: MonoNs,
 }
@@ -79,6 +81,9 @@ impl Identities {
     /// Hands out the event with its identity: after one that waited for it, or not at all if it is to
     /// wait itself.
     pub fn resolve(&mut self, mut event: Event, mut out: impl FnMut(&Event)) {
+        if self.is_stale(&event) {
+            return;
+        }
         let what = event.what;
         let child =
             matches!(what, What::Transition { old: TcpState::Listen, new: TcpState::SynRecv, .. });
@@ -107,7 +112,10 @@ impl Identities {
     #[must_use]
     pub fn resolve_holder(&self, mut holder: Holder) -> Option<Holder> {
         if holder.address != 0 {
-            let life = self.lives.get(&holder.address)?;
+            let life = self
+                .lives
+                .get(&holder.address)
+                .filter(|life| !life.begun || life.since <= holder.at)?;
             holder.id = life.id;
         }
         Some(holder)
@@ -131,6 +139,36 @@ impl Identities {
         self.requests.retain(|_, request| fresh(request.seen));
         self.connections.retain(|_, named| named.lives || fresh(named.seen));
         self.lives.retain(|_, life| life.state != TcpState::Close || fresh(life.at));
+    }
+
+    /// Whether a row tells of who had an address, or ports, before their connection of now. What a walk found
+    /// comes when the walk is over, after events that are younger.
+    fn is_stale(&self, event: &Event) -> bool {
+        let What::Socket(row) = event.what else { return false };
+        if self.children.get(&event.address).is_some_and(|child| event.at < child.at) {
+            return true;
+        }
+        if !event.flags.id_is_address {
+            return false;
+        }
+        let key = (event.netns, event.tuple);
+        match row.shape {
+            Shape::Full => self
+                .lives
+                .get(&event.address)
+                .is_some_and(|it| event.at < it.since && (it.begun || it.key != Some(key))),
+            Shape::Request => {
+                !self.requests.contains_key(&key)
+                    && self.connections.get(&key).is_some_and(|named| event.at < named.seen)
+            }
+            Shape::Mini => false,
+        }
+    }
+
+    /// Everything that is remembered.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.children.len() + self.lives.len() + self.requests.len() + self.connections.len()
     }
 
     fn new_id(&mut self) -> SockId {
@@ -187,20 +225,23 @@ impl Identities {
             }
             _ => self.new_id(),
         };
-        let key = key.or_else(|| known_key(&self.lives, event.address, id));
         let transition = matches!(event.what, What::Transition { .. });
+        let before = self.lives.get(&event.address).filter(|life| life.id == id);
+        if !transition && before.is_some_and(|life| life.state == TcpState::Close) {
+            // What is told of a closed socket does not revive it.
+            return id;
+        }
+        let key = key.or_else(|| before.and_then(|life| life.key));
         let closed = transition && new == TcpState::Close;
         if let Some(key) = key {
             // Its mini-socket may go on with it. Another's with the same ports has been replaced.
             self.connections.insert(key, Named { id, seen: event.at, lives: !closed });
         }
-        let before = self.lives.get(&event.address).filter(|life| life.id == id);
         let since = before.map_or(event.at, |life| life.since);
+        let begun = before.map_or(child || transition && is_first(old, new), |life| life.begun);
         let connected = before.map_or(new == TcpState::SynSent, |life| life.connected);
-        let life = Life { id, key, old, state: new, since, connected, at: event.at };
+        let life = Life { id, key, old, state: new, since, begun, connected, at: event.at };
         match self.lives.get_mut(&event.address) {
-            // What is told of a closed socket does not revive it.
-            Some(known) if known.id == id && known.state == TcpState::Close && !transition => {}
             Some(known) if known.id == id && !transition => known.key = key,
             _ => {
                 let before = self.lives.insert(event.address, life).filter(|life| life.id != id);
@@ -218,10 +259,6 @@ impl Identities {
     }
 }
 
-fn known_key(lives: &HashMap<u64, Life, FixedState>, address: u64, id: SockId) -> Option<Key> {
-    lives.get(&address).filter(|life| life.id == id).and_then(|life| life.key)
-}
-
 /// Whether the event can be the next of a child that waits.
 fn may_follow(event: &Event) -> bool {
     match event.what {
@@ -231,17 +268,22 @@ fn may_follow(event: &Event) -> bool {
     }
 }
 
+/// Whether a socket begins with this transition.
+fn is_first(old: TcpState, new: TcpState) -> bool {
+    matches!(
+        (old, new),
+        (TcpState::Close, TcpState::SynSent)
+            | (TcpState::Close, TcpState::Listen)
+            | (TcpState::Listen, TcpState::SynRecv)
+    )
+}
+
 /// Whether an event at an address is another connection's than the one known there.
 fn begins(life: &Life, event: &Event, old: TcpState, new: TcpState, key: Option<Key>) -> bool {
     let differs = matches!((life.key, key), (Some(known), Some(key)) if known != key);
     match event.what {
         What::Transition { .. } => {
-            let first = matches!(
-                (old, new),
-                (TcpState::Close, TcpState::SynSent)
-                    | (TcpState::Close, TcpState::Listen)
-                    | (TcpState::Listen, TcpState::SynRecv)
-            );
+            let first = is_first(old, new);
             let repeated = event.flags.maybe_repeated && (life.old, life.state) == (old, new);
             if first || life.state == TcpState::Close {
                 // Also an end that is told twice.

@@ -99,6 +99,88 @@ fn an_address_that_is_used_again_is_another_connection() {
 }
 
 #[test]
+fn a_row_that_is_older_than_who_has_the_address_now_is_of_nobody() {
+    let (one, two) = (tuple(1, 5000, 2, PORT), tuple(1, 5001, 2, PORT));
+    let at = |ms, tuple, old, new| event(ms, CHILD, None, tuple, step(old, new));
+    let script = [
+        at(1, tuple(1, 0, 2, PORT), TcpState::Close, TcpState::SynSent),
+        at(2, one, TcpState::SynSent, TcpState::Established),
+        at(5, one, TcpState::Established, TcpState::Close),
+        at(7, tuple(1, 0, 2, PORT), TcpState::Close, TcpState::SynSent),
+        at(8, two, TcpState::SynSent, TcpState::Established),
+        // A walk that takes long hands over its rows after what has happened since.
+        event(4, CHILD, None, one, row(Shape::Full, TcpState::Established)),
+        at(9, two, TcpState::Established, TcpState::Close),
+        event(4, CHILD, None, one, row(Shape::Full, TcpState::Established)),
+        event(8, CHILD, None, two, row(Shape::Full, TcpState::Established)),
+    ];
+    let got = resolve(&mut Identities::default(), &script);
+    let ids: Vec<_> = got.iter().map(|&(ms, id, _)| (ms, id)).collect();
+    assert_eq!(ids, [(1, 1), (2, 1), (5, 1), (7, 2), (8, 2), (9, 2), (8, 2)]);
+}
+
+#[test]
+fn a_row_that_is_older_than_the_end_leaves_nothing_behind() {
+    let ends = tuple(1, 5000, 2, PORT);
+    let script = [
+        event(1, CHILD, None, ends, step(TcpState::Close, TcpState::SynSent)),
+        event(5, CHILD, None, ends, step(TcpState::Established, TcpState::Close)),
+        event(4, CHILD, None, ends, row(Shape::Full, TcpState::Established)),
+    ];
+    let mut identities = Identities::default();
+    resolve(&mut identities, &script);
+    identities.tick(at(200_000));
+    assert_eq!(identities.kept(), 0);
+}
+
+#[test]
+fn a_row_that_is_older_than_a_child_does_not_go_with_it() {
+    let (one, two) = (tuple(1, PORT, 2, 5000), tuple(1, PORT, 2, 5001));
+    let script = [
+        event(3, CHILD, None, listener_tuple(), step(BEGIN.0, BEGIN.1)),
+        event(2, CHILD, None, one, row(Shape::Full, TcpState::LastAck)),
+        event(4, CHILD, None, two, step(ESTABLISHED.0, ESTABLISHED.1)),
+    ];
+    let got = resolve(&mut Identities::default(), &script);
+    assert_eq!(got, [(3, 1, 5001), (4, 1, 5001)]);
+}
+
+#[test]
+fn a_holder_that_is_older_than_who_has_the_address_now_holds_another() {
+    let ends = tuple(1, 5000, 2, PORT);
+    let mut identities = Identities::default();
+    let held = |ms| Holder { address: CHILD, at: at(ms), ..holder(CHILD, 12, "java", 3) };
+    resolve(
+        &mut identities,
+        &[event(3, CHILD, None, ends, row(Shape::Full, TcpState::Established))],
+    );
+    // It was merely met then.
+    assert_eq!(identities.resolve_holder(held(2)).map(|holder| holder.id), Some(SockId(1)));
+    let script = [
+        event(5, CHILD, None, ends, step(TcpState::Established, TcpState::Close)),
+        event(7, CHILD, None, tuple(1, 0, 2, PORT), step(TcpState::Close, TcpState::SynSent)),
+    ];
+    resolve(&mut identities, &script);
+    assert_eq!(identities.resolve_holder(held(6)), None);
+    assert_eq!(identities.resolve_holder(held(8)).map(|holder| holder.id), Some(SockId(2)));
+}
+
+#[test]
+fn a_row_of_a_request_that_has_become_a_connection_since_is_of_nobody() {
+    let ends = tuple(1, PORT, 2, 5000);
+    let at = |ms, old, new| event(ms, CHILD, None, ends, step(old, new));
+    let script = [
+        event(3, CHILD, None, listener_tuple(), step(BEGIN.0, BEGIN.1)),
+        at(4, ESTABLISHED.0, ESTABLISHED.1),
+        event(2, CHILD + 0x1000, None, ends, row(Shape::Request, TcpState::SynRecv)),
+        at(5, TcpState::Established, TcpState::Close),
+        event(2, CHILD + 0x1000, None, ends, row(Shape::Request, TcpState::SynRecv)),
+    ];
+    let ids: Vec<_> = resolve(&mut Identities::default(), &script).iter().map(|e| e.1).collect();
+    assert_eq!(ids, [1, 1, 1]);
+}
+
+#[test]
 fn request_socket_and_mini_socket_are_one_connection() {
     let (request, mini) = (CHILD + 0x1000, CHILD + 0x2000);
     let ends = tuple(1, PORT, 2, 5000);
@@ -120,7 +202,7 @@ fn request_socket_and_mini_socket_are_one_connection() {
     let mut identities = Identities::default();
     let ids: Vec<u64> = resolve(&mut identities, &script).iter().map(|event| event.1).collect();
     assert_eq!(ids, [1, 1, 1, 1, 1, 1, 1, 1, 1, 2]);
-    let held = Holder { address: CHILD, ..holder(CHILD, 12, "java", 3) };
+    let held = Holder { address: CHILD, at: super::at(9), ..holder(CHILD, 12, "java", 3) };
     assert_eq!(identities.resolve_holder(held).map(|holder| holder.id), Some(SockId(1)));
     let unknown = Holder { address: CHILD + 8, ..held };
     assert_eq!(identities.resolve_holder(unknown), None);
