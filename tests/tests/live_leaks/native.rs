@@ -1,15 +1,18 @@
 //! Programs in C and Python.
 
+use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tests::java::{
     Program, WITH_FRAME_POINTERS as WITH, WITHOUT_FRAME_POINTERS as WITHOUT, native, native_ready,
 };
 use tests::netns::Netns;
+use tests::pace::patience;
 use tests::tcptrail::{Tcptrail, command};
 
-use crate::stage::{check_frames, check_silent, closing_server, leaks, wait_for_leak};
+use crate::stage::{PATIENCE, check_frames, check_silent, closing_server, leaks, wait_for_leak};
 
 const COUNT: u64 = 5;
 
@@ -53,21 +56,30 @@ fn folded_stacks_are_as_flame_graph_tools_read_them() -> Result<()> {
     let port = closing_server(&netns, b"hello")?;
     let args = ["leaks", "--netns", netns.name(), "--older", "100ms", "--folded"];
     let tcptrail = Tcptrail::spawn(command(&args))?;
-    // Nothing on stdout tells that it has begun; doing it again and again does.
-    let mut programs = Vec::new();
-    for _ in 0..7 {
-        std::thread::sleep(std::time::Duration::from_secs(1));
-        programs.push(crawler(&netns, WITH, port, false)?);
-    }
+    wait_until_it_runs(tcptrail.pid())?;
+    let mut program = crawler(&netns, WITH, port, false)?;
+    program.wait_for("done")?;
+    std::thread::sleep(patience(Duration::from_millis(1_500)));
     let run = tcptrail.stop()?;
     run.check_good_end()?;
     let text = String::from_utf8(run.raw)?;
     let line = text.lines().find(|line| line.contains(";fetch")).with_context(|| text.clone())?;
     let (stack, count) = line.rsplit_once(' ').context("a count")?;
-    assert!(count.parse::<u64>()? >= 1, "{line}");
+    assert_eq!(count.parse::<u64>()?, COUNT, "{line}");
     assert!(stack.starts_with("crawler;crawler;"), "{line}");
     assert!(stack.contains("main;crawl;fetch;"), "{line}");
     assert!(text.lines().all(|line| !line.is_empty() && !line.starts_with('{')), "{text}");
+    Ok(())
+}
+
+/// Nothing on stdout tells that it has begun; that it has no way to new privileges any more does, which it
+/// gives up when everything is attached.
+fn wait_until_it_runs(pid: u32) -> Result<()> {
+    let deadline = Instant::now() + patience(PATIENCE);
+    while !fs::read_to_string(format!("/proc/{pid}/status"))?.contains("NoNewPrivs:\t1") {
+        ensure!(Instant::now() < deadline, "it does not begin");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok(())
 }
 

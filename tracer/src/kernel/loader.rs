@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, ProgramError};
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tracer_common::globals::{Filter, Settings};
@@ -148,6 +148,11 @@ pub(super) fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps:
 /// was woken looks by itself for at least this long.
 pub const WAKE_EVERY_NS: u32 = 50_000_000;
 
+/// Why a program is refused is said at this level, too, and not every instruction on the way there: aya asks
+/// again with a log when a load fails, and with a larger one until it fits. A signal fails a load
+/// (`bpf_check` ends with EAGAIN); with all instructions Ctrl-C then took two seconds.
+pub(super) const VERIFIER_LOG: VerifierLogLevel = VerifierLogLevel::STATS;
+
 /// Parses the object, sets the globals and makes the maps; loads no program.
 pub(super) fn load_object(
     resolved: &Resolved,
@@ -169,6 +174,7 @@ pub(super) fn load_object(
     let level = if options.debug { LOG_DEBUG } else { LOG_OFF };
     let ebpf = EbpfLoader::new()
         .btf(Some(btf))
+        .verifier_log_level(VERIFIER_LOG)
         .override_global(names::LAYOUT, resolved.layout.as_bytes(), true)
         .override_global(names::FILTER, options.filter.as_bytes(), true)
         .override_global(names::SETTINGS, settings.as_bytes(), true)

@@ -13,7 +13,8 @@ use zerocopy::IntoBytes;
 use super::btf::Btf;
 use super::layout::Resolved;
 use super::loader::{
-    Hook, LoadError, attach, in_words, raise_memlock, recursion_misses, refused_object, take_map,
+    Hook, LoadError, VERIFIER_LOG, attach, in_words, raise_memlock, recursion_misses,
+    refused_object, take_map,
 };
 use super::preflight::{VMLINUX_BTF, is_preemptible};
 use super::ring::Reader;
@@ -63,6 +64,7 @@ pub fn load(
     let settings = settings(&btf, resolved, filter).map_err(refused)?;
     let mut ebpf = EbpfLoader::new()
         .btf(Some(aya_btf))
+        .verifier_log_level(VERIFIER_LOG)
         .override_global(names::STACK_SETTINGS, settings.as_bytes(), true)
         .map_max_entries(names::STACK_RING, RING_BYTES)
         .load(OBJECT)
