@@ -23,6 +23,8 @@ use crate::filter::Filter;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRAIL_STACKS_OBJECT"));
 
+/// Where `tcp_recvmsg` tells of a reader.
+const READ: &str = "tcp_rcv_space_adjust";
 /// A stack of the same reader of a socket is taken again after this time.
 const READ_EVERY_MS: u32 = 1_000;
 /// Room for stacks on their way: a new one takes 2.6 KiB, with memory 23, one that is known 80 bytes.
@@ -46,15 +48,15 @@ pub struct StackPrograms {
     interpreters: HashMap<MapData, u32, Pod<CodeRange>>,
 }
 
-/// Loads and attaches what this kernel permits; the ring is handed out for reading. `every_accept`: accept()
-/// may be looked for at the end of every system call.
+/// Loads and attaches what this kernel permits; the ring is handed out for reading. `accepted`: also who
+/// accepts sockets and reads from them is wanted, whatever that takes.
 ///
 /// # Errors
 /// When no stack can be taken at all. What is merely missing is in `hooks`.
 pub fn load(
     resolved: &Resolved,
     filter: &Filter,
-    every_accept: bool,
+    accepted: bool,
     aya_btf: &aya::Btf,
 ) -> Result<(StackPrograms, Reader), LoadError> {
     raise_memlock();
@@ -79,20 +81,24 @@ pub fn load(
     if twice {
         let _ = attach(&mut ebpf, names::STACK_CONNECT_MISSED, names::SET_STATE, aya_btf);
     }
-    let read = if btf.has_typedef("btf_trace_tcp_rcv_space_adjust") {
-        let read = attach(&mut ebpf, names::STACK_READ, "tcp_rcv_space_adjust", aya_btf);
-        if twice {
-            let _ = attach(&mut ebpf, names::STACK_READ_MISSED, "tcp_rcv_space_adjust", aya_btf);
-        }
-        read
-    } else {
-        Err("this kernel has no such tracepoint".to_owned())
-    };
-    let mut hooks = vec![
-        hook("tp_btf/inet_sock_set_state", "who connects is not known", connect),
-        hook("tp_btf/tcp_rcv_space_adjust", "who reads from a socket is not known", read),
-    ];
-    accept_hooks(&mut ebpf, &settings, every_accept, aya_btf, &mut hooks);
+    let mut hooks = vec![hook("tp_btf/inet_sock_set_state", "who connects is not known", connect)];
+    if accepted {
+        let read = if btf.has_typedef("btf_trace_tcp_rcv_space_adjust") {
+            let read = attach(&mut ebpf, names::STACK_READ, READ, aya_btf);
+            if twice {
+                let _ = attach(&mut ebpf, names::STACK_READ_MISSED, READ, aya_btf);
+            }
+            read
+        } else {
+            Err("this kernel has no such tracepoint".to_owned())
+        };
+        hooks.push(hook(
+            "tp_btf/tcp_rcv_space_adjust",
+            "who reads from a socket is not known",
+            read,
+        ));
+        accept_hooks(&mut ebpf, &settings, twice, aya_btf, &mut hooks);
+    }
     let ring = take_map(&mut ebpf, names::STACK_RING)?;
     let drops = take_map(&mut ebpf, names::STACK_DROPS)?;
     let interpreters = take_map(&mut ebpf, names::INTERPRETERS)?;
@@ -111,7 +117,7 @@ fn hook(name: &'static str, cost: &'static str, outcome: Result<(), String>) -> 
 fn accept_hooks(
     ebpf: &mut Ebpf,
     settings: &StackSettings,
-    every_accept: bool,
+    twice: bool,
     btf: &aya::Btf,
     hooks: &mut Vec<Hook>,
 ) {
@@ -121,20 +127,17 @@ fn accept_hooks(
         _ => Err("its arguments are not known".to_owned()),
     };
     let permitted = fexit.is_ok();
-    if permitted && is_preemptible() {
+    if permitted && twice {
         let second = match settings.accept_args {
             2 => names::STACK_ACCEPT_MISSED,
             _ => names::STACK_ACCEPT_4_MISSED,
         };
         let _ = attach_fexit(ebpf, second, btf);
     }
-    let cost = if !every_accept {
-        "who accepts is not known"
-    } else {
-        "accept() is seen at the end of the system call, which every call on the machine pays for"
-    };
+    let cost =
+        "accept() is seen at the end of the system call, which every call on the machine pays for";
     hooks.push(hook("fexit/inet_csk_accept", cost, fexit));
-    if permitted || !every_accept {
+    if permitted {
         return;
     }
     let way = [

@@ -62,20 +62,21 @@ impl Stacks {
         let wants = match config.show {
             Show::Leaks { attach, watch, report } => Wants {
                 attach,
-                accepts: true,
+                accepted: true,
                 every: watch.or(draws(config, report.folded).then_some(REDRAW_EVERY)),
             },
-            // Nobody is to be disturbed, nor every system call to pay.
+            // Nobody is to be disturbed, nor every read and system call to pay. And who accepts, or reads, does so
+            // for all: of a server's sockets some would have a name, and some not, and be told apart by it.
             Show::Stuck { once: false } if config.openers => {
-                Wants { attach: false, accepts: false, every: None }
+                Wants { attach: false, accepted: false, every: None }
             }
             _ => return Ok(None),
         };
-        let loaded = stacks::load(resolved, &config.filter, wants.accepts, btf);
+        let loaded = stacks::load(resolved, &config.filter, wants.accepted, btf);
         let (programs, ring) = match loaded {
             Ok(loaded) => loaded,
             // What is stuck is known without it.
-            Err(error) if !wants.accepts => {
+            Err(error) if !wants.accepted => {
                 if config.verbose >= 1 {
                     eprintln!("tcptrail: openers are not known: {error}");
                 }
@@ -183,8 +184,8 @@ impl Stacks {
 struct Wants {
     /// JVMs may be asked.
     attach: bool,
-    /// Also at accept(), whatever it takes.
-    accepts: bool,
+    /// Also of sockets that were accepted, whatever it takes.
+    accepted: bool,
     /// Reports before the end.
     every: Option<Duration>,
 }
