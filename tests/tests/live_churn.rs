@@ -11,6 +11,8 @@ use tests::traffic::churn;
 use tests::witness::counters;
 
 const CONNECTIONS: usize = 10_000;
+/// `TCP_TIMEWAIT_LEN`.
+const TIME_WAIT_NS: u64 = 60_000_000_000;
 
 /// What the kernel reports of each end; FIN_WAIT2->CLOSE of it is shown as what it means.
 const CLIENT: [&str; 5] = [
@@ -63,6 +65,11 @@ fn check_transitions(tail: &Run) -> Result<()> {
     let mut steps: HashMap<&str, Vec<String>> = HashMap::new();
     let mut listener = 0;
     for event in tail.of_kind("transition") {
+        // A machine may be so slow that the first TIME_WAITs end meanwhile.
+        let waited = event.number("in_old_ns").unwrap_or(0);
+        if event.is_step("TIME_WAIT>CLOSE") && waited >= TIME_WAIT_NS {
+            continue;
+        }
         ensure!(event.truth("exact") == Some(true) || event.0["in_old_ns"].is_null(), "{event:?}");
         if event.text("role") == "listener" {
             listener += 1;
