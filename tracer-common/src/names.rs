@@ -37,7 +37,7 @@ pub const SETTINGS: &str = "SETTINGS";
 
 /// tp_btf on [`SET_STATE`]: the stack of connect(). This and the following are in the second object.
 pub const STACK_CONNECT: &str = "stack_connect";
-/// As `STACK_CONNECT`, for what the kernel skips that one for; and so on.
+/// tp_btf on [`SET_STATE`] again: for what the kernel skips `STACK_CONNECT` for. So with all `_MISSED`.
 pub const STACK_CONNECT_MISSED: &str = "stack_connect_missed";
 /// fexit on `inet_csk_accept`: the stack of accept().
 pub const STACK_ACCEPT: &str = "stack_accept";

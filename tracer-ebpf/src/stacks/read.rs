@@ -35,7 +35,8 @@ fn has_read(sk: Kernel, turn: Turn) -> i32 {
     // SAFETY: another CPU may write the entry under way: then one stack more or less is taken.
     if let Some(last) = unsafe { READERS.get(id.0) } {
         let pause = u64::from(set!(read_every_ms)) * 1_000_000;
-        let since = now.wrapping_sub(last.at);
+        // Another CPU's reader may be later than `now`.
+        let since = now.saturating_sub(last.at);
         let recent = last.at == Reader::NEVER
             || last.at != 0 && since < if last.tid == tid { pause } else { pause / 8 };
         if recent {

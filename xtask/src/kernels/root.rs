@@ -377,8 +377,7 @@ impl Stage {
         Ok(libraries)
     }
 
-    /// Copies the JVM, the libraries of the Java programs, and those programs, compiled. Says which
-    /// libraries it links.
+    /// Copies the Java and C programs of the live tests, compiled. Says which libraries they link.
     fn fixtures(&self) -> Result<BTreeSet<PathBuf>> {
         let mut compile = cargo();
         compile.args(["run", "--quiet", "--package", "tests", "--bin", "fixtures"]);
@@ -394,7 +393,7 @@ impl Stage {
         Ok(libraries)
     }
 
-    /// The JDK and the libraries of the Java programs.
+    /// Copies the JVM and the libraries of the Java programs. Says which libraries it links.
     fn java(&self) -> Result<BTreeSet<PathBuf>> {
         let mut libraries = BTreeSet::new();
         if let Some(java) = find("java").and_then(|java| fs::canonicalize(java).ok()) {
