@@ -12,18 +12,19 @@ use std::sync::OnceLock;
 use clap::Parser;
 use tracer::cli::{Cli, Command, Common};
 use tracer::config::{self, Config, Show};
-use tracer::conn::Table;
-use tracer::decode;
+use tracer::engine::conn::Table;
+use tracer::engine::decode;
+use tracer::engine::rules::{Facts, Gate, Thresholds, Watch};
 use tracer::input::{Input, Origin};
+use tracer::java::perf_map::{Code, PerfMap};
 use tracer::kernel::btf::Btf;
 use tracer::kernel::layout;
 use tracer::names::{self, Names};
-use tracer::pipeline;
+use tracer::output::json;
 use tracer::record::{Item, Reader};
-use tracer::rules::{Facts, Gate, Thresholds, Watch};
 use tracer::session::Session;
-use tracer::sink::{json, text};
-use tracer::stacks::perf_map::{Code, PerfMap};
+use tracer::source::live;
+use tracer::text;
 use tracer::time::MonoNs;
 
 /// A check: panics when what must hold does not.
@@ -200,9 +201,9 @@ fn check_output(config: &Config, out: &mut Vec<u8>) {
 
 fn new_session(config: &Config, origin: Origin) -> Session<io::Sink> {
     let table = Table::new(origin.table_options(LIMIT));
-    let view = pipeline::view(config.show);
+    let view = live::view(config.show);
     let rules = Watch::new(config.rules(origin.jiffy_ns));
-    let pen = pipeline::pen(config, origin);
+    let pen = live::pen(config, origin);
     Session::new(table, config.filter.clone(), view, pen, None).with_rules(rules)
 }
 

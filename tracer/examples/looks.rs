@@ -7,10 +7,10 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use tracer::conn::{Options as TableOptions, Table};
-use tracer::decode;
+use tracer::engine::conn::{Options as TableOptions, Table};
+use tracer::engine::decode;
+use tracer::engine::rules::{Options, Watch};
 use tracer::filter::Filter;
-use tracer::rules::{Options, Watch};
 use tracer::time::MonoNs;
 use tracer_common::TcpState;
 use tracer_common::wire::{AF_INET, Record, RecordKind, flags};

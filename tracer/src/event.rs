@@ -8,7 +8,7 @@ use tracer_common::TcpState;
 use crate::time::MonoNs;
 
 /// The identity of a socket: its cookie, which `ss -e` prints as `sk:` in hexadecimal. On kernels
-/// without cookies in tracing programs (before 5.12) a number that [`crate::conn::Identities`] gives.
+/// without cookies in tracing programs (before 5.12) a number that [`crate::engine::conn::Identities`] gives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SockId(pub u64);
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tracer_common::TcpState;
 use tracer_common::globals::{self, FILTER_SLOTS};
 
-use crate::conn::{Connection, Role};
+use crate::engine::conn::{Connection, Role};
 use crate::event::{Family, Tuple};
 
 /// An address prefix; IPv4 stands v4-mapped.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::conn::{self, Poll};
+use crate::engine::conn::{self, Poll};
 use crate::event::Loss;
 use crate::time::{Anchor, MonoNs};
 

@@ -1,25 +1,24 @@
 //! tcptrail: the life of every TCP connection, as the kernel lives it.
 //!
-//! The way of an event: `kernel` (or `record`) -> `decode` -> `conn` -> `view` -> `sink`.
-//! ARCHITECTURE.md tells the rest.
+//! An event goes from its `source` through the `engine` to an `output`. ARCHITECTURE.md tells the rest.
 
 pub mod cli;
 pub mod config;
-pub mod conn;
-pub mod decode;
 pub mod doctor;
+pub mod engine;
 pub mod event;
 pub mod filter;
+pub mod frame;
 pub mod input;
+pub mod java;
 pub mod kernel;
 pub mod names;
-pub mod pipeline;
+pub mod native;
+pub mod output;
 pub mod privileges;
 pub mod record;
-pub mod replay;
-pub mod rules;
 pub mod session;
-pub mod sink;
-pub mod stacks;
+pub mod source;
+pub mod symbolize;
+pub mod text;
 pub mod time;
-pub mod view;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracer::cli::{Cli, Command};
 use tracer::config::{self, Source};
-use tracer::{doctor, pipeline, replay};
+use tracer::doctor;
+use tracer::source::{live, replay};
 
 /// Exit code for a command line that cannot be.
 const USAGE: u8 = 2;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         Err(error) => return wrong_usage(&error),
     };
     let outcome = match &config.source {
-        Source::Live { ring_bytes } => pipeline::run(&config, *ring_bytes),
+        Source::Live { ring_bytes } => live::run(&config, *ring_bytes),
         Source::File(path) => replay::run(&config, path),
     };
     match outcome {

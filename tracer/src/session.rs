@@ -5,18 +5,20 @@ use std::io;
 
 use tracer_common::TcpState;
 
-use crate::conn::{Change, ConnRef, Connection, Identities, Kind, Living, Role, Spent, Table};
-use crate::decode;
+use crate::engine::book::Book;
+use crate::engine::conn::{
+    Change, ConnRef, Connection, Identities, Kind, Living, Role, Spent, Table,
+};
+use crate::engine::decode;
+use crate::engine::rules::{Facts, Needs, Watch};
 use crate::event::{Event, Loss, LossCause, SockId, What};
 use crate::filter::Filter;
 use crate::input::Input;
 use crate::names;
+use crate::output::json::Object;
+use crate::output::lines::{Pen, View, leaks, list, stuck, times};
 use crate::record::{Ended, Writer};
-use crate::rules::{Facts, Needs, Watch};
-use crate::sink::json::Object;
-use crate::stacks::book::Book;
 use crate::time::MonoNs;
-use crate::view::{Pen, View, leaks, list, stuck, times};
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -382,7 +384,7 @@ impl<W: io::Write> Session<W> {
     pub fn stuck_frame(&mut self, now: MonoNs, lines: usize) {
         let lost = self.lost.iter().sum();
         let Some(watch) = &self.watch else { return };
-        self.pen.terminal = crate::sink::text::Terminal::of_stdout(self.pen.terminal.color);
+        self.pen.terminal = crate::text::Terminal::of_stdout(self.pen.terminal.color);
         stuck::frame(&mut self.pen, watch, now, lost, lines, &mut self.out);
     }
 

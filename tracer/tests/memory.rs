@@ -6,8 +6,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tracer::conn::{Options, Table};
-use tracer::decode;
+use tracer::engine::conn::{Options, Table};
+use tracer::engine::decode;
 use tracer::time::MonoNs;
 use tracer_common::TcpState;
 use tracer_common::wire::{AF_INET, AF_INET6, Record, RecordKind, flags};

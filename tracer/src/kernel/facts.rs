@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::netns;
-use crate::rules::{Facts, Needs, NetnsFacts, ProcessFacts};
+use crate::engine::rules::{Facts, Needs, NetnsFacts, ProcessFacts};
 use crate::time::MonoNs;
 
 /// Limits and sysctls change seldom: they are read again after this time.

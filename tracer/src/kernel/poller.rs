@@ -19,9 +19,9 @@ use super::facts::Reader;
 use super::layout::Resolved;
 use super::loader::{self, LoadError, in_words, load_object};
 use super::netns;
-use crate::conn::{Poll, PollKind};
+use crate::engine::conn::{Poll, PollKind};
+use crate::engine::rules::Needs;
 use crate::privileges::{self, Circumstances};
-use crate::rules::Needs;
 use crate::time::MonoNs;
 
 /// What the poller is asked.

@@ -31,7 +31,7 @@
 //!
 //! A change to any of this raises [`FORMAT_VERSION`].
 
-use crate::conn::PollKind;
+use crate::engine::conn::PollKind;
 use crate::event::LossCause;
 use crate::time::MonoNs;
 

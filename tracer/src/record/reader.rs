@@ -13,7 +13,7 @@ use super::format::{
     self, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, HEADER, HEADER_CRC, HOLDERS, LOST, MAGIC,
     MAX_FRAME, MAX_LONG, MAX_ORIGIN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
 };
-use crate::conn::Poll;
+use crate::engine::conn::Poll;
 use crate::event::Loss;
 use crate::input::{Input, Origin};
 use crate::time::MonoNs;

@@ -10,7 +10,7 @@ use super::format::{
     MORE, POLL_BEGIN, POLL_END, RECORD,
 };
 use super::*;
-use crate::conn::{Poll, PollKind};
+use crate::engine::conn::{Poll, PollKind};
 use crate::event::{Loss, LossCause};
 use crate::input::{Input, Origin};
 use crate::time::MonoNs;

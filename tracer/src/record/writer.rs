@@ -9,7 +9,7 @@ use super::format::{
     self, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, FRAME_FULL, HEADER, HOLDERS, LONG_HEAD, LOST,
     MAGIC, MAX_LONG, MAX_ORIGIN, MAX_WRITTEN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
 };
-use crate::conn::Poll;
+use crate::engine::conn::Poll;
 use crate::event::Loss;
 use crate::input::{Input, Origin};
 use crate::time::MonoNs;

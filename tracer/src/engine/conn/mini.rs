@@ -1,0 +1,166 @@
+//! Mini-sockets: how a connection becomes one, gets its FIN, and ends; and sockets that are gone
+//! without a word.
+
+use tracer_common::TcpState;
+
+use crate::engine::conn::change::{Change, ConnRef, Kind};
+use crate::engine::conn::connection::{Known, Role, Spent};
+use crate::engine::conn::ending::How;
+use crate::engine::conn::table::Table;
+use crate::event::{Shape, Tuple};
+use crate::time::MonoNs;
+
+/// How long a mini-socket stays in TIME_WAIT (`TCP_TIMEWAIT_LEN`).
+pub(crate) const TIME_WAIT_NS: u64 = 60_000_000_000;
+
+/// How often a SYN-ACK is sent again before its request is given up, at least: less than
+/// `tcp_synack_retries` where half of a queue is full, but twice (`reqsk_timer_handler`). Where the setting
+/// itself is 0 or 1, that a request timed out is not known.
+pub(crate) const LEAST_SYNACKS: u32 = 2;
+
+impl Table {
+    /// From here on a mini-socket stands for it.
+    pub(crate) fn make_mini(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        self.requests -= usize::from(conn.shape == Shape::Request);
+        self.unaccepted.remove(&index);
+        conn.shape = Shape::Mini;
+        conn.orphan = true;
+        let id = conn.id;
+        self.note_gone(id);
+        self.by_id.remove(id, index);
+        if let Some(stale) = self.minis.insert(&self.conns, id, index) {
+            self.end_mini(stale, at, How::Unknown, changes);
+            self.minis.insert(&self.conns, id, index);
+        }
+    }
+
+    /// What the end of this one says of the other end, where that is a mini-socket of this machine:
+    /// the ACK of our FIN means that it got it a moment ago, our RST that it is gone.
+    pub(super) fn tell_peer(
+        &mut self,
+        index: u32,
+        at: MonoNs,
+        how: How,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let Some(peer) = self.peer_index(conn) else { return };
+        let Some(other) = self.conns.get(peer as usize) else { return };
+        if other.shape != Shape::Mini || other.state != TcpState::FinWait2 {
+            return;
+        }
+        match how {
+            // A FIN sent again: was it lost, or its ACK? Then the peer has had it since.
+            How::Fin => {
+                let again =
+                    self.conns.get(index as usize).is_none_or(|conn| conn.retransmits.fin != 0);
+                let known = if again { Known::About } else { Known::Exactly };
+                self.fin_received(peer, at, known, changes);
+            }
+            How::RstSent => self.end_mini(peer, at, How::RstReceived, changes),
+            _ => {}
+        }
+    }
+
+    /// A mini-socket goes from FIN_WAIT2 to TIME_WAIT.
+    pub(crate) fn fin_received(
+        &mut self,
+        index: u32,
+        at: MonoNs,
+        known: Known,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let in_old = match (conn.spent_until(at), known) {
+            (Spent::Exactly(ns), Known::About) => Spent::About(ns),
+            (other, _) => other,
+        };
+        conn.add(TcpState::FinWait2, in_old, &mut self.spare);
+        conn.state = TcpState::TimeWait;
+        conn.entered = at;
+        conn.entered_known = known;
+        conn.last = at;
+        conn.how = How::Fin;
+        conn.expires = at.after(TIME_WAIT_NS);
+        changes.push(Change {
+            at,
+            conn: ConnRef(index),
+            kind: Kind::Transition { old: TcpState::FinWait2, new: TcpState::TimeWait, in_old },
+        });
+        changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+    }
+
+    /// A new connection with a mini-socket's ports: the kernel has ended it early (tcp_tw_reuse,
+    /// or a SYN to a TIME_WAIT, `tcp_timewait_state_process`).
+    pub(super) fn replace_mini(
+        &mut self,
+        tuple: Tuple,
+        netns: u32,
+        at: MonoNs,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(other) = self.by_tuple.get(&self.conns, &tuple, netns) else { return };
+        let Some(mini) = self.conns.get(other as usize) else { return };
+        let lives = mini.shape == Shape::Mini && mini.state != TcpState::Close;
+        if lives && mini.tuple == tuple && mini.netns == netns {
+            self.end_mini(other, at, How::Unknown, changes);
+        }
+    }
+
+    /// A mini-socket is gone.
+    pub(crate) fn end_mini(&mut self, index: u32, at: MonoNs, how: How, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let old = conn.state;
+        // Nobody saw it go, by a timer or between two looks; but for a RST sent on this machine.
+        let seen = matches!(how, How::RstSent | How::RstReceived);
+        let in_old = match conn.spent_until(at) {
+            Spent::Exactly(ns) if !seen => Spent::About(ns),
+            other => other,
+        };
+        conn.add(old, in_old, &mut self.spare);
+        conn.state = TcpState::Close;
+        conn.entered = at;
+        conn.last = at;
+        let transition = Kind::Transition { old, new: TcpState::Close, in_old };
+        changes.push(Change { at, conn: ConnRef(index), kind: transition });
+        if old == TcpState::FinWait2 {
+            conn.how = how;
+            changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+        }
+        self.remove(index, at, changes);
+    }
+
+    /// A socket is gone and its last transition was not seen.
+    pub(crate) fn vanish(&mut self, index: u32, at: MonoNs, how: How, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        if conn.shape == Shape::Mini {
+            self.end_mini(index, at, how, changes);
+            return;
+        }
+        let old = conn.state;
+        // A request ends by its timer; of others nobody knows when.
+        let timer = conn.shape == Shape::Request && how == How::Timeout;
+        let end = if timer { at } else { conn.last };
+        let in_old = match conn.spent_until(end) {
+            spent if timer => spent,
+            Spent::Exactly(ns) | Spent::About(ns) | Spent::AtLeast(ns) => Spent::at_least(ns),
+            Spent::Unknown => Spent::Unknown,
+        };
+        conn.add(old, in_old, &mut self.spare);
+        conn.complete = false;
+        conn.state = TcpState::Close;
+        // It may have ended any time since.
+        conn.entered = end;
+        conn.how = how;
+        let is_listener = conn.role == Role::Listener;
+        let transition = Kind::Transition { old, new: TcpState::Close, in_old };
+        changes.push(Change { at, conn: ConnRef(index), kind: transition });
+        if is_listener {
+            self.remove_listener(index);
+        } else {
+            changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+        }
+        self.remove(index, at, changes);
+    }
+}

@@ -1,0 +1,350 @@
+//! The table: events in, changes out. What each kind of event does is in the modules beside this one;
+//! here is what they share.
+
+use std::collections::{HashMap, HashSet};
+
+use foldhash::fast::FixedState;
+use tracer_common::TcpState;
+
+use crate::engine::conn::change::{Change, ConnRef, Kind};
+use crate::engine::conn::connection::{Connection, Known, Peer, Role};
+use crate::engine::conn::ending::How;
+use crate::engine::conn::ids::{Conns, Ids, Tuples};
+use crate::engine::conn::shared::{Spare, Tasks};
+use crate::event::{Event, Holder, Shape, SockId, Tuple, What};
+use crate::time::MonoNs;
+
+/// What a table is to know of the run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// When the programs were attached: what is older was there before.
+    pub start: MonoNs,
+    /// Length of the kernel's jiffy.
+    pub jiffy_ns: u64,
+    /// Most connections and listeners kept.
+    pub limit: usize,
+    /// Rows of `iter/tcp` will come, and tell what becomes of mini-sockets.
+    pub minis_are_seen: bool,
+    /// `tcp_send_reset` is traced: a RST we send is told, even after CLOSE.
+    pub resets_are_seen: bool,
+}
+
+/// From so many on, room for a little more is made at a time, not for as many again; the allocator moves
+/// pages then (mremap), no bytes.
+const FEW: usize = 65_536;
+
+/// All connections and listeners that are known.
+#[derive(Debug)]
+pub struct Table {
+    pub(crate) conns: Conns,
+    pub(crate) by_id: Ids,
+    /// Mini-sockets have their socket's cookie, and the socket may connect again while they live.
+    pub(crate) minis: Ids,
+    pub(super) by_tuple: Tuples,
+    pub(super) listeners: HashMap<(u32, u16), Vec<u32>, FixedState>,
+    /// Of the last walk over descriptors, sorted by socket.
+    pub(crate) holders: Vec<Holder>,
+    /// While a walk over sockets is under way: those that went since it began, whose rows are
+    /// older than their end.
+    pub(crate) gone_since: HashSet<SockId, FixedState>,
+    /// More than those.
+    pub(crate) too_many_gone: bool,
+    pub(crate) polling: bool,
+    /// Removed from the indices, kept until the views have seen the changes.
+    pub(super) dead: Vec<u32>,
+    pub(crate) options: Options,
+    pub(crate) poll: u16,
+    /// Request sockets: as of mini-sockets, only polling tells of their end.
+    pub(crate) requests: usize,
+    /// Servers' connections that were established under our eyes and not accepted yet.
+    pub(crate) unaccepted: HashSet<u32, FixedState>,
+    /// In CLOSE, with the RST that closed them, and its reason, still to be told.
+    pub(super) resetting: Vec<u32>,
+    /// Connections that were not taken in because the table was full.
+    pub(crate) refused: u64,
+    /// A connection of unknown role, or a listener, came since roles were last looked for.
+    pub(super) roles_may_show: bool,
+    pub(super) tasks: Tasks,
+    pub(super) spare: Spare,
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Table {
+            conns: Conns::new(),
+            by_id: Ids::default(),
+            minis: Ids::default(),
+            by_tuple: Tuples::default(),
+            listeners: HashMap::default(),
+            holders: Vec::new(),
+            gone_since: HashSet::default(),
+            too_many_gone: false,
+            polling: false,
+            dead: Vec::new(),
+            options,
+            poll: 0,
+            requests: 0,
+            unaccepted: HashSet::default(),
+            resetting: Vec::new(),
+            refused: 0,
+            roles_may_show: false,
+            tasks: Tasks::default(),
+            spare: Spare::default(),
+        }
+    }
+
+    /// The connection of a change.
+    #[must_use]
+    pub fn get(&self, conn: ConnRef) -> Option<&Connection> {
+        self.conns.get(conn.0 as usize)
+    }
+
+    /// The connection of a change, for what belongs to the view.
+    pub fn get_mut(&mut self, conn: ConnRef) -> Option<&mut Connection> {
+        self.conns.get_mut(conn.0 as usize)
+    }
+
+    /// Whether it has a socket, or a mini-socket, of this identity.
+    #[must_use]
+    pub fn has(&self, id: SockId) -> bool {
+        self.by_id.get(&self.conns, id).or_else(|| self.minis.get(&self.conns, id)).is_some()
+    }
+
+    /// The full socket or request of this identity.
+    #[must_use]
+    pub fn find_open(&self, id: SockId) -> Option<&Connection> {
+        self.conns.get(self.by_id.get(&self.conns, id)? as usize)
+    }
+
+    /// Everything in the table, listeners too, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.conns.iter().map(|(_, conn)| conn)
+    }
+
+    /// Connections not taken in because the table was full.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Connections and listeners in the table.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Whether the table is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// Processes that had a descriptor of this socket when last looked at.
+    #[must_use]
+    pub fn holders_of(&self, id: SockId) -> &[Holder] {
+        let from = self.holders.partition_point(|holder| holder.id < id);
+        let count = self.holders[from..].partition_point(|holder| holder.id == id);
+        &self.holders[from..from + count]
+    }
+
+    /// After the views have seen the changes: forgets what is gone.
+    pub fn settle(&mut self) {
+        while let Some(index) = self.dead.pop() {
+            self.unindex_tuple(index);
+            if let Some(conn) = self.conns.try_remove(index as usize) {
+                conn.recycle(&mut self.spare);
+            }
+        }
+    }
+
+    /// Takes in one event; what it changes is appended to `changes`.
+    pub fn apply(&mut self, event: &Event, changes: &mut Vec<Change>) {
+        match event.what {
+            What::Transition { old, new, actor } => {
+                self.transition(event, old, new, actor, changes);
+            }
+            What::Retransmit { segment, state, times } => {
+                self.retransmit(event, segment, state, times, changes);
+            }
+            What::Reset { direction, state, reason } => {
+                self.reset(event, direction, state, reason, changes);
+            }
+            What::Error { .. } => self.error(event),
+            What::Socket(existing) => self.existing(event, &existing, changes),
+        }
+    }
+
+    /// The full socket or request of an event or row that tells of `state`. A listener is another
+    /// life than a connection, though the same socket may lead both: the end of the other was lost.
+    pub(crate) fn find(
+        &mut self,
+        event: &Event,
+        state: TcpState,
+        changes: &mut Vec<Change>,
+    ) -> Option<u32> {
+        let index = self.by_id.get(&self.conns, event.id)?;
+        let conn = self.conns.get(index as usize)?;
+        if conn.resetting {
+            // Only its RST was waited for.
+            self.reset_told(index, changes);
+            return None;
+        }
+        let listens = conn.role == Role::Listener;
+        if listens != (state == TcpState::Listen) {
+            self.vanish(index, event.at, How::Unknown, changes);
+            return None;
+        }
+        Some(index)
+    }
+
+    /// The socket of an event that is not its first; one we have never seen was there before us.
+    pub(super) fn find_or_take_in(
+        &mut self,
+        event: &Event,
+        state: TcpState,
+        changes: &mut Vec<Change>,
+    ) -> Option<u32> {
+        if let Some(index) = self.find(event, state, changes) {
+            return Some(index);
+        }
+        let role = match state {
+            TcpState::SynSent => Role::Client,
+            TcpState::SynRecv => Role::Server,
+            TcpState::Listen => Role::Listener,
+            _ => Role::Unknown,
+        };
+        let index = self.insert(event, state, role, Known::AtLatest)?;
+        let start = self.options.start;
+        if let Some(conn) = self.conns.get_mut(index as usize) {
+            conn.entered = start;
+            conn.born = start;
+            conn.complete = false;
+        }
+        if role == Role::Listener {
+            self.add_listener(index);
+        }
+        Some(index)
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        event: &Event,
+        state: TcpState,
+        role: Role,
+        known: Known,
+    ) -> Option<u32> {
+        if self.conns.len() >= self.options.limit {
+            self.refused += 1;
+            return None;
+        }
+        if self.conns.len() == self.conns.capacity() && self.conns.len() >= FEW {
+            self.conns.reserve_exact(self.conns.len() / 64);
+        }
+        self.roles_may_show |= role == Role::Unknown;
+        let conn = Connection::new(event, state, role, known, self.poll);
+        let index = u32::try_from(self.conns.insert(conn)).ok()?;
+        self.by_id.insert(&self.conns, event.id, index);
+        self.index_tuple(index);
+        Some(index)
+    }
+
+    /// The tuple is complete at ESTABLISHED: before, a client has no port and on older kernels a
+    /// child still has its listener's address.
+    pub(crate) fn fill_in(&mut self, index: u32, event: &Event, changes: &mut Vec<Change>) {
+        let tuple = event.tuple;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let known = conn.tuple;
+        // At ->CLOSE the kernel may have forgotten the port.
+        let fuller = Tuple {
+            local_port: if tuple.local_port == 0 { known.local_port } else { tuple.local_port },
+            remote_port: if tuple.remote_port == 0 { known.remote_port } else { tuple.remote_port },
+            ..tuple
+        };
+        if fuller == known || conn.state == TcpState::Close && known.local_port != 0 {
+            return;
+        }
+        let (netns, listens) = (conn.netns, conn.role == Role::Listener);
+        if listens {
+            // One that listens without bind has its port only then.
+            self.remove_listener(index);
+        }
+        self.unindex_tuple(index);
+        if let Some(conn) = self.conns.get_mut(index as usize) {
+            conn.tuple = fuller;
+        }
+        self.replace_mini(fuller, netns, event.at, changes);
+        self.index_tuple(index);
+        if listens {
+            self.add_listener(index);
+        }
+    }
+
+    pub(super) fn remove(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let (id, shape) = (conn.id, conn.shape);
+        self.requests -= usize::from(shape == Shape::Request);
+        self.unaccepted.remove(&index);
+        let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
+        map.remove(id, index);
+        // Its place among the tuples it keeps until the views have seen it: they name the peer.
+        self.dead.push(index);
+        let peer = Peer::of(conn);
+        if let Some(other) =
+            self.peer_index(conn).and_then(|other| self.conns.get_mut(other as usize))
+        {
+            other.set_last_peer(peer, &mut self.spare);
+        }
+        self.note_gone(id);
+        changes.push(Change { at, conn: ConnRef(index), kind: Kind::Gone });
+    }
+}
+
+#[cfg(test)]
+impl Table {
+    /// Panics unless the indices and counts agree with the connections. Only after
+    /// [`settle`](Table::settle).
+    pub(crate) fn check(&self) {
+        assert!(self.dead.is_empty(), "not settled");
+        for (what, map, is_mini) in [("by_id", &self.by_id, false), ("minis", &self.minis, true)] {
+            for index in map.places() {
+                let conn = self.conns.get(index as usize);
+                let conn = conn.unwrap_or_else(|| panic!("{what}: {index} points to nothing"));
+                assert_eq!(map.get(&self.conns, conn.id), Some(index), "{what}: {conn:?}");
+                assert_eq!(conn.shape == Shape::Mini, is_mini, "{what}: {conn:?}");
+            }
+        }
+        // Each connection is under its id once, so none is out of reach of events and walks.
+        assert_eq!(self.by_id.len() + self.minis.len(), self.conns.len());
+        self.by_tuple.check(&self.conns);
+        let mut listed = 0;
+        for (key, list) in &self.listeners {
+            assert!(!list.is_empty(), "{key:?}: an empty list of listeners");
+            listed += list.len();
+            for &index in list {
+                let conn = self.conns.get(index as usize).expect("listeners point to nothing");
+                assert_eq!((conn.netns, conn.tuple.local_port), *key, "listeners: {conn:?}");
+                assert_eq!(conn.role, Role::Listener, "listeners: {conn:?}");
+            }
+        }
+        let count = |wanted: &dyn Fn(&Connection) -> bool| {
+            self.conns.iter().filter(|(_, conn)| wanted(conn)).count()
+        };
+        assert_eq!(listed, count(&|conn| conn.role == Role::Listener), "listeners not listed");
+        assert_eq!(
+            self.requests,
+            count(&|conn| conn.shape == Shape::Request && conn.state != TcpState::Close),
+            "requests"
+        );
+        for &index in &self.resetting {
+            let conn = self.conns.get(index as usize).expect("resetting points to nothing");
+            assert!(conn.resetting && conn.state == TcpState::Close, "resetting: {conn:?}");
+        }
+        assert_eq!(self.resetting.len(), count(&|conn| conn.resetting), "resetting");
+        for &index in &self.unaccepted {
+            let conn = self.conns.get(index as usize).expect("unaccepted points to nothing");
+            assert!(!conn.accepted && conn.shape == Shape::Full, "unaccepted: {conn:?}");
+        }
+    }
+}

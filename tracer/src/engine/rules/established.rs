@@ -1,0 +1,70 @@
+//! ESTABLISHED without progress: segments that nobody acknowledges, or a window that stays closed.
+
+use std::fmt::Write;
+
+use crate::engine::rules::group::{Cause, Group};
+use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
+
+pub(crate) struct Established;
+
+impl Rule for Established {
+    fn check(&self, look: &Look<'_>) -> Option<Stuck> {
+        // Only a walk tells whether an ACK came since.
+        let trouble = look.trouble.filter(|trouble| trouble.by_row)?;
+        if trouble.unanswered.times != 0 {
+            let since = trouble.last_ack?;
+            return look.beyond(Some(look.now.since(since)), Cause::Retransmitting);
+        }
+        if trouble.send_queue != 0 {
+            let since = trouble.last_sent?;
+            return look.beyond(Some(look.now.since(since)), Cause::ZeroWindow);
+        }
+        None
+    }
+
+    fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
+        let who = words::process(group.key.process);
+        let side = words::side(group);
+        let many = words::so_many(group, ("connection", ""), about.now, None);
+        let bytes = words::bytes(group.unsent);
+        let mut verdict = match group.key.cause {
+            Cause::ZeroWindow => {
+                format!(
+                    "{who} cannot send {side}: {many}, {bytes} wait and the peer's window stays closed"
+                )
+            }
+            _ => format!(
+                "{who} gets no acknowledgement {side}: {many}, {bytes} not acknowledged{}",
+                words::sent_again(group, "the first")
+            ),
+        };
+        if group.key.cause == Cause::Retransmitting
+            && let Some(when) = words::give_up(group, about.now)
+        {
+            let _ = write!(verdict, "; {when}");
+        }
+        let retries = about.around.netns(group.key.netns).retries2;
+        let forecast = super::syn_sent::forecast(group, about, retries);
+        Some(Said { verdict, severity: Severity::Stuck, forecast })
+    }
+
+    fn advice(&self, group: &Group, about: &About<'_>) -> String {
+        match group.key.cause {
+            Cause::ZeroWindow => "The peer's host answers, but its application does not read: look there (its RECV-Q is \
+                                  full). The kernel goes on asking for as long as the peer answers; \
+                                  SO_SNDTIMEO or TCP_USER_TIMEOUT bounds the wait here."
+                .to_owned(),
+            _ => {
+                let retries = match about.around.netns(group.key.netns).retries2 {
+                    Some(retries) => format!("tcp_retries2 {retries}, about {}", words::roughly(super::give_up::model_timeout_ns(retries))),
+                    None => "tcp_retries2".to_owned(),
+                };
+                format!(
+                    "The peer or the way to it is gone (host down, NAT or firewall state lost). The kernel tries on \
+                     until {retries}; TCP_USER_TIMEOUT on the socket ends it sooner, and the application gets \
+                     ETIMEDOUT."
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! FIN_WAIT1: closed here, and the FIN, or the data before it, is not acknowledged.
+
+use crate::engine::rules::group::{Cause, Group};
+use crate::engine::rules::last_ack::{advice_gone, closer, format_gone};
+use crate::engine::rules::{About, Look, Rule, Said, Stuck};
+
+pub(crate) struct FinWait1;
+
+impl Rule for FinWait1 {
+    fn check(&self, look: &Look<'_>) -> Option<Stuck> {
+        let closed_window = look.trouble.is_some_and(|trouble| {
+            trouble.by_row && trouble.unanswered.times == 0 && trouble.send_queue > 1
+        });
+        let cause = if closed_window { Cause::ZeroWindow } else { Cause::Plain };
+        look.beyond(look.age_by_backoff(), cause)
+    }
+
+    fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
+        Some(format_gone("FIN_WAIT1", group, about))
+    }
+
+    fn advice(&self, group: &Group, about: &About<'_>) -> String {
+        if group.key.cause == Cause::ZeroWindow {
+            return format!(
+                "What {} wrote before it closed still waits: the peer's application does not read, its window is \
+                 closed. Look there. An orphan is given up after tcp_orphan_retries probes without an answer; while the \
+                 peer answers them, only its reading or its end helps.",
+                closer(group)
+            );
+        }
+        advice_gone(group, about)
+    }
+}

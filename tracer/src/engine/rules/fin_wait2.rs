@@ -1,0 +1,41 @@
+//! FIN_WAIT2: we have closed, the peer has acknowledged it and does not close.
+
+use crate::engine::rules::group::{Cause, Group};
+use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
+
+pub(crate) struct FinWait2;
+
+impl Rule for FinWait2 {
+    fn check(&self, look: &Look<'_>) -> Option<Stuck> {
+        look.beyond(look.age(), Cause::Plain)
+    }
+
+    fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
+        let who = words::process(group.key.process);
+        let side = words::side(group);
+        let many = words::so_many(group, ("socket", " in FIN_WAIT2"), about.now, about.growth);
+        let verdict = if group.orphans == group.count() {
+            format!("the peers of {who} do not close {side}: {many}, held by the kernel")
+        } else {
+            format!("{who} has closed one way {side}, and the peer never does: {many}")
+        };
+        Some(Said { verdict, severity: Severity::Stuck, forecast: None })
+    }
+
+    fn advice(&self, group: &Group, about: &About<'_>) -> String {
+        if group.orphans == group.count() {
+            let timeout = about.around.netns(group.key.netns).fin_timeout;
+            let timeout =
+                timeout.map_or_else(String::new, |seconds| format!(" ({seconds} s here)"));
+            return format!(
+                "The peer has our FIN and keeps its end in CLOSE_WAIT: the missing close() is there, run tcptrail on its \
+                 machine. Here the kernel ends each after tcp_fin_timeout{timeout}."
+            );
+        }
+        format!(
+            "shutdown(SHUT_WR) was called and close() was not, so no timeout runs: the kernel waits for the peer's \
+             FIN for ever. Close after shutdown, or read with a timeout and then close.{}",
+            words::fds(group)
+        )
+    }
+}

@@ -1,0 +1,261 @@
+//! Groups of stuck sockets: by process, state, local port or remote endpoint, and opener.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use crate::engine::conn::{Connection, Owner, Role};
+use crate::engine::rules::cohort::Survival;
+use crate::engine::rules::{Process, RuleId};
+use crate::event::{SockId, Tuple};
+use crate::time::MonoNs;
+
+/// The code that opened a socket, as it is to be named: `com.acme.Crawler.fetch`.
+pub type Opener = Arc<str>;
+
+/// Which code opened which socket, where it is known. Whoever knows (stacks) fills it.
+#[derive(Debug, Default)]
+pub struct Openers {
+    by_socket: HashMap<SockId, Opener, FixedState>,
+}
+
+impl Openers {
+    /// The opener of a socket.
+    #[must_use]
+    pub fn of(&self, id: SockId) -> Option<&Opener> {
+        if self.by_socket.is_empty() { None } else { self.by_socket.get(&id) }
+    }
+
+    /// Takes in who opened a socket.
+    pub fn learn(&mut self, id: SockId, opener: Opener) {
+        self.by_socket.insert(id, opener);
+    }
+
+    /// Forgets a socket that is gone.
+    pub fn forget(&mut self, id: SockId) {
+        if !self.by_socket.is_empty() {
+            self.by_socket.remove(&id);
+        }
+    }
+}
+
+/// Which end of its connections a group has in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Side {
+    /// Servers' connections: the port they came to.
+    Local(u16),
+    /// Clients' connections: where they went.
+    Remote(SocketAddr),
+    /// Clients' connections to many places.
+    Remotes,
+}
+
+/// Why they are stuck, where one state has several reasons.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Cause {
+    /// The state's own.
+    Plain,
+    /// A process that began after the connection has it, by inheritance.
+    Inherited,
+    /// Its segments are sent again and not acknowledged.
+    Retransmitting,
+    /// The peer's window is closed.
+    ZeroWindow,
+}
+
+impl Cause {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Cause::Plain => "",
+            Cause::Inherited => "/inherited",
+            Cause::Retransmitting => "/retransmitting",
+            Cause::ZeroWindow => "/zero_window",
+        }
+    }
+}
+
+/// Process and endpoint: what survival is counted by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Place {
+    pub(crate) netns: u32,
+    pub(crate) pid: Option<u32>,
+    pub(crate) side: Side,
+}
+
+/// What the sockets of a group have in common.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Key {
+    /// The rule.
+    pub rule: RuleId,
+    pub(crate) cause: Cause,
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// Whose they are.
+    pub process: Option<Process>,
+    /// Where.
+    pub side: Side,
+    /// The code that opened them.
+    pub opener: Option<Opener>,
+}
+
+impl Key {
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            netns: self.netns,
+            pid: self.process.and_then(|process| process.pid),
+            side: self.side,
+        }
+    }
+
+    /// The finding's name: stable, and readable.
+    pub(crate) fn id(&self) -> String {
+        let pid = match self.process.and_then(|process| process.pid) {
+            Some(pid) => pid.to_string(),
+            None => "?".to_owned(),
+        };
+        let side = match self.side {
+            Side::Local(port) => format!(":{port}"),
+            Side::Remote(addr) => addr.to_string(),
+            Side::Remotes => "*".to_owned(),
+        };
+        let opener = self.opener.as_ref().map_or_else(String::new, |opener| format!("/{opener}"));
+        format!("{}{}/{pid}/{}/{side}{opener}", self.rule.name(), self.cause.name(), self.netns)
+    }
+}
+
+/// A stuck socket of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Member {
+    pub(crate) id: SockId,
+    pub(crate) tuple: Tuple,
+    /// Since when it has been stuck, at the latest.
+    pub(crate) since: MonoNs,
+    /// It was there before; `since` is the latest it can be.
+    pub(crate) at_latest: bool,
+    pub(crate) fd: Option<u32>,
+}
+
+/// A group under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) key: Key,
+    pub(crate) members: Vec<Member>,
+    pub(crate) survival: Survival,
+    /// Who else has them, by fork: opener and heirs.
+    pub(crate) opened_by: Option<Process>,
+    /// Of members in CLOSE_WAIT that nobody has accepted.
+    pub(crate) given_up: u64,
+    /// Bytes nobody has read, of members in CLOSE_WAIT without the FIN, which counts as one.
+    pub(crate) unread: u64,
+    /// Members in CLOSE_WAIT that have read the end, and that have not.
+    pub(crate) end_read: u64,
+    pub(crate) end_not_read: u64,
+    /// Bytes not acknowledged.
+    pub(crate) unsent: u64,
+    /// Most retransmissions without an answer of one of them, and its last.
+    pub(crate) most_unanswered: u32,
+    /// Window probes without an answer, most.
+    pub(crate) probes: u8,
+    /// When the kernel gives the first of them up.
+    pub(crate) first_give_up: Option<MonoNs>,
+    /// When the kernel gives the last of them up.
+    pub(crate) last_give_up: Option<MonoNs>,
+    /// The application has closed them.
+    pub(crate) orphans: u64,
+    /// How long members were idle when the peer closed, nanoseconds.
+    pub(crate) idle: Vec<u64>,
+    /// Without keepalive.
+    pub(crate) without_keepalive: u64,
+}
+
+impl Group {
+    pub(crate) fn new(key: Key) -> Group {
+        Group {
+            key,
+            members: Vec::new(),
+            survival: Survival::default(),
+            opened_by: None,
+            given_up: 0,
+            unread: 0,
+            end_read: 0,
+            end_not_read: 0,
+            unsent: 0,
+            most_unanswered: 0,
+            probes: 0,
+            first_give_up: None,
+            last_give_up: None,
+            orphans: 0,
+            idle: Vec::new(),
+            without_keepalive: 0,
+        }
+    }
+
+    /// Takes another group in, whose endpoint no longer matters.
+    pub(crate) fn merge(&mut self, other: Group) {
+        self.members.extend(other.members);
+        self.survival.present += other.survival.present;
+        self.survival.old += other.survival.old;
+        self.survival.left += other.survival.left;
+        self.survival.late += other.survival.late;
+        self.opened_by = self.opened_by.or(other.opened_by);
+        self.given_up += other.given_up;
+        self.unread += other.unread;
+        self.end_read += other.end_read;
+        self.end_not_read += other.end_not_read;
+        self.unsent += other.unsent;
+        self.most_unanswered = self.most_unanswered.max(other.most_unanswered);
+        self.probes = self.probes.max(other.probes);
+        self.first_give_up = [self.first_give_up, other.first_give_up].into_iter().flatten().min();
+        self.last_give_up = self.last_give_up.max(other.last_give_up);
+        self.orphans += other.orphans;
+        self.idle.extend(other.idle);
+        self.without_keepalive += other.without_keepalive;
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.members.len() as u64
+    }
+
+    pub(crate) fn oldest_ns(&self, now: MonoNs) -> u64 {
+        self.members.iter().map(|member| now.since(member.since)).max().unwrap_or(0)
+    }
+
+    /// The age of the oldest is a lower bound.
+    pub(crate) fn oldest_is_at_least(&self) -> bool {
+        self.members.iter().min_by_key(|member| member.since).is_some_and(|oldest| oldest.at_latest)
+    }
+
+    /// Different remote addresses, up to `most`.
+    pub(crate) fn remotes(&self, most: usize) -> Vec<std::net::IpAddr> {
+        let mut found = Vec::new();
+        for member in &self.members {
+            let addr = member.tuple.remote().ip();
+            if !found.contains(&addr) {
+                found.push(addr);
+                if found.len() >= most {
+                    break;
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Which end of a connection says what it is for. One whose listener is gone is told by its port:
+/// below `first_ephemeral` it was a server's.
+pub(crate) fn side_of(conn: &Connection, first_ephemeral: u16) -> Side {
+    let tuple = &conn.tuple;
+    let server = match conn.role {
+        Role::Server | Role::Listener => true,
+        Role::Client => false,
+        Role::Unknown => tuple.local_port < first_ephemeral && tuple.remote_port >= first_ephemeral,
+    };
+    if server { Side::Local(tuple.local_port) } else { Side::Remote(tuple.remote()) }
+}
+
+pub(crate) fn process_of(conn: &Connection) -> Option<Process> {
+    let owner = conn.owner.as_ref()?;
+    Some(Process { pid: Owner::pid(owner), comm: owner.task.comm })
+}

@@ -1,0 +1,109 @@
+//! Ephemeral ports: when there is none left towards a destination.
+
+use std::fmt::Write;
+
+use crate::engine::rules::close_wait::left_ns;
+use crate::engine::rules::finding::{Forecast, What};
+use crate::engine::rules::growth::{Series, as_f64};
+use crate::engine::rules::scan::{InUse, Route};
+use crate::engine::rules::{Finding, NetnsFacts, RuleId, Severity, words};
+
+/// `TCP_TIMEWAIT_LEN`: how long a port stays taken after its connection.
+const TIME_WAIT_S: f64 = 60.0;
+/// From this share on it is told without growth.
+const MOST_PERCENT: u64 = 80;
+
+/// Ports in use that a new connection cannot have.
+pub(crate) fn taken(in_use: &InUse) -> u64 {
+    in_use.ports - in_use.reusable.min(in_use.ports)
+}
+
+/// Whether ports towards this destination have run out, or will within `within_ns`.
+pub(crate) fn check(
+    route: &Route,
+    in_use: &InUse,
+    series: &Series,
+    facts: &NetnsFacts,
+    within_ns: u64,
+) -> Option<Finding> {
+    let (first, last) = facts.port_range?;
+    let limit = u64::from(last.saturating_sub(first)) + 1;
+    let taken = taken(in_use);
+    let rest = limit.saturating_sub(taken);
+    let growth = series.sustained().filter(|growth| {
+        // TIME_WAIT alone grows for its first minute and then stays, at the rate times 60 s.
+        let settled = as_f64(growth.span_ns) / 1e9 > TIME_WAIT_S * 1.25;
+        settled || growth.per_second * TIME_WAIT_S >= as_f64(limit)
+    });
+    let per_second = growth.map(|growth| growth.per_second);
+    let left = if rest == 0 { Some(0) } else { per_second.map(|rate| left_ns(rest, rate)) };
+    let soon = left.is_some_and(|left| left <= within_ns);
+    if !soon && taken * 100 < limit * MOST_PERCENT {
+        return None;
+    }
+    let left = left.filter(|_| soon);
+    let to = format!("to {} from {}", route.remote, route.local);
+    let figures = format!("{taken} of {limit} in use, {} in TIME_WAIT", in_use.time_wait);
+    let mut verdict = match left {
+        Some(0) => format!("no local port is left {to}: {figures}"),
+        Some(left) => {
+            format!("local ports {to} run out in about {}: {figures}", words::roughly(left))
+        }
+        None => format!("local ports {to} are nearly used up: {figures}"),
+    };
+    if rest != 0
+        && let Some(rate) = per_second.and_then(|rate| words::rate(rate * 60.0))
+    {
+        let _ = write!(verdict, ", {rate}");
+    }
+    if in_use.process.is_some() {
+        let _ = write!(verdict, "; used by {}", words::process(in_use.process));
+    }
+    let mut advice = String::new();
+    if left == Some(0) {
+        advice.push_str("connect() fails with EADDRNOTAVAIL. ");
+    }
+    if in_use.time_wait * 2 >= in_use.ports {
+        advice.push_str(
+            "Most wait in TIME_WAIT, for 60 s after each connection that was closed here first: use connections \
+             again (a pool, HTTP keep-alive) or let the server close first.",
+        );
+    } else {
+        advice.push_str(
+            "Most are open: bound the pool, or spread over more destination or source addresses.",
+        );
+    }
+    let _ = write!(
+        advice,
+        " net.ipv4.ip_local_port_range is {first} {last}; a wider one, and net.ipv4.tcp_tw_reuse=1 for what we \
+         connect from here, give room."
+    );
+    Some(Finding {
+        id: format!("ports/{}/{}/{}", route.netns, route.local, route.remote),
+        rule: RuleId::Ports,
+        severity: Severity::Exhaustion,
+        state: None,
+        count: taken,
+        in_state: in_use.time_wait,
+        oldest_ns: None,
+        growth_per_min: per_second.map(|rate| rate * 60.0),
+        closed_share: None,
+        late_closed_share: None,
+        netns: Some(route.netns),
+        process: in_use.process,
+        local_port: None,
+        remote: Some(route.remote),
+        opener: None,
+        conns: Vec::new(),
+        verdict,
+        advice,
+        forecast: Some(Forecast {
+            what: What::Ports,
+            limit,
+            in_use: taken,
+            share: Some(in_use.time_wait),
+            per_second,
+            left_ns: left,
+        }),
+    })
+}

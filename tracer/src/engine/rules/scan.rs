@@ -1,0 +1,380 @@
+//! One look over the table: which sockets are stuck, in which groups, and the counts that forecasts
+//! need.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use foldhash::fast::FixedState;
+use tracer_common::TcpState;
+
+use crate::engine::conn::{Connection, Owner, Role, Spent, Table};
+use crate::engine::rules::cohort::Cohorts;
+use crate::engine::rules::finding::Process;
+use crate::engine::rules::group::{
+    Cause, Group, Key, Member, Openers, Place, Side, process_of, side_of,
+};
+use crate::engine::rules::trouble::Troubles;
+use crate::engine::rules::{
+    Look, RuleId, Surroundings, Thresholds, close_wait, give_up, rule, rule_of,
+};
+use crate::event::{Comm, Shape, SockId};
+use crate::filter::Filter;
+use crate::time::MonoNs;
+
+/// Groups that differ in nothing but the remote endpoint are one from here on.
+const MANY_REMOTES: usize = 8;
+/// `TCP_TIMEWAIT` sockets younger than this are not used again, with `tcp_tw_reuse` either.
+const REUSE_NS: u64 = 1_000_000_000;
+
+/// What a scan reads.
+pub(crate) struct Scene<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) filter: &'a Filter,
+    pub(crate) around: &'a Surroundings,
+    pub(crate) thresholds: &'a Thresholds,
+    pub(crate) troubles: &'a Troubles,
+    pub(crate) cohorts: &'a Cohorts,
+    pub(crate) openers: &'a Openers,
+    /// When data last went over what is in CLOSE_WAIT now.
+    pub(crate) last_data: &'a HashMap<SockId, MonoNs, FixedState>,
+    pub(crate) now: MonoNs,
+    /// Also count by process and destination, which is dearer.
+    pub(crate) counts: bool,
+}
+
+/// A listener and its queue, as of the last look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listener {
+    pub(crate) id: SockId,
+    pub(crate) netns: u32,
+    pub(crate) port: u16,
+    pub(crate) process: Option<Process>,
+    pub(crate) waiting: u32,
+    pub(crate) backlog: u32,
+}
+
+/// Sockets of a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub(crate) comm: Comm,
+    pub(crate) sockets: u64,
+}
+
+/// A local address and the destination its ports are used up for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Route {
+    pub(crate) netns: u32,
+    pub(crate) local: IpAddr,
+    pub(crate) remote: std::net::SocketAddr,
+}
+
+/// Local ports in use for a route.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct InUse {
+    pub(crate) ports: u64,
+    /// Of those, in TIME_WAIT.
+    pub(crate) time_wait: u64,
+    /// Of those, such as a new connection may take over (`tcp_tw_reuse`).
+    pub(crate) reusable: u64,
+    /// One of those who use them.
+    pub(crate) process: Option<Process>,
+}
+
+/// What a scan found.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    pub(crate) groups: Vec<Group>,
+    /// Sockets, by state's number; of SYN_RECV requests too.
+    pub(crate) states: [u64; 16],
+    pub(crate) unaccepted: u64,
+    pub(crate) sockets: u64,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) netns: BTreeSet<u32>,
+    /// By process, when asked for.
+    pub(crate) held: HashMap<u32, Held, FixedState>,
+    /// By route, when asked for, where they are many.
+    pub(crate) routes: HashMap<Route, InUse, FixedState>,
+}
+
+impl Scan {
+    pub(crate) fn in_state(&self, state: TcpState) -> u64 {
+        self.states.get(usize::from(state.number())).copied().unwrap_or(0)
+    }
+}
+
+pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
+    let mut found = Scan::default();
+    let mut groups: HashMap<Key, Group, FixedState> = HashMap::default();
+    // Of CLOSE_WAIT, the young ones too: survival is of all.
+    let mut present: HashMap<Place, u64, FixedState> = HashMap::default();
+    let mut clients: HashMap<u32, u64, FixedState> = HashMap::default();
+    let unfiltered = *scene.filter == Filter::default();
+    let mut netns = 0;
+    for conn in scene.table.iter() {
+        if conn.state == TcpState::Close {
+            continue;
+        }
+        if conn.netns != netns {
+            netns = conn.netns;
+            found.netns.insert(netns);
+        }
+        if scene.counts && is_clients(conn) {
+            *clients.entry(conn.netns).or_default() += 1;
+        }
+        if !unfiltered && !wanted(scene.filter, conn) {
+            continue;
+        }
+        found.sockets += 1;
+        if let Some(count) = found.states.get_mut(usize::from(conn.state.number())) {
+            *count += 1;
+        }
+        if scene.counts {
+            hold(&mut found, conn);
+        }
+        if conn.role == Role::Listener {
+            found.listeners.push(listener(conn));
+            continue;
+        }
+        let Some(id) = rule_of(conn) else { continue };
+        found.unaccepted += u64::from(id == RuleId::Unaccepted);
+        if id == RuleId::Established && scene.troubles.get(conn.id).is_none() {
+            continue;
+        }
+        if !unfiltered && scene.filter.min_ns != 0 {
+            let age = conn.in_state(scene.now).ns().unwrap_or(0);
+            if age < scene.filter.min_ns {
+                continue;
+            }
+        }
+        let first = scene.around.first_ephemeral(conn.netns);
+        if id == RuleId::CloseWait {
+            let pid = process_of(conn).and_then(|process| process.pid);
+            let place = Place { netns: conn.netns, pid, side: side_of(conn, first) };
+            *present.entry(place).or_default() += 1;
+        }
+        take_in(scene, conn, id, first, &mut groups);
+    }
+    for group in groups.values_mut() {
+        let place = group.key.place();
+        let (left, late) = match group.key.rule {
+            RuleId::CloseWait => scene.cohorts.leavers(&place, scene.now),
+            _ => (0, 0),
+        };
+        let old = group.count();
+        let present = present.get(&place).copied().unwrap_or(0).max(old);
+        group.survival = super::cohort::Survival { present, old, left, late };
+    }
+    found.groups = merged(groups.into_values().collect());
+    if scene.counts {
+        routes(scene, &clients, &mut found);
+    }
+    found
+}
+
+fn wanted(filter: &Filter, conn: &Connection) -> bool {
+    filter.wants(conn) == Some(true) && filter.wants_states(conn.state, conn.state)
+}
+
+fn take_in(
+    scene: &Scene<'_>,
+    conn: &Connection,
+    id: RuleId,
+    first_ephemeral: u16,
+    groups: &mut HashMap<Key, Group, FixedState>,
+) {
+    let Some(rule) = rule(id) else { return };
+    let trouble = scene.troubles.get(conn.id);
+    let look = Look {
+        table: scene.table,
+        conn,
+        trouble,
+        around: scene.around,
+        now: scene.now,
+        threshold: scene.thresholds.of(id),
+    };
+    let Some(stuck) = rule.check(&look) else { return };
+    let mut process = process_of(conn);
+    let mut opened_by = None;
+    let mut fd = conn.owner.as_ref().and_then(Owner::fd);
+    if stuck.cause == Cause::Inherited
+        && let Some(heir) = close_wait::heir(&look)
+    {
+        let heirs = Process { pid: Some(heir.pid), comm: heir.comm };
+        opened_by = process
+            .filter(|process| process.pid != heirs.pid)
+            .or_else(|| listeners_process(scene, conn))
+            .filter(|process| process.pid != heirs.pid);
+        process = Some(heirs);
+        fd = Some(heir.fd);
+    }
+    if conn.orphan || conn.shape != Shape::Full {
+        fd = None;
+    }
+    let key = Key {
+        rule: id,
+        cause: stuck.cause,
+        netns: conn.netns,
+        process,
+        side: side_of(conn, first_ephemeral),
+        opener: scene.openers.of(conn.id).cloned(),
+    };
+    let group = groups.entry(key.clone()).or_insert_with(|| Group::new(key));
+    let since = scene.now.before(stuck.age);
+    let at_latest = matches!(conn.in_state(scene.now), Spent::AtLeast(_) | Spent::Unknown);
+    group.members.push(Member { id: conn.id, tuple: conn.tuple, since, at_latest, fd });
+    group.opened_by = group.opened_by.or(opened_by);
+    group.orphans += u64::from(conn.orphan);
+    group.given_up += u64::from(id == RuleId::Unaccepted && conn.state == TcpState::CloseWait);
+    let times = match id {
+        RuleId::SynRecv => u32::from(conn.retransmits.synack),
+        RuleId::SynSent => {
+            u32::from(conn.retransmits.syn).max(trouble.map_or(0, |t| t.unanswered.times))
+        }
+        _ => trouble.map_or(0, |trouble| trouble.unanswered.times),
+    };
+    group.most_unanswered = group.most_unanswered.max(times);
+    if let Some(trouble) = trouble {
+        group.unsent += u64::from(trouble.send_queue);
+        group.probes = group.probes.max(trouble.probes);
+    }
+    if let Some(end) = end_of(scene, conn, id, &look) {
+        group.first_give_up = Some(group.first_give_up.map_or(end, |first| first.min(end)));
+        group.last_give_up = Some(group.last_give_up.map_or(end, |last| last.max(end)));
+    }
+    if id == RuleId::CloseWait
+        && let Some(&data) = scene.last_data.get(&conn.id)
+    {
+        group.idle.push(since.since(data));
+        // A row was seen since the FIN came: what waits is known.
+        group.unread += u64::from(conn.recv_queue.saturating_sub(1));
+        group.end_read += u64::from(conn.recv_queue == 0);
+        group.end_not_read += u64::from(conn.recv_queue != 0);
+    }
+}
+
+/// When the kernel gives this one up.
+fn end_of(scene: &Scene<'_>, conn: &Connection, id: RuleId, look: &Look<'_>) -> Option<MonoNs> {
+    let facts = scene.around.netns(conn.netns);
+    match id {
+        RuleId::SynSent => {
+            let retries = facts.syn_retries?;
+            let spent = look.age()?;
+            let whole = give_up::connect_ns(retries, facts.syn_linear_timeouts.unwrap_or(0));
+            // Of one that was there before, less is known than is left.
+            conn.complete.then(|| scene.now.before(spent).after(whole).max(scene.now))
+        }
+        RuleId::Established | RuleId::FinWait1 | RuleId::Closing | RuleId::LastAck => {
+            let trouble = look.trouble?;
+            let end = give_up::at(&trouble.unanswered, facts.retries(conn.orphan)?)?;
+            Some(end.max(scene.now))
+        }
+        _ => None,
+    }
+}
+
+/// Who listens where a server's connection came to.
+fn listeners_process(scene: &Scene<'_>, conn: &Connection) -> Option<Process> {
+    process_of(scene.table.listener_of(conn)?)
+}
+
+/// One group for many remote endpoints of one process.
+fn merged(groups: Vec<Group>) -> Vec<Group> {
+    let common = |key: &Key| Key { side: Side::Remotes, ..key.clone() };
+    let mut how_many: HashMap<Key, usize, FixedState> = HashMap::default();
+    for group in groups.iter().filter(|group| matches!(group.key.side, Side::Remote(_))) {
+        *how_many.entry(common(&group.key)).or_default() += 1;
+    }
+    how_many.retain(|_, count| *count > MANY_REMOTES);
+    if how_many.is_empty() {
+        return groups;
+    }
+    let mut out = Vec::new();
+    let mut many: HashMap<Key, Group, FixedState> = HashMap::default();
+    for group in groups {
+        let key = common(&group.key);
+        if matches!(group.key.side, Side::Remote(_)) && how_many.contains_key(&key) {
+            match many.entry(key) {
+                std::collections::hash_map::Entry::Occupied(mut entry) => {
+                    entry.get_mut().merge(group)
+                }
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    let key = entry.key().clone();
+                    entry.insert(Group { key, ..group });
+                }
+            }
+        } else {
+            out.push(group);
+        }
+    }
+    out.extend(many.into_values());
+    out
+}
+
+fn listener(conn: &Connection) -> Listener {
+    Listener {
+        id: conn.id,
+        netns: conn.netns,
+        port: conn.tuple.local_port,
+        process: process_of(conn),
+        waiting: conn.recv_queue,
+        backlog: conn.send_queue,
+    }
+}
+
+fn hold(found: &mut Scan, conn: &Connection) {
+    let nobodys = conn.orphan || conn.shape != Shape::Full;
+    let waits = !conn.accepted && conn.role != Role::Listener;
+    if nobodys || waits {
+        return;
+    }
+    let Some(owner) = &conn.owner else { return };
+    let Some(pid) = Owner::pid(owner) else { return };
+    let comm = owner.task.comm;
+    found.held.entry(pid).or_insert(Held { comm, sockets: 0 }).sockets += 1;
+}
+
+fn is_clients(conn: &Connection) -> bool {
+    !matches!(conn.role, Role::Server | Role::Listener) && conn.shape != Shape::Request
+}
+
+/// Counts ports by destination, in namespaces that have enough clients for it to matter.
+fn routes(scene: &Scene<'_>, clients: &HashMap<u32, u64, FixedState>, found: &mut Scan) {
+    let range = |netns: u32| scene.around.netns(netns).port_range;
+    let many: Vec<u32> = clients
+        .iter()
+        .filter(|&(&netns, &count)| {
+            range(netns).is_some_and(|(first, last)| count * 4 > u64::from(last - first))
+        })
+        .map(|(&netns, _)| netns)
+        .collect();
+    if many.is_empty() {
+        return;
+    }
+    for conn in scene.table.iter() {
+        if conn.state == TcpState::Close || !is_clients(conn) || !many.contains(&conn.netns) {
+            continue;
+        }
+        let facts = scene.around.netns(conn.netns);
+        let port = conn.tuple.local_port;
+        if facts.port_range.is_none_or(|(first, last)| port < first || port > last) {
+            continue;
+        }
+        let remote = conn.tuple.remote();
+        let route = Route { netns: conn.netns, local: conn.tuple.local().ip(), remote };
+        let in_use = found.routes.entry(route).or_default();
+        in_use.ports += 1;
+        if conn.state == TcpState::TimeWait {
+            in_use.time_wait += 1;
+            let reuse = match facts.tw_reuse {
+                Some(1) => true,
+                Some(2) => conn.tuple.is_loopback(),
+                _ => false,
+            };
+            let old = conn.in_state(scene.now).ns().is_some_and(|ns| ns > REUSE_NS);
+            in_use.reusable += u64::from(reuse && old);
+        }
+        if in_use.process.is_none() || conn.state != TcpState::TimeWait {
+            in_use.process = process_of(conn).or(in_use.process);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the rules need to know of processes and namespaces: read elsewhere, handed in as [`Facts`],
+//! and part of a recording.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::rules::growth::{Growth, Series};
+use crate::time::MonoNs;
+
+/// What was read at one time. Unknown is `None`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Facts {
+    /// When, CLOCK_MONOTONIC nanoseconds.
+    pub at: u64,
+    /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC, nanoseconds: the time the machine slept.
+    #[serde(default)]
+    pub slept_ns: u64,
+    /// Processes.
+    #[serde(default)]
+    pub processes: Vec<ProcessFacts>,
+    /// Network namespaces.
+    #[serde(default)]
+    pub netns: Vec<NetnsFacts>,
+}
+
+/// Of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ProcessFacts {
+    /// Its id.
+    pub pid: u32,
+    /// Soft limit of open files (`/proc/PID/limits`).
+    pub fd_limit: Option<u64>,
+    /// Open files (`/proc/PID/fd`).
+    pub fds: Option<u64>,
+}
+
+/// Of a network namespace: its sysctls and counters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetnsFacts {
+    /// Its inode.
+    pub inode: u32,
+    /// `ip_local_port_range`, both ends in it.
+    pub port_range: Option<(u16, u16)>,
+    /// `tcp_fin_timeout`, seconds.
+    pub fin_timeout: Option<u32>,
+    /// `tcp_orphan_retries`; 0 means 8.
+    pub orphan_retries: Option<u32>,
+    /// `tcp_retries2`.
+    pub retries2: Option<u32>,
+    /// `tcp_syn_retries`.
+    pub syn_retries: Option<u32>,
+    /// `tcp_syn_linear_timeouts`; Linux 6.5 and later.
+    pub syn_linear_timeouts: Option<u32>,
+    /// `tcp_synack_retries`.
+    pub synack_retries: Option<u32>,
+    /// `tcp_max_syn_backlog`.
+    pub max_syn_backlog: Option<u32>,
+    /// `tcp_syncookies`.
+    pub syncookies: Option<u32>,
+    /// `tcp_tw_reuse`.
+    pub tw_reuse: Option<u32>,
+    /// `TcpExt: ListenOverflows`: SYNs and third ACKs for which a queue had no room.
+    pub listen_overflows: Option<u64>,
+}
+
+impl Facts {
+    /// As bytes for [`Input::Facts`](crate::input::Input::Facts).
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Integers only: this cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// From bytes; `None` when they make no sense.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Facts> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+/// A process as it was read so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProcessNow {
+    pub(crate) limit: Option<u64>,
+    pub(crate) fds: Option<u64>,
+    series: Series,
+    at: MonoNs,
+}
+
+impl ProcessNow {
+    pub(crate) fn growth(&self) -> Option<Growth> {
+        self.series.sustained()
+    }
+}
+
+/// All that was read so far.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    processes: HashMap<u32, ProcessNow, FixedState>,
+    netns: HashMap<u32, NetnsFacts, FixedState>,
+    slept_ns: u64,
+    known: bool,
+}
+
+/// A process that was not read for this long has gone, or has no sockets any more.
+const STALE_NS: u64 = 60_000_000_000;
+
+impl Surroundings {
+    /// Takes in what was read.
+    pub fn take_in(&mut self, facts: &Facts) {
+        let at = MonoNs(facts.at);
+        self.known = true;
+        self.slept_ns = facts.slept_ns;
+        for read in &facts.processes {
+            let process = self.processes.entry(read.pid).or_default();
+            process.limit = read.fd_limit.or(process.limit);
+            process.fds = read.fds;
+            process.at = at;
+            if let Some(fds) = read.fds {
+                process.series.push(at, fds);
+            }
+        }
+        for read in &facts.netns {
+            self.netns.insert(read.inode, *read);
+        }
+        self.processes.retain(|_, process| at.since(process.at) < STALE_NS);
+    }
+
+    /// Whether anything was read at all.
+    #[must_use]
+    pub fn known(&self) -> bool {
+        self.known
+    }
+
+    pub(crate) fn process(&self, pid: u32) -> Option<&ProcessNow> {
+        self.processes.get(&pid)
+    }
+
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (u32, &ProcessNow)> {
+        self.processes.iter().map(|(&pid, process)| (pid, process))
+    }
+
+    /// Of a namespace; all unknown when it was not read.
+    pub(crate) fn netns(&self, inode: u32) -> NetnsFacts {
+        self.netns.get(&inode).copied().unwrap_or(NetnsFacts { inode, ..NetnsFacts::default() })
+    }
+
+    /// CLOCK_BOOTTIME of a CLOCK_MONOTONIC moment; `None` when nothing was read.
+    pub(crate) fn boot_time(&self, at: MonoNs) -> Option<u64> {
+        self.known.then(|| at.0.saturating_add(self.slept_ns))
+    }
+
+    /// Where ephemeral ports begin; Linux's default when it was not read.
+    pub(crate) fn first_ephemeral(&self, netns: u32) -> u16 {
+        self.netns.get(&netns).and_then(|facts| facts.port_range).map_or(32_768, |range| range.0)
+    }
+}
+
+impl NetnsFacts {
+    /// Retransmissions until the kernel gives up; of an orphan less.
+    pub(crate) fn retries(&self, orphan: bool) -> Option<u32> {
+        if orphan {
+            // tcp_orphan_retries(): 0 means 8 while the last wait was shorter than the longest.
+            self.orphan_retries.map(|retries| if retries == 0 { 8 } else { retries })
+        } else {
+            self.retries2
+        }
+    }
+}

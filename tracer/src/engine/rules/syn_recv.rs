@@ -1,0 +1,63 @@
+//! SYN_RECV: half-open connections that pile up at a listener.
+
+use std::fmt::Write;
+
+use crate::engine::rules::group::{Cause, Group};
+use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
+
+pub(crate) struct SynRecv;
+
+/// A few half-open connections are everyday: clients that went away, scanners.
+const LEAST: u64 = 16;
+
+impl Rule for SynRecv {
+    fn check(&self, look: &Look<'_>) -> Option<Stuck> {
+        look.beyond(look.age(), Cause::Plain)
+    }
+
+    fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
+        if group.count() < LEAST {
+            return None;
+        }
+        let sources = group.remotes(1000).len();
+        let from =
+            format!(" from {sources}{} addresses", if sources == 1000 { " or more" } else { "" });
+        let mut verdict = format!(
+            "half-open connections pile up {} of {}: {}",
+            words::side(group).replacen("on ", "at ", 1),
+            words::process(group.key.process),
+            words::so_many(group, ("SYN", &from), about.now, about.growth),
+        );
+        verdict.push_str(&words::sent_again(group, "SYN-ACK"));
+        let facts = about.around.netns(group.key.netns);
+        if let Some(most) = facts.max_syn_backlog {
+            let _ = write!(verdict, "; tcp_max_syn_backlog {most}");
+        }
+        Some(Said { verdict, severity: Severity::Stuck, forecast: None })
+    }
+
+    fn advice(&self, group: &Group, about: &About<'_>) -> String {
+        let facts = about.around.netns(group.key.netns);
+        let mut text = String::from(
+            "SYN-ACKs go out and no third ACK comes: a SYN flood from addresses that do not answer, or the way back \
+             loses them (asymmetric routing, a firewall).",
+        );
+        match facts.syncookies {
+            Some(0) => text.push_str(
+                " tcp_syncookies is 0: with 1 the listener goes on serving when its queue is full.",
+            ),
+            Some(_) => text.push_str(
+                " tcp_syncookies is on: when the queue is full it goes on serving without it.",
+            ),
+            None => {}
+        }
+        if let Some(retries) = facts.synack_retries {
+            let _ = write!(
+                text,
+                " Each is given up {} after its SYN (tcp_synack_retries {retries}).",
+                words::age(super::give_up::half_open_ns(retries))
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,487 @@
+//! The watch: takes in what happens, looks over the table now and then, and says what is found, what
+//! has changed and what is over.
+
+use std::collections::{BTreeMap, HashMap};
+
+use foldhash::fast::FixedState;
+use tracer_common::TcpState;
+
+use crate::engine::conn::{Change, Connection, Kind, Poll, Table};
+use crate::engine::rules::accept_queue::Queues;
+use crate::engine::rules::cohort::Cohorts;
+use crate::engine::rules::gate::Shares;
+use crate::engine::rules::group::{Group, Place, process_of, side_of};
+use crate::engine::rules::growth::{Series, per_minute};
+use crate::engine::rules::idle::Idle;
+use crate::engine::rules::scan::{Held, Route, Scan, Scene, scan};
+use crate::engine::rules::trouble::Troubles;
+use crate::engine::rules::{
+    About, Facts, Finding, Gate, Openers, RuleId, Sample, Severity, Surroundings, Thresholds,
+    Update, fds, gate, ports, rule,
+};
+use crate::event::{Event, Existing, Shape, SockId};
+use crate::filter::Filter;
+use crate::time::MonoNs;
+
+const SECOND: u64 = 1_000_000_000;
+/// Looks are further apart the more there is to look at: a second more for each so many.
+const PER_SECOND: u64 = 25_000;
+/// Processes and destinations are counted this often.
+const COUNT_EVERY_NS: u64 = 2 * SECOND;
+/// A finding that only grows is told again after this time, then after twice that, ...
+const TELL_FIRST_NS: u64 = 10 * SECOND;
+/// ... up to this.
+const TELL_MOST_NS: u64 = 300 * SECOND;
+/// Processes whose descriptors are read.
+const MOST_PROCESSES: usize = 256;
+/// Destinations whose ports are followed.
+const MOST_ROUTES: usize = 1_024;
+/// Most sockets in CLOSE_WAIT whose last data is remembered.
+const MOST_IDLE: usize = 65_536;
+
+/// What a watch is to do.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// From when on something is stuck.
+    pub thresholds: Thresholds,
+    /// Conditions that end the run.
+    pub gates: Vec<Gate>,
+    /// Length of the kernel's jiffy.
+    pub jiffy_ns: u64,
+}
+
+/// What a watch needs to be told: of which processes and namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Processes that hold sockets, those with the most.
+    pub pids: Vec<u32>,
+    /// Inodes of network namespaces with sockets.
+    pub netns: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Active {
+    finding: Finding,
+    since: MonoNs,
+    told: MonoNs,
+    /// Not told again before this has passed.
+    pause_ns: u64,
+    /// As it was told.
+    told_count: u64,
+    told_left: Option<u64>,
+    seen: bool,
+    counts: Series,
+}
+
+/// The watch.
+#[derive(Debug)]
+pub struct Watch {
+    options: Options,
+    around: Surroundings,
+    /// Which code opened which socket.
+    pub openers: Openers,
+    troubles: Troubles,
+    cohorts: Cohorts,
+    idle: Idle,
+    queues: Queues,
+    /// When data last went over sockets that are in CLOSE_WAIT now.
+    last_data: HashMap<SockId, MonoNs, FixedState>,
+    active: BTreeMap<String, Active>,
+    held: HashMap<u32, Held, FixedState>,
+    routes: HashMap<Route, Series, FixedState>,
+    port_findings: Vec<Finding>,
+    needs: Needs,
+    shares: Shares,
+    sockets: u64,
+    next: MonoNs,
+    next_count: MonoNs,
+    failed: Option<String>,
+}
+
+impl Watch {
+    /// A new one; it knows nothing yet.
+    #[must_use]
+    pub fn new(options: Options) -> Watch {
+        Watch {
+            options,
+            around: Surroundings::default(),
+            openers: Openers::default(),
+            troubles: Troubles::default(),
+            cohorts: Cohorts::default(),
+            idle: Idle::default(),
+            queues: Queues::default(),
+            last_data: HashMap::default(),
+            active: BTreeMap::new(),
+            held: HashMap::default(),
+            routes: HashMap::default(),
+            port_findings: Vec::new(),
+            needs: Needs::default(),
+            shares: Shares::default(),
+            sockets: 0,
+            next: MonoNs(0),
+            next_count: MonoNs(0),
+            failed: None,
+        }
+    }
+
+    /// The thresholds in force.
+    #[must_use]
+    pub fn thresholds(&self) -> &Thresholds {
+        &self.options.thresholds
+    }
+
+    /// A change of a connection: counters only.
+    pub fn change(&mut self, conn: &Connection, change: &Change) {
+        match change.kind {
+            Kind::Transition { old: TcpState::CloseWait, in_old, .. } if conn.accepted => {
+                let pid = process_of(conn).and_then(|process| process.pid);
+                let side = side_of(conn, self.around.first_ephemeral(conn.netns));
+                let place = Place { netns: conn.netns, pid, side };
+                let threshold = self.options.thresholds.of(RuleId::CloseWait);
+                self.cohorts.left(place, in_old.ns().unwrap_or(0), threshold, change.at);
+            }
+            Kind::Retransmit { segment, .. } => {
+                self.troubles.retransmit(conn.id, conn.netns, change.at, segment);
+            }
+            Kind::Gone => {
+                self.troubles.gone(conn.id);
+                self.idle.gone(conn.id);
+                self.openers.forget(conn.id);
+                if !self.last_data.is_empty() {
+                    self.last_data.remove(&conn.id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A row of a walk.
+    pub fn row(&mut self, event: &Event, row: &Existing) {
+        let jiffy = self.options.jiffy_ns;
+        self.troubles.row(event, row, jiffy);
+        self.idle.row(event, row, jiffy, self.options.thresholds.of(RuleId::Idle));
+        if row.state == TcpState::CloseWait
+            && row.shape == Shape::Full
+            && self.last_data.len() < MOST_IDLE
+        {
+            let since = u64::from(row.since_received.min(row.since_sent)).saturating_mul(jiffy);
+            self.last_data.insert(event.id, event.at.before(since));
+        }
+    }
+
+    /// A walk is over.
+    pub fn end_poll(&mut self, poll: &Poll) {
+        self.troubles.end_poll(poll);
+    }
+
+    /// What was read around.
+    pub fn facts(&mut self, facts: &Facts) {
+        self.around.take_in(facts);
+    }
+
+    /// What should be read around.
+    #[must_use]
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// Whether who holds what is worth another look: something is stuck.
+    #[must_use]
+    pub fn suspects(&self) -> bool {
+        self.active.values().any(|active| active.finding.severity != Severity::Note)
+    }
+
+    /// What is found now, the worst first.
+    #[must_use]
+    pub fn findings(&self) -> Vec<(&Finding, MonoNs)> {
+        let mut all: Vec<_> =
+            self.active.values().map(|active| (&active.finding, active.since)).collect();
+        all.sort_by_key(|(finding, since)| {
+            (finding.severity, std::cmp::Reverse(finding.count), *since)
+        });
+        all
+    }
+
+    /// Findings that are a reason to act.
+    #[must_use]
+    pub fn stuck(&self) -> u64 {
+        gate::findings(self.active.values().map(|active| &active.finding))
+    }
+
+    /// Sockets that pass the filter, as of the last look.
+    #[must_use]
+    pub fn sockets(&self) -> u64 {
+        self.sockets
+    }
+
+    /// Why the run is to end, once a condition of `--fail-on` held.
+    #[must_use]
+    pub fn failed(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// Looks for what should be read around, before the first look proper.
+    pub fn survey(&mut self, table: &Table, filter: &Filter, now: MonoNs) {
+        let found = self.scan(table, filter, now, true);
+        self.note_needs(&found);
+    }
+
+    /// The next look is not to wait until it is time to.
+    pub fn hurry(&mut self) {
+        (self.next, self.next_count) = (MonoNs(0), MonoNs(0));
+    }
+
+    /// Looks, when it is time to; says what appeared, changed and went.
+    pub fn look(
+        &mut self,
+        table: &Table,
+        filter: &Filter,
+        now: MonoNs,
+        updates: &mut Vec<(Update, Finding)>,
+    ) -> bool {
+        if now < self.next {
+            return false;
+        }
+        // Ticks come every second, give or take.
+        let pause = SECOND + table.len() as u64 * SECOND / PER_SECOND;
+        self.next = now.after(pause - SECOND / 2);
+        let counts = now >= self.next_count;
+        if counts {
+            self.next_count = now.after(COUNT_EVERY_NS - SECOND / 2);
+        }
+        let found = self.scan(table, filter, now, counts);
+        self.sockets = found.sockets;
+        let mut findings = Vec::new();
+        for group in &found.groups {
+            findings.extend(self.judge(table, group, now));
+        }
+        self.exhaustion(&found, counts, now, &mut findings);
+        if *filter == Filter::default() {
+            findings.extend(self.idle.note(self.options.thresholds.of(RuleId::Idle), now));
+        }
+        if counts {
+            self.note_needs(&found);
+        }
+        self.settle(findings, now, updates);
+        let count = self.stuck();
+        let failed = self
+            .options
+            .gates
+            .iter_mut()
+            .filter_map(|gate| gate.check(&found, &self.shares, count, now))
+            .next();
+        self.failed = self.failed.take().or(failed);
+        true
+    }
+
+    fn scan(&self, table: &Table, filter: &Filter, now: MonoNs, counts: bool) -> Scan {
+        scan(&Scene {
+            table,
+            filter,
+            around: &self.around,
+            thresholds: &self.options.thresholds,
+            troubles: &self.troubles,
+            cohorts: &self.cohorts,
+            openers: &self.openers,
+            last_data: &self.last_data,
+            now,
+            counts,
+        })
+    }
+
+    fn note_needs(&mut self, found: &Scan) {
+        let mut pids: Vec<(u64, u32)> =
+            found.held.iter().map(|(&pid, held)| (held.sockets, pid)).collect();
+        pids.sort_unstable_by(|one, other| other.cmp(one));
+        self.needs.pids = pids.into_iter().take(MOST_PROCESSES).map(|(_, pid)| pid).collect();
+        self.needs.netns = found.netns.iter().copied().collect();
+    }
+
+    /// What a group comes to.
+    fn judge(&self, table: &Table, group: &Group, now: MonoNs) -> Option<Finding> {
+        let key = &group.key;
+        let threshold = self.options.thresholds.of(key.rule);
+        let id = key.id();
+        let growth = match key.rule {
+            // Those that stay tell by their ages.
+            RuleId::CloseWait | RuleId::FinWait2 | RuleId::Unaccepted => {
+                per_minute(group.members.iter().map(|member| member.since), threshold, now)
+            }
+            // Of the others some go: only watching tells.
+            _ => self
+                .active
+                .get(&id)
+                .and_then(|active| active.counts.sustained())
+                .map(|growth| growth.per_second * 60.0),
+        };
+        let about = About { table, around: &self.around, now, growth };
+        let rule = rule(key.rule)?;
+        let said = rule.format(group, &about)?;
+        let mut conns: Vec<Sample> = group
+            .members
+            .iter()
+            .map(|member| Sample {
+                id: member.id,
+                tuple: member.tuple,
+                age_ns: now.since(member.since),
+                fd: member.fd,
+            })
+            .collect();
+        let oldest_first = |sample: &Sample| (std::cmp::Reverse(sample.age_ns), sample.id);
+        if conns.len() > Finding::SAMPLES {
+            conns.select_nth_unstable_by_key(Finding::SAMPLES - 1, oldest_first);
+            conns.truncate(Finding::SAMPLES);
+        }
+        conns.sort_unstable_by_key(oldest_first);
+        let (local_port, remote) = match key.side {
+            super::Side::Local(port) => (Some(port), None),
+            super::Side::Remote(remote) => (None, Some(remote)),
+            super::Side::Remotes => (None, None),
+        };
+        let states = |rule| match rule {
+            RuleId::SynSent => TcpState::SynSent,
+            RuleId::SynRecv => TcpState::SynRecv,
+            RuleId::FinWait1 => TcpState::FinWait1,
+            RuleId::FinWait2 => TcpState::FinWait2,
+            RuleId::Closing => TcpState::Closing,
+            RuleId::CloseWait => TcpState::CloseWait,
+            RuleId::LastAck => TcpState::LastAck,
+            _ if group.given_up == group.count() => TcpState::CloseWait,
+            _ => TcpState::Established,
+        };
+        let counted = key.rule == RuleId::CloseWait;
+        Some(Finding {
+            id,
+            rule: key.rule,
+            severity: said.severity,
+            state: Some(states(key.rule)),
+            count: group.count(),
+            in_state: group.survival.present,
+            oldest_ns: Some(group.oldest_ns(now)),
+            growth_per_min: growth,
+            closed_share: group.survival.closed_share().filter(|_| counted),
+            late_closed_share: group.survival.late_share().filter(|_| counted),
+            netns: Some(key.netns),
+            process: key.process,
+            local_port,
+            remote,
+            opener: key.opener.clone(),
+            conns,
+            verdict: said.verdict,
+            advice: rule.advice(group, &about),
+            forecast: said.forecast,
+        })
+    }
+
+    /// What runs out: queues, descriptors, ports.
+    fn exhaustion(&mut self, found: &Scan, counts: bool, now: MonoNs, findings: &mut Vec<Finding>) {
+        let thresholds = self.options.thresholds;
+        let queue = thresholds.of(RuleId::AcceptQueue);
+        self.queues.check(&found.listeners, &self.around, queue, now, findings);
+        self.shares.accept_queue = found
+            .listeners
+            .iter()
+            .filter(|listener| listener.backlog != 0)
+            .map(|listener| u64::from(listener.waiting) * 100 / (u64::from(listener.backlog) + 1))
+            .max()
+            .unwrap_or(0);
+        if counts {
+            self.held.clone_from(&found.held);
+            self.count_ports(found, now);
+        }
+        findings.extend(self.port_findings.iter().cloned());
+        self.shares.fds = 0;
+        for (pid, process) in self.around.processes() {
+            let Some(&held) = self.held.get(&pid) else { continue };
+            if let (Some(fds), Some(limit)) =
+                (process.fds, process.limit.filter(|&limit| limit != 0))
+            {
+                self.shares.fds = self.shares.fds.max(fds.saturating_mul(100) / limit);
+            }
+            let within = thresholds.of(RuleId::Fds);
+            findings.extend(fds::check(pid, held, process, &found.listeners, within));
+        }
+    }
+
+    fn count_ports(&mut self, found: &Scan, now: MonoNs) {
+        let within = self.options.thresholds.of(RuleId::Ports);
+        self.routes.retain(|route, _| found.routes.contains_key(route));
+        self.port_findings.clear();
+        self.shares.ports = 0;
+        let mut routes: Vec<_> = found.routes.iter().collect();
+        routes.sort_unstable_by_key(|(route, in_use)| (std::cmp::Reverse(in_use.ports), **route));
+        for (route, in_use) in routes.into_iter().take(MOST_ROUTES) {
+            let facts = self.around.netns(route.netns);
+            let series = self.routes.entry(*route).or_default();
+            series.push(now, ports::taken(in_use));
+            if let Some((first, last)) = facts.port_range {
+                let range = u64::from(last.saturating_sub(first)) + 1;
+                self.shares.ports = self.shares.ports.max(ports::taken(in_use) * 100 / range);
+            }
+            self.port_findings.extend(ports::check(route, in_use, series, &facts, within));
+        }
+    }
+
+    /// Compares with what was found before.
+    fn settle(
+        &mut self,
+        findings: Vec<Finding>,
+        now: MonoNs,
+        updates: &mut Vec<(Update, Finding)>,
+    ) {
+        for active in self.active.values_mut() {
+            active.seen = false;
+        }
+        for finding in findings {
+            let left = finding.forecast.and_then(|forecast| forecast.left_ns);
+            match self.active.get_mut(&finding.id) {
+                None => {
+                    updates.push((Update::Appear, finding.clone()));
+                    let mut counts = Series::default();
+                    counts.push(now, finding.count);
+                    let active = Active {
+                        since: now,
+                        told: now,
+                        pause_ns: TELL_FIRST_NS,
+                        told_count: finding.count,
+                        told_left: left,
+                        seen: true,
+                        counts,
+                        finding,
+                    };
+                    self.active.insert(active.finding.id.clone(), active);
+                }
+                Some(active) => {
+                    active.seen = true;
+                    active.counts.push(now, finding.count);
+                    let half = |left: u64| active.told_left.is_some_and(|told| left <= told / 2);
+                    let runs_out = finding.severity == Severity::Exhaustion;
+                    let worse = finding.severity != active.finding.severity
+                        || runs_out && left.is_some_and(half) && active.told_left != Some(0);
+                    let worse = worse || finding.count >= active.told_count.saturating_mul(2);
+                    let other = finding.count != active.told_count
+                        || left.is_some() != active.told_left.is_some();
+                    if worse || other && now.since(active.told) >= active.pause_ns {
+                        active.pause_ns = (active.pause_ns * 2).min(TELL_MOST_NS);
+                        active.told = now;
+                        active.told_count = finding.count;
+                        active.told_left = left;
+                        updates.push((Update::Change, finding.clone()));
+                    }
+                    active.finding = finding;
+                }
+            }
+        }
+        let over: Vec<String> = self
+            .active
+            .iter()
+            .filter(|(_, active)| !active.seen)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in over {
+            if let Some(active) = self.active.remove(&id) {
+                updates.push((Update::Clear { since: active.since }, active.finding));
+            }
+        }
+    }
+}

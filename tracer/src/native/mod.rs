@@ -1,0 +1,6 @@
+//! What the files of a process tell of its code: `symbols` names functions and follows unwind tables, `process`
+//! says what is mapped where, `memory` reads it.
+
+pub(crate) mod memory;
+pub(crate) mod process;
+pub(crate) mod symbols;

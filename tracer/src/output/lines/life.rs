@@ -1,0 +1,216 @@
+//! `life`: one line per finished connection.
+
+use std::io::Write;
+
+use tracer_common::TcpState;
+
+use crate::engine::conn::{Change, Connection, Ends, How, Kind, Role, Table, errno_name};
+use crate::event::Shape;
+use crate::output::json::Object;
+use crate::output::lines::{Pen, human, process, socket, surroundings, times};
+use crate::text::{self, Paint, Row};
+use crate::time::MonoNs;
+
+/// From this width on columns are aligned under a header; below, cells carry their names.
+const WIDE: usize = 150;
+const INDENT: usize = 13;
+
+fn is_wide(pen: &Pen) -> bool {
+    pen.terminal.width.is_none_or(|width| width >= WIDE)
+}
+
+/// The line of column names.
+pub fn header(pen: &mut Pen, out: &mut Vec<u8>) {
+    if !is_wide(pen) {
+        return;
+    }
+    Row::new(out, pen.terminal, INDENT)
+        .cell(12, Paint::Dim, b"ENDED")
+        .cell(6, Paint::Dim, b"ROLE")
+        .cell(21, Paint::Dim, b"LOCAL")
+        .cell(21, Paint::Dim, b"REMOTE")
+        .cell(16, Paint::Dim, b"PROCESS")
+        .right(8, Paint::Dim, b"TOTAL")
+        .right(7, Paint::Dim, b"HANDSHK")
+        .cell(13, Paint::Dim, b"HOW")
+        .right(5, Paint::Dim, b"SENT")
+        .right(5, Paint::Dim, b"RCVD")
+        .right(3, Paint::Dim, b"RTX")
+        .right(6, Paint::Dim, b"RTT")
+        .cell(0, Paint::Dim, b"TIME IN EACH STATE")
+        .end();
+}
+
+/// A line when the connection is finished: at once, or when its TIME_WAIT is over.
+pub fn change(
+    pen: &mut Pen,
+    table: &Table,
+    conn: &Connection,
+    change: &Change,
+    with_time_wait: bool,
+    out: &mut Vec<u8>,
+) {
+    if conn.role == Role::Listener {
+        return;
+    }
+    let due = match change.kind {
+        Kind::Finished => !with_time_wait || conn.state == TcpState::Close,
+        Kind::Gone => with_time_wait && conn.shape == Shape::Mini && conn.how == How::Fin,
+        _ => false,
+    };
+    if !due {
+        return;
+    }
+    if pen.json {
+        json(pen, table, conn, change.at, out);
+    } else {
+        line(pen, table, conn, change.at, out);
+    }
+}
+
+fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
+    let mut object = Object::event(out, "close");
+    times(&mut object, &mut pen.clock, at);
+    socket(&mut object, table, conn);
+    object
+        .number("total_ns", conn.lived())
+        .boolean("exact", conn.complete && !conn.approximate)
+        .with("states", |out| {
+            out.push(b'{');
+            for (index, (state, ns)) in conn.states().enumerate() {
+                if index != 0 {
+                    out.push(b',');
+                }
+                let _ = write!(out, "\"{}\":{ns}", state.name());
+            }
+            out.push(b'}');
+        })
+        .number_or_null("handshake_ns", conn.handshake_ns())
+        .plain("first_close", conn.first_close.name())
+        .plain("ended_in", ended_in(conn).name())
+        .plain("how", conn.how.name());
+    match conn.error {
+        0 => object.null("errno"),
+        errno => match errno_name(errno) {
+            Some(name) => object.plain("errno", name),
+            None => object.string("errno", format!("errno {errno}").as_bytes()),
+        },
+    };
+    let reason = pen.origin.reset_reason(u32::from(conn.rst_reason));
+    object.string_or_null("reset_reason", reason.map(str::as_bytes));
+    let counters = conn.counters();
+    object
+        .number_or_null("bytes_sent", counters.map(|counters| counters.bytes_sent))
+        .number_or_null("bytes_received", counters.map(|counters| counters.bytes_received))
+        .number_or_null("retransmits", counters.map(|counters| counters.retransmits))
+        .number_or_null("srtt_us", counters.and_then(|counters| counters.srtt_us))
+        .number("syn_retransmits", conn.retransmits.syn)
+        .number("synack_retransmits", conn.retransmits.synack)
+        .number("fin_retransmits", conn.retransmits.fin);
+    object.boolean("accepted", conn.accepted).number_or_null("accept_at_most_ns", conn.accept_ns());
+    surroundings(&mut object, &pen.names, conn);
+    object.end();
+}
+
+/// TIME_WAIT when it got there, however long ago.
+fn ended_in(conn: &Connection) -> TcpState {
+    if conn.shape == Shape::Mini && conn.how == How::Fin {
+        TcpState::TimeWait
+    } else {
+        TcpState::Close
+    }
+}
+
+fn line(pen: &mut Pen, _table: &Table, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
+    let wide = is_wide(pen);
+    let cell = &mut pen.cell;
+    let mut row = Row::new(out, pen.terminal, INDENT);
+    cell.clear();
+    pen.clock.time_of_day(at, cell);
+    row.cell(12, Paint::Plain, cell);
+    row.cell(
+        6,
+        Paint::Plain,
+        if conn.role == Role::Unknown { b"?" } else { conn.role.name().as_bytes() },
+    );
+    cell.clear();
+    text::endpoint(conn.tuple.local(), cell);
+    row.cell(if wide { 21 } else { 15 }, Paint::Plain, cell);
+    cell.clear();
+    text::endpoint(conn.tuple.remote(), cell);
+    row.cell(if wide { 21 } else { 15 }, Paint::Plain, cell);
+    cell.clear();
+    process(conn, cell);
+    row.cell(16, Paint::Plain, cell);
+
+    cell.clear();
+    if !conn.complete {
+        cell.extend_from_slice(b">=");
+    } else if conn.approximate {
+        cell.push(b'~');
+    }
+    human(conn.lived(), cell);
+    row.right(8, Paint::Plain, cell);
+    cell.clear();
+    if !wide {
+        cell.extend_from_slice(b"handshake ");
+    }
+    match conn.handshake_ns() {
+        Some(ns) => human(ns, cell),
+        None => cell.push(b'-'),
+    }
+    row.right(if wide { 7 } else { 0 }, Paint::Plain, cell);
+    let (words, paint) = how(conn);
+    row.cell(if wide { 13 } else { 0 }, paint, words.as_bytes());
+
+    let counters = conn.counters().unwrap_or_default();
+    let mut figure = |name: &str, width: usize, write: &dyn Fn(&mut Vec<u8>)| {
+        cell.clear();
+        if !wide {
+            cell.extend_from_slice(name.as_bytes());
+            cell.push(b' ');
+        }
+        if conn.counters().is_none() {
+            cell.push(b'-');
+        } else {
+            write(cell);
+        }
+        row.right(if wide { width } else { 0 }, Paint::Plain, cell);
+    };
+    figure("sent", 5, &|cell| text::bytes(counters.bytes_sent, cell));
+    figure("received", 5, &|cell| text::bytes(counters.bytes_received, cell));
+    figure("rtx", 3, &|cell| {
+        let _ = write!(cell, "{}", counters.retransmits);
+    });
+    figure("rtt", 6, &|cell| match counters.srtt_us {
+        Some(us) => human(u64::from(us) * 1000, cell),
+        None => cell.push(b'-'),
+    });
+    for (state, ns) in conn.states() {
+        cell.clear();
+        cell.extend_from_slice(state.short_name().as_bytes());
+        cell.push(b' ');
+        human(ns, cell);
+        row.cell(0, Paint::Dim, cell);
+    }
+    if conn.role == Role::Server && !conn.accepted {
+        row.cell(0, Paint::Warn, b"never accepted");
+    }
+    row.end();
+}
+
+/// Who ended it and how, in at most thirteen characters.
+fn how(conn: &Connection) -> (&'static str, Paint) {
+    match (conn.how, conn.first_close) {
+        (How::Fin, Ends::Local) => ("we closed", Paint::Plain),
+        (How::Fin, Ends::Remote) => ("peer closed", Paint::Plain),
+        (How::Fin, Ends::None) => ("closed", Paint::Plain),
+        (How::RstSent, _) => ("reset by us", Paint::Bad),
+        (How::RstReceived, _) => ("reset by peer", Paint::Bad),
+        (How::Timeout, _) => ("timed out", Paint::Bad),
+        (How::Refused, _) => ("refused", Paint::Bad),
+        (How::Unreachable, _) => ("unreachable", Paint::Bad),
+        (How::Aborted, _) => ("aborted", Paint::Bad),
+        (How::Unknown, _) => ("end not seen", Paint::Warn),
+    }
+}

@@ -1,0 +1,281 @@
+//! `stuck`: findings as they appear, change and clear; or all of them, drawn anew; or once.
+
+use std::io::Write;
+
+use crate::engine::rules::{Finding, Forecast, Sample, Severity, Update, Watch};
+use crate::output::json::Object;
+use crate::output::lines::{Pen, times};
+use crate::text::{self, Paint, Row, Terminal};
+use crate::time::{Human, MonoNs};
+
+/// Where the sentence begins, after time and word.
+const INDENT: usize = 18;
+
+/// One finding that came, changed or went.
+pub fn update(pen: &mut Pen, update: &Update, finding: &Finding, now: MonoNs, out: &mut Vec<u8>) {
+    if pen.json {
+        json(pen, update, finding, now, out);
+        return;
+    }
+    pen.cell.clear();
+    pen.clock.time_of_day(now, &mut pen.cell);
+    let mut row = Row::new(out, pen.terminal, INDENT);
+    row.cell(12, Paint::Dim, &pen.cell);
+    match update {
+        Update::Appear => row.cell(4, paint(finding.severity), b"NEW"),
+        Update::Change => row.cell(4, paint(finding.severity), b"NOW"),
+        Update::Clear { .. } => row.cell(4, Paint::Good, b"OVER"),
+    };
+    if let Update::Clear { since } = update {
+        words(&mut row, Paint::Plain, &format!("after {}:", Human(now.since(*since))));
+    }
+    let verdict = match update {
+        // What would have come of it is of no interest any more.
+        Update::Clear { .. } => finding.verdict.split("; ").next().unwrap_or_default(),
+        Update::Appear | Update::Change => &finding.verdict,
+    };
+    words(&mut row, Paint::Plain, verdict);
+    row.end();
+    if matches!(update, Update::Appear) {
+        advice(pen.terminal, INDENT, &finding.advice, out);
+    }
+}
+
+/// Everything there is to tell, for `--once`.
+pub fn once(pen: &mut Pen, watch: &Watch, now: MonoNs, out: &mut Vec<u8>) {
+    let findings = watch.findings();
+    if pen.json {
+        for (finding, _) in findings {
+            json(pen, &Update::Appear, finding, now, out);
+        }
+        return;
+    }
+    for (finding, _) in &findings {
+        paragraph(pen.terminal, finding, out);
+    }
+    if watch.stuck() == 0 {
+        let _ = writeln!(out, "nothing is stuck: {} looked at", sockets(watch.sockets()));
+    }
+}
+
+/// Everything there is to tell, on a screen of that many lines.
+pub fn frame(
+    pen: &mut Pen,
+    watch: &Watch,
+    now: MonoNs,
+    lost: u64,
+    lines: usize,
+    out: &mut Vec<u8>,
+) {
+    let mut screen = Vec::new();
+    let mut row = Row::new(&mut screen, pen.terminal, 2);
+    pen.cell.clear();
+    pen.clock.time_of_day(now, &mut pen.cell);
+    let time = pen.cell.get(..8).unwrap_or_default();
+    row.cell(0, Paint::Dim, b"tcptrail stuck").cell(0, Paint::Dim, time);
+    let watched = Human(now.since(pen.origin.start()) / 1_000_000_000 * 1_000_000_000);
+    let watched = watched.to_string().replace(".00s", "s").replace(".0s", "s");
+    let mut more = format!("{} watched for {watched}", sockets(watch.sockets()));
+    if lost != 0 {
+        more.push_str(&format!(", {lost} events lost"));
+    }
+    let count = watch.stuck();
+    let (paint, found) = match count {
+        0 => (Paint::Good, "nothing is stuck".to_owned()),
+        1 => (Paint::Warn, "1 finding".to_owned()),
+        _ => (Paint::Warn, format!("{count} findings")),
+    };
+    row.cell(0, Paint::Dim, more.as_bytes()).cell(0, paint, found.as_bytes()).end();
+    paragraphs(pen.terminal, &watch.findings(), lines, &mut screen);
+    // Line by line over the last frame, so that nothing flickers; the rest of the screen is cleared.
+    out.extend_from_slice(b"\x1b[H");
+    let mut rest =
+        screen.split(|&byte| byte == b'\n').take(lines.saturating_sub(1).max(1)).peekable();
+    while let Some(line) = rest.next() {
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\x1b[K");
+        if rest.peek().is_some() {
+            out.push(b'\n');
+        }
+    }
+    out.extend_from_slice(b"\x1b[J");
+}
+
+/// As many findings as there is room for: first the sentence of each, then advice, from the worst on.
+fn paragraphs(
+    terminal: Terminal,
+    findings: &[(&Finding, MonoNs)],
+    lines: usize,
+    screen: &mut Vec<u8>,
+) {
+    let height = |text: &[u8]| text.iter().filter(|&&byte| byte == b'\n').count();
+    let mut room = lines.saturating_sub(height(screen) + 1);
+    let mut texts: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for (index, (finding, _)) in findings.iter().enumerate() {
+        let mut sentence = b"\n".to_vec();
+        verdict(terminal, finding, &mut sentence);
+        // A line for what is left out, unless this is the last.
+        let kept = usize::from(index + 1 != findings.len());
+        if height(&sentence) + kept > room && index != 0 {
+            break;
+        }
+        room = room.saturating_sub(height(&sentence));
+        texts.push((sentence, Vec::new()));
+    }
+    let left_out = findings.len() - texts.len();
+    room = room.saturating_sub(usize::from(left_out != 0));
+    for ((finding, _), (_, advised)) in findings.iter().zip(&mut texts) {
+        let mut text = Vec::new();
+        advice(terminal, 4, &finding.advice, &mut text);
+        if height(&text) > room {
+            break;
+        }
+        room -= height(&text);
+        *advised = text;
+    }
+    for (sentence, advised) in texts {
+        screen.extend_from_slice(&sentence);
+        screen.extend_from_slice(&advised);
+    }
+    if left_out != 0 {
+        let _ = writeln!(screen, "and {left_out} more: into a pipe, or with --json, all are shown");
+    }
+}
+
+fn sockets(count: u64) -> String {
+    if count == 1 { "1 socket".to_owned() } else { format!("{count} sockets") }
+}
+
+fn paragraph(terminal: Terminal, finding: &Finding, out: &mut Vec<u8>) {
+    verdict(terminal, finding, out);
+    advice(terminal, 4, &finding.advice, out);
+}
+
+fn verdict(terminal: Terminal, finding: &Finding, out: &mut Vec<u8>) {
+    let mut row = Row::new(out, terminal, 2);
+    words(&mut row, paint(finding.severity), &finding.verdict);
+    row.end();
+}
+
+fn advice(terminal: Terminal, indent: usize, text: &str, out: &mut Vec<u8>) {
+    // The first line is indented as the others are: by a cell of spaces.
+    let mut row = Row::new(out, terminal, indent);
+    row.cell(0, Paint::Plain, &b" ".repeat(indent - 1));
+    words(&mut row, Paint::Dim, text);
+    row.end();
+}
+
+/// Word by word, so that lines break between them.
+fn words(row: &mut Row<'_>, paint: Paint, text: &str) {
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        row.cell(0, paint, word.as_bytes());
+    }
+}
+
+const fn paint(severity: Severity) -> Paint {
+    match severity {
+        Severity::Exhaustion | Severity::Leak => Paint::Bad,
+        Severity::Stuck => Paint::Warn,
+        Severity::Note => Paint::Dim,
+    }
+}
+
+fn json(pen: &mut Pen, update: &Update, finding: &Finding, now: MonoNs, out: &mut Vec<u8>) {
+    let mut object = Object::event(out, "stuck");
+    times(&mut object, &mut pen.clock, now);
+    object
+        .plain("change", update.name())
+        .string("id", finding.id.as_bytes())
+        .plain("severity", finding.severity.name())
+        .plain("rule", finding.rule.name());
+    match finding.state {
+        Some(state) => object.plain("state", state.name()),
+        None => object.null("state"),
+    };
+    object
+        .number("count", finding.count)
+        .number("in_state", finding.in_state)
+        .number_or_null("oldest_ns", finding.oldest_ns);
+    decimal(&mut object, "growth_per_min", finding.growth_per_min);
+    decimal(&mut object, "closed_share", finding.closed_share);
+    decimal(&mut object, "late_closed_share", finding.late_closed_share);
+    object.number_or_null("netns", finding.netns);
+    match finding.process {
+        Some(process) => {
+            object.number_or_null("pid", process.pid).string("comm", process.comm.bytes())
+        }
+        None => object.null("pid").null("comm"),
+    };
+    object.number_or_null("local_port", finding.local_port);
+    match finding.remote {
+        Some(remote) => object.endpoint("remote", remote),
+        None => object.null("remote"),
+    };
+    object
+        .string_or_null("opener", finding.opener.as_deref().map(str::as_bytes))
+        .with("conns", |out| {
+            out.push(b'[');
+            for (index, sample) in finding.conns.iter().enumerate() {
+                let comma = if index == 0 { "" } else { "," };
+                let _ = write!(out, "{comma}\"{}\"", sample.id.0);
+            }
+            out.push(b']');
+        })
+        .with("sockets", |out| samples(&finding.conns, out))
+        .string("verdict", finding.verdict.as_bytes())
+        .string("advice", finding.advice.as_bytes());
+    match &finding.forecast {
+        Some(known) => object.with("forecast", |out| forecast(known, out)),
+        None => object.null("forecast"),
+    };
+    match update {
+        Update::Clear { since } => object.number("lasted_ns", now.since(*since)),
+        Update::Appear | Update::Change => object.null("lasted_ns"),
+    };
+    object.end();
+}
+
+fn decimal(object: &mut Object<'_>, key: &str, value: Option<f64>) {
+    match value.filter(|value| value.is_finite()) {
+        Some(value) => object.with(key, |out| {
+            // A write to a Vec cannot fail.
+            let _ = write!(out, "{value:.3}");
+        }),
+        None => object.null(key),
+    };
+}
+
+fn samples(samples: &[Sample], out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (index, sample) in samples.iter().enumerate() {
+        if index != 0 {
+            out.push(b',');
+        }
+        let _ = write!(out, "{{\"conn\":\"{}\",\"local\":\"", sample.id.0);
+        text::endpoint(sample.tuple.local(), out);
+        out.extend_from_slice(b"\",\"remote\":\"");
+        text::endpoint(sample.tuple.remote(), out);
+        let _ = write!(out, "\",\"stuck_ns\":{},\"fd\":", sample.age_ns);
+        let _ = match sample.fd {
+            Some(fd) => write!(out, "{fd}}}"),
+            None => write!(out, "null}}"),
+        };
+    }
+    out.push(b']');
+}
+
+fn forecast(forecast: &Forecast, out: &mut Vec<u8>) {
+    let or_null =
+        |value: Option<u64>| value.map_or_else(|| "null".to_owned(), |value| value.to_string());
+    let rate = forecast.per_second.filter(|rate| rate.is_finite());
+    let rate = rate.map_or_else(|| "null".to_owned(), |rate| format!("{rate:.4}"));
+    let _ = write!(
+        out,
+        "{{\"what\":\"{}\",\"limit\":{},\"in_use\":{},\"share\":{},\"per_second\":{rate},\"left_ns\":{}}}",
+        forecast.what.name(),
+        forecast.limit,
+        forecast.in_use,
+        or_null(forecast.share),
+        or_null(forecast.left_ns),
+    );
+}

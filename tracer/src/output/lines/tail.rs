@@ -1,0 +1,235 @@
+//! `tail`: every transition, retransmit and reset as it happens.
+
+use std::io::Write;
+
+use tracer_common::TcpState;
+
+use crate::engine::conn::{Change, Connection, How, Kind, Spent, Table};
+use crate::event::{Direction, Loss, LossCause, Segment};
+use crate::output::json::Object;
+use crate::output::lines::{Pen, direction, process, socket, spent, times};
+use crate::text::{self, Paint, Row};
+
+/// From this width on names are whole; below they are short.
+const WIDE: usize = 110;
+/// Continued lines begin under the second column.
+const INDENT: usize = 13;
+
+/// Widths of the columns in one of the two layouts.
+struct Columns {
+    old: usize,
+    new: usize,
+    after: usize,
+    addr: usize,
+    wide: bool,
+}
+
+fn layout(pen: &Pen) -> Columns {
+    if pen.terminal.width.is_none_or(|width| width >= WIDE) {
+        Columns { old: 11, new: 11, after: 8, addr: 21, wide: true }
+    } else {
+        Columns { old: 7, new: 7, after: 6, addr: 15, wide: false }
+    }
+}
+
+/// The line of column names.
+pub fn header(pen: &mut Pen, out: &mut Vec<u8>) {
+    let columns = layout(pen);
+    Row::new(out, pen.terminal, INDENT)
+        .cell(12, Paint::Dim, b"TIME")
+        .cell(columns.old, Paint::Dim, if columns.wide { b"OLD STATE" } else { b"OLD" })
+        .right(columns.after, Paint::Dim, b"AFTER")
+        .cell(columns.new, Paint::Dim, if columns.wide { b"NEW STATE" } else { b"NEW" })
+        .cell(columns.addr, Paint::Dim, b"LOCAL")
+        .cell(columns.addr, Paint::Dim, b"REMOTE")
+        .cell(0, Paint::Dim, b"PROCESS")
+        .end();
+}
+
+/// A line for a transition, retransmit or reset.
+pub fn change(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
+    match change.kind {
+        Kind::Transition { .. } | Kind::Retransmit { .. } | Kind::Reset { .. } => {}
+        Kind::Finished | Kind::Gone => return,
+    }
+    if pen.json { json(pen, table, conn, change, out) } else { line(pen, table, conn, change, out) }
+}
+
+fn json(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
+    match change.kind {
+        Kind::Transition { old, new, in_old } => {
+            let mut object = Object::event(out, "transition");
+            times(&mut object, &mut pen.clock, change.at);
+            socket(&mut object, table, conn);
+            object
+                .plain("old", old.name())
+                .plain("new", new.name())
+                .number_or_null("in_old_ns", in_old.ns())
+                .boolean("exact", in_old.is_exact());
+            if new == TcpState::Close && conn.how != How::Unknown {
+                object.plain("how", conn.how.name());
+            }
+            object.end();
+        }
+        Kind::Retransmit { segment, state, count } => {
+            let mut object = Object::event(out, "retransmit");
+            times(&mut object, &mut pen.clock, change.at);
+            socket(&mut object, table, conn);
+            object
+                .plain("kind", segment.name())
+                .plain("state", state.name())
+                .number_or_null("count", count)
+                .end();
+        }
+        Kind::Reset { direction: way, state, reason } => {
+            let mut object = Object::event(out, "reset");
+            times(&mut object, &mut pen.clock, change.at);
+            socket(&mut object, table, conn);
+            object
+                .plain("direction", direction(way))
+                .plain("state", state.name())
+                .string_or_null("reason", pen.origin.reset_reason(reason).map(str::as_bytes))
+                .end();
+        }
+        Kind::Finished | Kind::Gone => {}
+    }
+}
+
+fn line(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
+    let columns = layout(pen);
+    let name = |state: TcpState| {
+        if columns.wide { state.name().as_bytes() } else { state.short_name().as_bytes() }
+    };
+    let cell = &mut pen.cell;
+    let mut row = Row::new(out, pen.terminal, INDENT);
+    cell.clear();
+    pen.clock.time_of_day(change.at, cell);
+    row.cell(12, Paint::Plain, cell);
+
+    match change.kind {
+        Kind::Transition { old, new, in_old } => {
+            row.cell(columns.old, Paint::Dim, name(old));
+            cell.clear();
+            if in_old != Spent::Unknown || old == TcpState::Established {
+                spent(in_old, cell);
+            }
+            row.right(columns.after, Paint::Plain, cell);
+            let bad = new == TcpState::Close && !matches!(conn.how, How::Fin | How::Unknown);
+            row.cell(columns.new, if bad { Paint::Bad } else { Paint::of_state(new) }, name(new));
+        }
+        Kind::Retransmit { segment, state, .. } => {
+            row.cell(columns.old, Paint::Dim, name(state));
+            row.right(columns.after, Paint::Plain, b"");
+            cell.clear();
+            cell.extend_from_slice(retransmit(segment, columns.wide).as_bytes());
+            row.cell(columns.new, Paint::Warn, cell);
+        }
+        Kind::Reset { direction, state, .. } => {
+            row.cell(columns.old, Paint::Dim, name(state));
+            row.right(columns.after, Paint::Plain, b"");
+            let word: &[u8] = match direction {
+                Direction::Sent if columns.wide => b"RST sent",
+                Direction::Received if columns.wide => b"RST rcvd",
+                Direction::Sent => b"RST out",
+                Direction::Received => b"RST in",
+            };
+            row.cell(columns.new, Paint::Bad, word);
+        }
+        Kind::Finished | Kind::Gone => {}
+    }
+
+    cell.clear();
+    text::endpoint(conn.tuple.local(), cell);
+    row.cell(columns.addr, Paint::Plain, cell);
+    cell.clear();
+    text::endpoint(conn.tuple.remote(), cell);
+    row.cell(columns.addr, Paint::Plain, cell);
+    cell.clear();
+    process(conn, cell);
+    row.cell(0, Paint::Plain, cell);
+    if columns.wide
+        && let Some(peer) = table.peer(conn)
+        && let Some(comm) = peer.comm
+    {
+        cell.clear();
+        cell.extend_from_slice(b"<-> ");
+        text::process(&comm, peer.pid, cell);
+        row.cell(0, Paint::Dim, cell);
+    }
+    cell.clear();
+    note(&pen.origin, conn, change, cell);
+    if !cell.is_empty() {
+        row.cell(0, Paint::Bad, cell);
+    }
+    row.end();
+}
+
+/// In the width of the column of new states.
+const fn retransmit(segment: Segment, wide: bool) -> &'static str {
+    match (segment, wide) {
+        (Segment::Syn, _) => "SYN rtx",
+        (Segment::SynAck, true) => "SYN-ACK rtx",
+        (Segment::SynAck, false) => "S/A rtx",
+        (Segment::Data, true) => "data rtx",
+        (Segment::Data, false) => "dat rtx",
+        (Segment::Fin, _) => "FIN rtx",
+    }
+}
+
+/// What the states do not say: why it went to CLOSE, why a RST was sent.
+fn note(origin: &crate::input::Origin, conn: &Connection, change: &Change, cell: &mut Vec<u8>) {
+    match change.kind {
+        Kind::Transition { new: TcpState::Close, .. } => {
+            let word = match conn.how {
+                How::Fin | How::Unknown => return,
+                How::RstSent => "reset by us",
+                How::RstReceived => "reset by peer",
+                How::Timeout => "timed out",
+                How::Refused => "refused",
+                How::Unreachable => "unreachable",
+                How::Aborted => "aborted",
+            };
+            cell.extend_from_slice(word.as_bytes());
+        }
+        Kind::Retransmit { count: Some(count), .. } => {
+            // A write to a Vec cannot fail.
+            let _ = write!(cell, "#{count}");
+        }
+        Kind::Reset { reason, .. } => {
+            if let Some(reason) = origin.reset_reason(reason) {
+                // A recording may have any.
+                text::name(reason.as_bytes(), cell);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A line for a loss, in all views.
+pub fn loss(pen: &mut Pen, loss: &Loss, out: &mut Vec<u8>) {
+    let cell = &mut pen.cell;
+    let mut row = Row::new(out, pen.terminal, INDENT);
+    cell.clear();
+    pen.clock.time_of_day(loss.to, cell);
+    row.cell(12, Paint::Plain, cell);
+    cell.clear();
+    let (why, remedy) = match loss.cause {
+        LossCause::Ring => ("the ring buffer was full", "a larger --ring-size or a filter helps"),
+        LossCause::Recursion => ("the kernel skipped a program that was already running", ""),
+        LossCause::Table => ("the connection table is full", "raise --max-connections"),
+        LossCause::Malformed => ("records made no sense", ""),
+    };
+    let events = if loss.count == 1 { "event" } else { "events" };
+    let _ = write!(cell, "*** {} {events} lost:", loss.count);
+    row.cell(0, Paint::Bad, cell);
+    // In cells, so that a narrow terminal has them on lines of their own.
+    cell.clear();
+    let _ = write!(cell, "{why}{}", if remedy.is_empty() { " ***" } else { ";" });
+    row.cell(0, Paint::Bad, cell);
+    if !remedy.is_empty() {
+        cell.clear();
+        let _ = write!(cell, "{remedy} ***");
+        row.cell(0, Paint::Bad, cell);
+    }
+    row.end();
+}

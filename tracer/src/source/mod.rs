@@ -1,0 +1,4 @@
+//! Where inputs come from: `live` the kernel, `replay` a recording.
+
+pub mod live;
+pub mod replay;

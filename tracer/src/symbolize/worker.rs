@@ -1,0 +1,112 @@
+//! The thread that names stacks: asking a JVM and reading symbols takes time that the ring does not have.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use tracer_common::stack::CodeRange;
+
+use crate::engine::book::{Raw, StackId};
+use crate::privileges;
+pub use crate::symbolize::symbolizer::Named;
+use crate::symbolize::symbolizer::Symbolizer;
+
+/// What it is asked.
+enum Job {
+    Interpreter(u32, bool),
+    Stack(StackId, Arc<Raw>),
+    /// Processes have ended; not answered.
+    Ended,
+}
+
+/// What it answers.
+#[derive(Debug)]
+pub enum Done {
+    /// Where a process has its interpreter; of an empty range it has none.
+    Interpreter(u32, CodeRange),
+    /// It could not be told.
+    Unknown(u32),
+    /// A stack has names.
+    Stack(StackId, Named),
+}
+
+/// The thread's handle. Dropping it ends the thread after its present job.
+pub struct Worker {
+    jobs: Sender<Job>,
+    answers: Receiver<Done>,
+    /// Jobs without an answer.
+    waiting: usize,
+}
+
+impl Worker {
+    /// Starts it; `attach` allows it to ask JVMs.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub fn start(attach: bool) -> io::Result<Worker> {
+        let (jobs, incoming) = channel();
+        let (outgoing, answers) = channel();
+        thread::Builder::new().name("tcptrail-names".to_owned()).spawn(move || {
+            privileges::keep_only(&privileges::names(attach));
+            let mut symbolizer = Symbolizer::new(attach);
+            while let Ok(job) = incoming.recv() {
+                let answer = match job {
+                    Job::Interpreter(pid, broken) => match symbolizer.interpreter(pid, broken) {
+                        Ok(range) => Done::Interpreter(pid, range),
+                        Err(_) => Done::Unknown(pid),
+                    },
+                    Job::Stack(id, raw) => Done::Stack(id, symbolizer.name(&raw)),
+                    Job::Ended => {
+                        symbolizer.forget_ended();
+                        continue;
+                    }
+                };
+                if outgoing.send(answer).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Worker { jobs, answers, waiting: 0 })
+    }
+
+    /// Asks what code a process has; `broken`: its frame pointers lead nowhere.
+    pub fn look_at(&mut self, pid: u32, broken: bool) {
+        self.ask(Job::Interpreter(pid, broken));
+    }
+
+    /// Asks for the names of a stack.
+    pub fn name(&mut self, id: StackId, raw: Arc<Raw>) {
+        self.ask(Job::Stack(id, raw));
+    }
+
+    /// Has what is kept of processes that have ended forgotten.
+    pub fn processes_ended(&mut self) {
+        // A thread that is gone keeps nothing.
+        let _ = self.jobs.send(Job::Ended);
+    }
+
+    fn ask(&mut self, job: Job) {
+        if self.jobs.send(job).is_ok() {
+            self.waiting += 1;
+        }
+    }
+
+    /// The next answer that is there.
+    pub fn answer(&mut self) -> Option<Done> {
+        let answer = self.answers.try_recv().ok()?;
+        self.waiting -= 1;
+        Some(answer)
+    }
+
+    /// The next answer, waited for; `None` when nothing is asked any more, or not in time.
+    pub fn answer_within(&mut self, patience: Duration) -> Option<Done> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let answer = self.answers.recv_timeout(patience).ok()?;
+        self.waiting -= 1;
+        Some(answer)
+    }
+}

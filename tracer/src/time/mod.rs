@@ -1,0 +1,202 @@
+//! Times as newtypes: monotonic nanoseconds from the kernel, wall time from one anchor.
+
+pub mod clock;
+
+use std::fmt;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// CLOCK_MONOTONIC in nanoseconds, what `bpf_ktime_get_ns` returns.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct MonoNs(pub u64);
+
+impl MonoNs {
+    /// Nanoseconds from `earlier` to `self`; 0 when `earlier` is later, as two CPUs' clocks can
+    /// make it by a few nanoseconds.
+    #[must_use]
+    pub const fn since(self, earlier: MonoNs) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// `self` minus `ns` nanoseconds, not before the start of the clock.
+    #[must_use]
+    pub const fn before(self, ns: u64) -> MonoNs {
+        MonoNs(self.0.saturating_sub(ns))
+    }
+
+    /// `self` plus `ns` nanoseconds.
+    #[must_use]
+    pub const fn after(self, ns: u64) -> MonoNs {
+        MonoNs(self.0.saturating_add(ns))
+    }
+
+    /// The clock now.
+    #[must_use]
+    pub fn now() -> MonoNs {
+        MonoNs(clock_ns(ClockId::Monotonic))
+    }
+}
+
+/// One pair of clock readings: what turns monotonic into wall time, once for a whole run, so that
+/// differences between printed times are the kernel's differences.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Anchor {
+    /// Unix time in nanoseconds at monotonic time 0.
+    pub wall_at_zero: i64,
+}
+
+impl Anchor {
+    /// Reads both clocks; of several tries the one with the least time between the readings.
+    #[must_use]
+    pub fn now() -> Anchor {
+        let mut best = (u64::MAX, 0);
+        for _ in 0..16 {
+            let before = clock_ns(ClockId::Monotonic);
+            let wall = clock_ns(ClockId::Realtime);
+            let after = clock_ns(ClockId::Monotonic);
+            let width = after.saturating_sub(before);
+            if width < best.0 {
+                let middle = before + width / 2;
+                best = (width, wall.cast_signed().wrapping_sub(middle.cast_signed()));
+            }
+        }
+        Anchor { wall_at_zero: best.1 }
+    }
+
+    /// Unix time in nanoseconds of a monotonic time.
+    #[must_use]
+    pub const fn wall_ns(self, at: MonoNs) -> i64 {
+        self.wall_at_zero.saturating_add_unsigned(at.0)
+    }
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    u64::try_from(time.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The length of a jiffy in nanoseconds, 1 s / CONFIG_HZ: the resolution of the coarse clock
+/// (`KTIME_LOW_RES`).
+#[must_use]
+pub fn jiffy_ns() -> u64 {
+    let resolution = rustix::time::clock_getres(ClockId::MonotonicCoarse);
+    u64::try_from(resolution.tv_nsec).ok().filter(|&ns| ns != 0).unwrap_or(4_000_000)
+}
+
+/// A duration as a person reads it, at most seven characters: `850ns`, `12.3us`, `1.20ms`, `59.9s`, `2m05s`,
+/// `3h07m`, `4d02h`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Human(pub u64);
+
+impl fmt::Display for Human {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0u8; 16];
+        let length = self.write(&mut text);
+        f.pad(std::str::from_utf8(&text[..length]).unwrap_or("?"))
+    }
+}
+
+impl Human {
+    /// Writes the text without the formatting machinery, for rows; returns its length.
+    #[must_use]
+    pub fn write(self, text: &mut [u8; 16]) -> usize {
+        const US: u64 = 1_000;
+        const MS: u64 = 1_000_000;
+        const S: u64 = 1_000_000_000;
+        let mut out = Cursor { text, length: 0 };
+        match self.0 {
+            ns if ns < US => out.number(ns).str("ns"),
+            ns if ns < MS => out.three_digits(ns, US).str("us"),
+            ns if ns < S => out.three_digits(ns, MS).str("ms"),
+            ns if ns < 60 * S => out.three_digits(ns, S).str("s"),
+            ns if ns < 3600 * S => out.pair(ns / (60 * S), "m", ns / S % 60, "s"),
+            ns if ns < 86_400 * S => out.pair(ns / (3600 * S), "h", ns / (60 * S) % 60, "m"),
+            ns => out.pair(ns / (86_400 * S), "d", ns / (3600 * S) % 24, "h"),
+        };
+        out.length
+    }
+}
+
+struct Cursor<'a> {
+    text: &'a mut [u8; 16],
+    length: usize,
+}
+
+impl Cursor<'_> {
+    fn str(&mut self, text: &str) -> &mut Self {
+        for byte in text.bytes() {
+            if let Some(place) = self.text.get_mut(self.length) {
+                *place = byte;
+                self.length += 1;
+            }
+        }
+        self
+    }
+
+    fn number(&mut self, number: u64) -> &mut Self {
+        self.str(itoa::Buffer::new().format(number))
+    }
+
+    /// `value / unit` with three significant digits, cut, never rounded up into the next unit.
+    fn three_digits(&mut self, value: u64, unit: u64) -> &mut Self {
+        let whole = value / unit;
+        self.number(whole);
+        let hundredths = value % unit * 100 / unit;
+        if whole < 10 {
+            self.str(".").two(hundredths)
+        } else if whole < 100 {
+            self.str(".").number(hundredths / 10)
+        } else {
+            self
+        }
+    }
+
+    fn two(&mut self, number: u64) -> &mut Self {
+        if number < 10 {
+            self.str("0");
+        }
+        self.number(number)
+    }
+
+    fn pair(&mut self, large: u64, large_unit: &str, small: u64, small_unit: &str) -> &mut Self {
+        self.number(large).str(large_unit).two(small).str(small_unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        let check = |ns: u64, text: &str| assert_eq!(Human(ns).to_string(), text);
+        check(0, "0ns");
+        check(999, "999ns");
+        check(1_000, "1.00us");
+        check(12_345, "12.3us");
+        check(999_999, "999us");
+        check(1_204_000, "1.20ms");
+        check(59_990_000_000, "59.9s");
+        check(59_999_999_999, "59.9s");
+        check(60_000_000_000, "1m00s");
+        check(125_000_000_000, "2m05s");
+        check(3_599_999_999_999, "59m59s");
+        check(3_600_000_000_000, "1h00m");
+        check(356_400_000_000_000, "4d03h");
+        check(u64::MAX, "213503d23h");
+    }
+
+    #[test]
+    fn the_anchor_agrees_with_the_system_clock() {
+        let anchor = Anchor::now();
+        let ours = anchor.wall_ns(MonoNs::now());
+        let theirs = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970")
+            .as_nanos();
+        assert!(i128::from(ours).abs_diff(theirs.cast_signed()) < 1_000_000_000);
+    }
+}
