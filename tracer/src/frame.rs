@@ -1,4 +1,4 @@
-//! A frame with its name, and what kind of code it is.
+//! A stack with names: its frames, and what kind of code each is.
 
 /// Longest name kept, bytes; the rest is cut.
 const LONGEST: usize = 512;
@@ -25,6 +25,17 @@ pub struct Frame {
     pub line: Option<u32>,
     /// Whose code it is.
     pub kind: Kind,
+}
+
+/// A stack with names.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Named {
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// Thread id as thread dumps have it (`nid`), where the thread is still there.
+    pub nid: Option<u32>,
+    /// What kept frames from being known, and what helps.
+    pub note: Option<String>,
 }
 
 const JDK: [&str; 5] = ["java.", "javax.", "jdk.", "sun.", "com.sun."];

@@ -12,8 +12,7 @@ use zerocopy::FromBytes;
 
 use crate::engine::conn::Living;
 use crate::event::{Comm, SockId};
-use crate::frame::Frame;
-use crate::symbolize::worker::Named;
+use crate::frame::{Frame, Named};
 use crate::time::MonoNs;
 
 /// Distinct stacks kept; a stack takes about 2 KiB.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracer_common::stack::{CodeRange, RawFrame, TOP_WORDS, flags};
 
 use crate::engine::book::Raw;
-use crate::frame::{Frame, opener};
+use crate::frame::{Frame, Named, opener};
 use crate::java::attach as jvm_attach;
 use crate::java::hotspot::HotSpot;
 use crate::java::perf_map::{Code, PerfMap};
@@ -22,17 +22,6 @@ const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(80);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Processes kept.
 const MOST_PROCESSES: usize = 1024;
-
-/// A stack with names.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Named {
-    /// Innermost first.
-    pub frames: Vec<Frame>,
-    /// Thread id as thread dumps have it (`nid`), where the thread is still there.
-    pub nid: Option<u32>,
-    /// What kept frames from being known, and what helps.
-    pub note: Option<String>,
-}
 
 /// What is known of a process.
 struct Known {

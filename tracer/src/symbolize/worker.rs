@@ -9,8 +9,8 @@ use std::time::Duration;
 use tracer_common::stack::CodeRange;
 
 use crate::engine::book::{Raw, StackId};
+use crate::frame::Named;
 use crate::privileges;
-pub use crate::symbolize::symbolizer::Named;
 use crate::symbolize::symbolizer::Symbolizer;
 
 /// What it is asked.

@@ -8,7 +8,7 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
 use crate::engine::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role, Spent};
-use crate::engine::conn::ending::How;
+use crate::engine::conn::how::How;
 use crate::engine::conn::mini::{LEAST_SYNACKS, TIME_WAIT_NS};
 use crate::engine::conn::table::Table;
 use crate::event::{Actor, Comm, Event, Existing, Holder, Shape, SockId};

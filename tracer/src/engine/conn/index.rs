@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::engine::conn::connection::{Connection, Owner, OwnerSource, Peer, Role};
+use crate::engine::conn::connection::{Connection, Owner, OwnerSource, Role};
+use crate::engine::conn::late::Peer;
 use crate::engine::conn::table::Table;
 use crate::event::{Actor, Tuple};
 

@@ -5,7 +5,7 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
 use crate::engine::conn::connection::{Known, Role, Spent};
-use crate::engine::conn::ending::How;
+use crate::engine::conn::how::How;
 use crate::engine::conn::table::Table;
 use crate::event::{Shape, Tuple};
 use crate::time::MonoNs;

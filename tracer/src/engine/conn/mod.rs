@@ -6,16 +6,18 @@
 //! `table` keeps them and hands each event to its module: `transition`, `segment` (retransmits, RSTs) or
 //! `existing` (the iterators' rows). `mini` follows mini-sockets to their end, `ending` says how a
 //! connection ended, `identity` says which connection an event is about where the kernel does not, `index`
-//! finds peers and listeners, `ids` is how, `shared` is what many have in common, `change` is what comes
-//! out.
+//! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have,
+//! `how` the ways to end, `change` is what comes out.
 
 mod change;
 mod connection;
 mod ending;
 mod existing;
+mod how;
 mod identity;
 mod ids;
 mod index;
+mod late;
 mod mini;
 mod segment;
 mod shared;
@@ -26,8 +28,9 @@ mod transition;
 mod tests;
 
 pub use change::{Change, ConnRef, Kind};
-pub use connection::{Connection, Ends, Owner, OwnerSource, Peer, Retransmits, Role, Spent};
-pub use ending::{How, errno_name};
+pub use connection::{Connection, Ends, Owner, OwnerSource, Retransmits, Role, Spent};
 pub use existing::{Poll, PollKind};
+pub use how::{How, errno_name};
 pub use identity::{Identities, Living};
+pub use late::Peer;
 pub use table::{Options, Table};

@@ -1,5 +1,4 @@
-//! What many connections have in common is kept once: the tasks that own them; and what few have is kept
-//! apart, in boxes that are used again.
+//! What many connections have in common is kept once: the tasks that own them.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -7,14 +6,10 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use crate::engine::conn::connection::Late;
 use crate::event::Actor;
 
 /// Tasks that are nobody's any more are looked for when there are at least this many.
 const MANY_TASKS: usize = 1024;
-/// Most boxes kept for others.
-const MOST_SPARE: usize = 1024;
-
 /// Each task once.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
@@ -39,26 +34,6 @@ impl Tasks {
         let task = Arc::new(task);
         self.known.insert_unique(hash, Arc::clone(&task), |other| hasher.hash_one(**other));
         task
-    }
-}
-
-/// Boxes that no connection needs at the moment.
-#[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "it is the boxes that are kept")]
-pub(crate) struct Spare(Vec<Box<Late>>);
-
-impl Spare {
-    /// One to fill.
-    pub(crate) fn get(&mut self) -> Box<Late> {
-        self.0.pop().unwrap_or_default()
-    }
-
-    /// Keeps one for another connection.
-    pub(crate) fn put(&mut self, mut late: Box<Late>) {
-        if self.0.len() < MOST_SPARE {
-            *late = Late::default();
-            self.0.push(late);
-        }
     }
 }
 

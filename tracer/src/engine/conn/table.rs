@@ -7,10 +7,11 @@ use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
-use crate::engine::conn::connection::{Connection, Known, Peer, Role};
-use crate::engine::conn::ending::How;
+use crate::engine::conn::connection::{Connection, Known, Role};
+use crate::engine::conn::how::How;
 use crate::engine::conn::ids::{Conns, Ids, Tuples};
-use crate::engine::conn::shared::{Spare, Tasks};
+use crate::engine::conn::late::{Peer, Spare};
+use crate::engine::conn::shared::Tasks;
 use crate::event::{Event, Holder, Shape, SockId, Tuple, What};
 use crate::time::MonoNs;
 

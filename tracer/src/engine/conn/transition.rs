@@ -4,9 +4,10 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
 use crate::engine::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role, Spent};
-use crate::engine::conn::ending::{How, ending};
+use crate::engine::conn::ending::ending;
+use crate::engine::conn::how::How;
+use crate::engine::conn::late::Spare;
 use crate::engine::conn::mini::TIME_WAIT_NS;
-use crate::engine::conn::shared::Spare;
 use crate::engine::conn::table::Table;
 use crate::event::{Actor, Event, Shape, SockId};
 use crate::time::MonoNs;

@@ -4,8 +4,9 @@
 use std::fmt::Write;
 
 use crate::engine::rules::finding::{Forecast, What};
-use crate::engine::rules::group::{Cause, Group, Side};
+use crate::engine::rules::group::{Cause, Group};
 use crate::engine::rules::growth::as_f64;
+use crate::engine::rules::place::Side;
 use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
 use crate::event::Holder;
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
-use crate::engine::rules::group::Place;
+use crate::engine::rules::place::Place;
 use crate::time::MonoNs;
 
 /// What left longer ago than one to two of these is forgotten: a fault that has been mended, or a new

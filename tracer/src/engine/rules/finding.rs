@@ -2,7 +2,8 @@
 
 use tracer_common::TcpState;
 
-use crate::engine::rules::{Opener, RuleId};
+use crate::engine::rules::id::RuleId;
+use crate::engine::rules::openers::Opener;
 use crate::event::{Comm, SockId, Tuple};
 use crate::time::MonoNs;
 

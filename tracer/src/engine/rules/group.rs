@@ -1,56 +1,13 @@
 //! Groups of stuck sockets: by process, state, local port or remote endpoint, and opener.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
-
-use foldhash::fast::FixedState;
-
 use crate::engine::conn::{Connection, Owner, Role};
 use crate::engine::rules::cohort::Survival;
-use crate::engine::rules::{Process, RuleId};
+use crate::engine::rules::finding::Process;
+use crate::engine::rules::id::RuleId;
+use crate::engine::rules::openers::Opener;
+use crate::engine::rules::place::{Place, Side};
 use crate::event::{SockId, Tuple};
 use crate::time::MonoNs;
-
-/// The code that opened a socket, as it is to be named: `com.acme.Crawler.fetch`.
-pub type Opener = Arc<str>;
-
-/// Which code opened which socket, where it is known. Whoever knows (stacks) fills it.
-#[derive(Debug, Default)]
-pub struct Openers {
-    by_socket: HashMap<SockId, Opener, FixedState>,
-}
-
-impl Openers {
-    /// The opener of a socket.
-    #[must_use]
-    pub fn of(&self, id: SockId) -> Option<&Opener> {
-        if self.by_socket.is_empty() { None } else { self.by_socket.get(&id) }
-    }
-
-    /// Takes in who opened a socket.
-    pub fn learn(&mut self, id: SockId, opener: Opener) {
-        self.by_socket.insert(id, opener);
-    }
-
-    /// Forgets a socket that is gone.
-    pub fn forget(&mut self, id: SockId) {
-        if !self.by_socket.is_empty() {
-            self.by_socket.remove(&id);
-        }
-    }
-}
-
-/// Which end of its connections a group has in common.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Side {
-    /// Servers' connections: the port they came to.
-    Local(u16),
-    /// Clients' connections: where they went.
-    Remote(SocketAddr),
-    /// Clients' connections to many places.
-    Remotes,
-}
 
 /// Why they are stuck, where one state has several reasons.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -74,14 +31,6 @@ impl Cause {
             Cause::ZeroWindow => "/zero_window",
         }
     }
-}
-
-/// Process and endpoint: what survival is counted by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Place {
-    pub(crate) netns: u32,
-    pub(crate) pid: Option<u32>,
-    pub(crate) side: Side,
 }
 
 /// What the sockets of a group have in common.

@@ -10,9 +10,9 @@ use tracer_common::TcpState;
 use crate::engine::conn::{Connection, Owner, Role, Spent, Table};
 use crate::engine::rules::cohort::Cohorts;
 use crate::engine::rules::finding::Process;
-use crate::engine::rules::group::{
-    Cause, Group, Key, Member, Openers, Place, Side, process_of, side_of,
-};
+use crate::engine::rules::group::{Cause, Group, Key, Member, process_of, side_of};
+use crate::engine::rules::openers::Openers;
+use crate::engine::rules::place::{Place, Side};
 use crate::engine::rules::trouble::Troubles;
 use crate::engine::rules::{
     Look, RuleId, Surroundings, Thresholds, close_wait, give_up, rule, rule_of,

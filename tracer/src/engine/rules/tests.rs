@@ -12,6 +12,7 @@ use crate::event::{
     What as Happened,
 };
 use crate::filter::Filter;
+use crate::time::MonoNs;
 
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;

@@ -6,7 +6,8 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::Role;
 use crate::engine::rules::finding::{Forecast, What};
-use crate::engine::rules::group::{Cause, Group, Side};
+use crate::engine::rules::group::{Cause, Group};
+use crate::engine::rules::place::Side;
 use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
 
 pub(crate) struct Unaccepted;

@@ -10,9 +10,10 @@ use crate::engine::conn::{Change, Connection, Kind, Poll, Table};
 use crate::engine::rules::accept_queue::Queues;
 use crate::engine::rules::cohort::Cohorts;
 use crate::engine::rules::gate::Shares;
-use crate::engine::rules::group::{Group, Place, process_of, side_of};
+use crate::engine::rules::group::{Group, process_of, side_of};
 use crate::engine::rules::growth::{Series, per_minute};
 use crate::engine::rules::idle::Idle;
+use crate::engine::rules::place::Place;
 use crate::engine::rules::scan::{Held, Route, Scan, Scene, scan};
 use crate::engine::rules::trouble::Troubles;
 use crate::engine::rules::{

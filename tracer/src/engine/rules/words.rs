@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::engine::rules::Process;
-use crate::engine::rules::group::{Group, Side};
+use crate::engine::rules::group::Group;
+use crate::engine::rules::place::Side;
 use crate::text;
 use crate::time::{Human, MonoNs};
 

@@ -11,10 +11,9 @@ use crate::engine::book::{Book, Sighting, StackId};
 use crate::engine::conn::{Connection, Role, Table};
 use crate::event::{Comm, Shape};
 use crate::filter::Filter;
-use crate::frame::{Frame, Kind, opener};
+use crate::frame::{Frame, Kind, Named, opener};
 use crate::output::json::{self, Object};
 use crate::output::lines::{Pen, human, times};
-use crate::symbolize::worker::Named;
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
 
