@@ -4,26 +4,23 @@
 //! build (`tracer/tests/fuzzed.rs`). A new one goes into [`ALL`], `fuzz_targets/` and Cargo.toml.
 
 use std::fs;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use clap::Parser;
 use tracer::cli::{Cli, Command, Common};
-use tracer::config::{self, Config, Show};
-use tracer::engine::conn::Table;
-use tracer::engine::decode;
+use tracer::config::{self, Config};
 use tracer::engine::rules::{Facts, Gate, Thresholds, Watch};
+use tracer::engine::{Engine, Rules, decode};
 use tracer::input::{Input, Origin};
 use tracer::java::perf_map::{Code, PerfMap};
 use tracer::kernel::btf::Btf;
 use tracer::kernel::layout;
 use tracer::names::{self, Names};
-use tracer::output::json;
-use tracer::record::{Item, Reader};
-use tracer::session::Session;
-use tracer::source::live;
+use tracer::output::session::Session;
+use tracer::output::{json, listed};
+use tracer::source::recording::{Item, Reader};
 use tracer::text;
 use tracer::time::MonoNs;
 
@@ -174,18 +171,21 @@ fn replay(file: &[u8], view: usize) {
                 if let Input::Tick(now) | Input::PollEnd { now, .. } = input {
                     last = now;
                 }
-                session.feed(&input).expect("a sink takes everything");
+                session.feed(&input);
             }
             Item::Ended(ended) => last = ended.at,
         }
-        assert!(session.table.len() <= LIMIT, "{} connections", session.table.len());
-        check_output(config, &mut session.out);
+        assert!(
+            session.engine.table().len() <= LIMIT,
+            "{} connections",
+            session.engine.table().len()
+        );
+        check_output(config, session.out());
     }
-    if matches!(config.show, Show::List { .. }) {
-        session.list(last);
-    }
-    session.end(last).expect("a sink takes everything");
-    check_output(config, &mut session.out);
+    session.draw_last(last, true);
+    session.end(last);
+    assert!(session.take_failures().is_empty());
+    check_output(config, session.out());
 }
 
 fn check_output(config: &Config, out: &mut Vec<u8>) {
@@ -199,12 +199,11 @@ fn check_output(config: &Config, out: &mut Vec<u8>) {
     out.clear();
 }
 
-fn new_session(config: &Config, origin: Origin) -> Session<io::Sink> {
-    let table = Table::new(origin.table_options(LIMIT));
-    let view = live::view(config.show);
-    let rules = Watch::new(config.rules(origin.jiffy_ns));
-    let pen = live::pen(config, origin);
-    Session::new(table, config.filter.clone(), view, pen, None).with_rules(rules)
+fn new_session(config: &Config, origin: Origin) -> Session {
+    let watch = Watch::new(config.rules(origin.jiffy_ns));
+    let rules = Rules { watch, scope: config.filter.clone(), looks: true };
+    let outputs = listed::outputs(config, false).expect("no file to open");
+    Session::begin(Engine::new(origin, LIMIT).with_rules(rules), outputs).expect("nothing to fail")
 }
 
 /// Every view, as text and as JSON, with and without filters.
@@ -232,7 +231,7 @@ fn configs() -> &'static [Config] {
     })
 }
 
-/// Length of a recording's header up to its origin, and where its crc stands (`record/format.rs`).
+/// Length of a recording's header up to its origin, and where its crc stands (`record_format.rs`).
 const HEADER: usize = 24;
 const HEADER_CRC: Range<usize> = 20..24;
 /// Of a frame up to its block, and where its crc stands.

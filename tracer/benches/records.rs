@@ -10,17 +10,17 @@ use std::io;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jiff::tz::TimeZone;
 use tracer::engine::conn::{Options, Table};
-use tracer::engine::decode;
+use tracer::engine::{Engine, decode};
 use tracer::filter::Filter;
 use tracer::input::{Input, Origin};
-use tracer::names::Names;
-use tracer::output::lines::{Pen, View};
-use tracer::record::Writer;
-use tracer::session::Session;
+use tracer::output::lines::{Life, List, Pen, Setting, Tail};
+use tracer::output::record::Writer;
+use tracer::output::session::Session;
+use tracer::output::{Needs, Output};
 use tracer::text::Terminal;
 use tracer::time::MonoNs;
-use tracer::time::clock::Clock;
 use tracer_common::TcpState;
+use tracer_common::names::SEND_RESET;
 use tracer_common::wire::{AF_INET, Record, RecordKind, flags};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -109,7 +109,7 @@ fn origin() -> Origin {
         version: String::new(),
         kernel: String::new(),
         machine: String::new(),
-        hooks: Vec::new(),
+        hooks: vec![SEND_RESET.to_owned()],
         filters: Vec::new(),
         wall_at_zero: 0,
         start_ns: START,
@@ -118,25 +118,42 @@ fn origin() -> Origin {
     }
 }
 
-fn session(view: View, json: bool, recording: Option<Writer<io::Sink>>) -> Session<io::Sink> {
-    let origin = origin();
-    let pen = Pen {
-        clock: Clock::new(origin.anchor(), TimeZone::UTC),
-        origin,
-        json,
-        terminal: Terminal { width: None, color: false },
-        names: Names::default(),
-        cell: Vec::new(),
-    };
-    Session::new(Table::new(options()), Filter::default(), view, pen, recording)
+fn session(output: Box<dyn Output>) -> Session {
+    Session::begin(Engine::new(origin(), usize::MAX), vec![output]).expect("nothing to fail")
+}
+
+fn setting(json: bool) -> Setting {
+    let terminal = Terminal { width: None, color: false };
+    Setting { pen: Pen::new(json, terminal, TimeZone::UTC), filter: Filter::default() }
+}
+
+fn tail(json: bool) -> Session {
+    session(Box::new(Tail(setting(json))))
+}
+
+fn life(json: bool) -> Session {
+    session(Box::new(Life { setting: setting(json), with_time_wait: false }))
+}
+
+/// Packs records as the recorder does, and throws them away.
+struct Recording(Writer<io::Sink>);
+
+impl Output for Recording {
+    fn needs(&self) -> Needs {
+        Needs { inputs: true, ..Needs::default() }
+    }
+
+    fn input(&mut self, input: &Input<'_>) -> io::Result<()> {
+        self.0.push(input)
+    }
 }
 
 /// Many connections are open, then others come and go.
-fn feed(bench: &mut criterion::Bencher<'_>, mut session: Session<io::Sink>) {
+fn feed(bench: &mut criterion::Bencher<'_>, mut session: Session) {
     let mut source = Source::new();
     for _ in 0..OPEN {
         for record in &source.connection()[..4] {
-            let _ = session.feed(&Input::Record(record.as_bytes()));
+            session.feed(&Input::Record(record.as_bytes()));
         }
     }
     let mut ticks = 0;
@@ -144,14 +161,14 @@ fn feed(bench: &mut criterion::Bencher<'_>, mut session: Session<io::Sink>) {
         || source.connection(),
         |records| {
             for record in &records {
-                let _ = session.feed(&Input::Record(record.as_bytes()));
+                session.feed(&Input::Record(record.as_bytes()));
             }
             ticks += 1;
             if ticks % 1_000 == 0 {
                 // TIME_WAITs end, and what was written is taken away, as in a live run.
-                session.out.clear();
+                session.out().clear();
                 let now = MonoNs(records[STEPS - 1].mono_ns + 61_000_000_000);
-                let _ = session.feed(&Input::Tick(now));
+                session.feed(&Input::Tick(now));
             }
         },
         criterion::BatchSize::SmallInput,
@@ -200,14 +217,13 @@ fn records(criterion: &mut Criterion) {
             criterion::BatchSize::SmallInput,
         );
     });
-    let life = || View::Life { with_time_wait: false };
-    group.bench_function("tail as text", |bench| feed(bench, session(View::Tail, false, None)));
-    group.bench_function("tail as JSON", |bench| feed(bench, session(View::Tail, true, None)));
-    group.bench_function("life as text", |bench| feed(bench, session(life(), false, None)));
-    group.bench_function("life as JSON", |bench| feed(bench, session(life(), true, None)));
+    group.bench_function("tail as text", |bench| feed(bench, tail(false)));
+    group.bench_function("tail as JSON", |bench| feed(bench, tail(true)));
+    group.bench_function("life as text", |bench| feed(bench, life(false)));
+    group.bench_function("life as JSON", |bench| feed(bench, life(true)));
     group.bench_function("recording", |bench| {
-        let writer = Writer::new(io::sink(), &origin()).ok();
-        feed(bench, session(View::Nothing, false, writer));
+        let writer = Writer::new(io::sink(), &origin()).expect("a sink takes everything");
+        feed(bench, session(Box::new(Recording(writer))));
     });
     group.finish();
 }
@@ -217,17 +233,18 @@ fn list(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1_000));
     for (name, json) in [("list as text", false), ("list as JSON", true)] {
         group.bench_function(name, |bench| {
-            let mut session = session(View::List, json, None);
+            let mut session = session(Box::new(List::new(setting(json), None, false)));
             let mut source = Source::new();
             for _ in 0..500 {
                 for record in &source.connection()[..4] {
-                    let _ = session.feed(&Input::Record(record.as_bytes()));
+                    session.feed(&Input::Record(record.as_bytes()));
                 }
             }
             let now = MonoNs(source.now);
             bench.iter(|| {
-                session.out.clear();
-                black_box(session.list(now));
+                session.out().clear();
+                session.draw_last(now, true);
+                black_box(session.waiting());
             });
         });
     }

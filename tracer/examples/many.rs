@@ -9,7 +9,8 @@ use std::io::BufWriter;
 
 use anyhow::{Context, Result};
 use tracer::input::{Input, Origin};
-use tracer::record::{Ended, Writer};
+use tracer::output::record::Writer;
+use tracer::source::recording::Ended;
 use tracer::time::MonoNs;
 use tracer_common::TcpState;
 use tracer_common::wire::{AF_INET, AF_INET6, Record, RecordKind, flags};

@@ -6,7 +6,8 @@ use clap::Parser;
 use tracer::cli::{Cli, Command};
 use tracer::config::{self, Source};
 use tracer::doctor;
-use tracer::source::{live, replay};
+use tracer::source::live;
+use tracer::source::recording::replay;
 
 /// Exit code for a command line that cannot be.
 const USAGE: u8 = 2;

@@ -1,23 +1,24 @@
-//! Recordings replayed through the session, compared with what a person has looked at.
+//! Recordings replayed through the engine and a view, compared with what a person has looked at.
 //!
 //! Two fixtures: `synthetic`, made by `synthetic()` below so that every kind of line is in it, and
 //! `loopback`, a capture of real traffic (see `make_loopback`). Snapshots are beside this file.
 
-use std::io;
 use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
-use tracer::engine::conn::{Poll, PollKind, Table};
+use tracer::engine::Engine;
+use tracer::engine::conn::{Poll, PollKind};
 use tracer::event::{Loss, LossCause};
 use tracer::filter::Filter;
 use tracer::input::{Input, Origin};
-use tracer::names::{self, Names};
-use tracer::output::lines::{Pen, View};
-use tracer::record::{Ended, Item, Reader, Writer};
-use tracer::session::Session;
+use tracer::names;
+use tracer::output::Output;
+use tracer::output::lines::{Life, List, Pen, Setting, Tail};
+use tracer::output::record::Writer;
+use tracer::output::session::Session;
+use tracer::source::recording::{Ended, Item, Reader};
 use tracer::text::Terminal;
 use tracer::time::MonoNs;
-use tracer::time::clock::Clock;
 use tracer_common::TcpState;
 use tracer_common::wire::{AF_INET, AF_INET6, HolderRow, Record, RecordKind, SocketRow, flags};
 use zerocopy::{FromZeros, IntoBytes};
@@ -27,39 +28,32 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// What a view makes of a recording, as `tcptrail replay` would print it.
-fn replay(recording: &[u8], view: View, json: bool, width: Option<usize>) -> String {
-    let list = matches!(view, View::List);
+fn replay(recording: &[u8], view: Box<dyn Output>) -> String {
     let (origin, mut reader) = Reader::open(recording).expect("a recording");
-    let table = Table::new(origin.table_options(1000));
-    let pen = Pen {
-        clock: Clock::new(origin.anchor(), TimeZone::UTC),
-        json,
-        terminal: Terminal { width, color: false },
-        names: Names::default(),
-        cell: Vec::new(),
-        origin,
-    };
-    let mut session: Session<io::Sink> = Session::new(table, Filter::default(), view, pen, None);
+    let engine = Engine::new(origin, 1000);
+    let mut session = Session::begin(engine, vec![view]).expect("nothing to fail");
     while let Some(item) = reader.next().expect("whole") {
         match item {
-            Item::Input(input) => session.feed(&input).expect("no recording to fail"),
+            Item::Input(input) => session.feed(&input),
             Item::Ended(ended) => {
-                if list {
-                    session.list(ended.at);
-                }
-                session.end(ended.at).expect("no recording to fail");
+                session.draw_last(ended.at, true);
+                session.end(ended.at);
             }
         }
     }
-    String::from_utf8(std::mem::take(&mut session.out)).expect("UTF-8")
+    assert_eq!(session.take_failures(), Vec::<String>::new());
+    String::from_utf8(std::mem::take(session.out())).expect("UTF-8")
 }
 
 /// A view by its name in snapshots.
-fn view(name: &str) -> View {
+fn view(name: &str, json: bool, width: Option<usize>) -> Box<dyn Output> {
+    let terminal = Terminal { width, color: false };
+    let pen = Pen::new(json, terminal, TimeZone::UTC);
+    let setting = Setting { pen, filter: Filter::default() };
     match name {
-        "tail" => View::Tail,
-        "life" => View::Life { with_time_wait: false },
-        "list" => View::List,
+        "tail" => Box::new(Tail(setting)),
+        "life" => Box::new(Life { setting, with_time_wait: false }),
+        "list" => Box::new(List::new(setting, None, false)),
         other => panic!("no view {other}"),
     }
 }
@@ -68,14 +62,14 @@ fn check(name: &str) {
     let recording = std::fs::read(fixture(&format!("{name}.tcpt"))).expect("the fixture");
     for which in ["tail", "life", "list"] {
         for (suffix, width) in [("pipe", None), ("80", Some(80)), ("200", Some(200))] {
-            let text = replay(&recording, view(which), false, width);
+            let text = replay(&recording, view(which, false, width));
             for line in text.lines() {
                 assert!(!line.ends_with(' '), "{name} {which} {suffix}: {line:?}");
                 assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
             }
             insta::assert_snapshot!(format!("{name}_{which}_{suffix}"), text);
         }
-        let json = replay(&recording, view(which), true, None);
+        let json = replay(&recording, view(which, true, None));
         for line in json.lines() {
             let object: serde_json::Value = serde_json::from_str(line).expect("JSON");
             assert_eq!(object["schema"], 1);

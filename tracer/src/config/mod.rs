@@ -15,7 +15,6 @@ use crate::engine::conn::Role;
 use crate::engine::rules::{self, Gate, Thresholds};
 use crate::event::Family;
 use crate::filter::{Cgroup, Filter, Ports, Prefix};
-use crate::output::lines::leaks;
 
 /// What is wrong with the command line; exit code 2.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -38,14 +37,7 @@ pub enum Show {
         watch: Option<Duration>,
     },
     /// Who opened what is still open.
-    Leaks {
-        /// Again after this time.
-        watch: Option<Duration>,
-        /// JVMs may be asked for names.
-        attach: bool,
-        /// What the report has.
-        report: leaks::Options,
-    },
+    Leaks(LeaksOptions),
     /// What is stuck.
     Stuck {
         /// One answer, then the end.
@@ -53,6 +45,21 @@ pub enum Show {
     },
     /// Nothing: only recording.
     Nothing,
+}
+
+/// How `leaks` reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaksOptions {
+    /// Again after this time.
+    pub watch: Option<Duration>,
+    /// JVMs may be asked for names.
+    pub attach: bool,
+    /// Only sockets that have been open for this long.
+    pub older: Duration,
+    /// Folded stacks, as flame graph tools read them.
+    pub folded: bool,
+    /// All frames.
+    pub full: bool,
 }
 
 /// Where events come from.
@@ -207,8 +214,13 @@ fn leaks(args: &LeaksArgs, common: &Common) -> Result<Show, UsageError> {
     if common.min_duration.is_some() {
         return Err(UsageError("leaks has --older for what --min-duration does elsewhere".into()));
     }
-    let report = leaks::Options { older: args.older, folded: args.folded, full: args.full };
-    Ok(Show::Leaks { watch: args.watch, attach: !args.no_attach, report })
+    Ok(Show::Leaks(LeaksOptions {
+        watch: args.watch,
+        attach: !args.no_attach,
+        older: args.older,
+        folded: args.folded,
+        full: args.full,
+    }))
 }
 
 /// For `doctor`: what else was given would be ignored.

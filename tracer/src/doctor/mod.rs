@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use tracer_common::globals::Filter;
 
-use crate::config::Show;
 use crate::engine::conn::PollKind;
 use crate::engine::decode;
 use crate::event::What;
@@ -204,8 +203,8 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
         Err(error) => push(checks, "iterators", false, Err(error.to_string())),
     }
     for (name, needs) in [
-        ("kept by tail, life, stuck, record", privileges::main_thread(Show::Tail, circumstances)),
-        ("kept by list", privileges::main_thread(Show::List { watch: None }, circumstances)),
+        ("kept by tail, life, stuck, record", privileges::main_thread(false, circumstances)),
+        ("kept by list", privileges::main_thread(true, circumstances)),
         ("kept by leaks, to name stacks", privileges::names(true)),
         ("kept by walks", privileges::poller(circumstances)),
         (

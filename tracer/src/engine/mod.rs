@@ -1,6 +1,13 @@
-//! What is known of connections: events come in, changes and findings go out. Pure: no IO, no clock.
+//! What is known of connections: inputs go in, [`Update`]s come out. Pure: no IO, no clock, no text for
+//! a terminal, no JSON.
 
 pub mod book;
 pub mod conn;
 pub mod decode;
+mod feed;
+pub mod open;
 pub mod rules;
+mod update;
+
+pub use feed::{Engine, Rules, Sink};
+pub use update::Update;

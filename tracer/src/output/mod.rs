@@ -1,5 +1,120 @@
-//! What goes out: `lines` for a person or a program to read, and the thread that writes them.
+//! What goes out: each output takes [`Update`]s with read access to the engine, and makes something of
+//! them. Several run at once, each with its filter.
+//!
+//! A new output is a folder here, and a line in `listed`.
 
 pub mod json;
 pub mod lines;
+pub mod listed;
+mod needs;
+pub mod record;
+mod selection;
+pub mod session;
 pub mod writer;
+
+use std::io;
+
+pub use needs::{Draws, Needs, RulesNeed, StacksNeed, Until};
+
+use crate::engine::{Engine, Update};
+use crate::event::LossCause;
+use crate::filter::Filter;
+use crate::input::Input;
+use crate::time::MonoNs;
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Transitions, retransmits and resets that passed the filter.
+    pub events: u64,
+    /// Connections met.
+    pub connections: u64,
+    /// Lost, by [`LossCause::ALL`].
+    pub lost: [u64; LossCause::ALL.len()],
+}
+
+impl Totals {
+    /// Lost for any cause.
+    #[must_use]
+    pub fn all_lost(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+}
+
+/// How a run ends that found what it was to look for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// The exit code.
+    pub code: u8,
+    /// Why, to be said on stderr.
+    pub reason: Option<String>,
+}
+
+/// One way to tell what happens. Everything but `needs` has a default, so an output says only what it does.
+///
+/// What goes to stdout is appended to `out`, in whole lines; an output with a sink of its own leaves `out`
+/// alone. Nothing here may wait: the thread that calls also takes events from the kernel.
+pub trait Output {
+    /// What it needs of the run. Asked once, before the run begins.
+    fn needs(&self) -> Needs;
+
+    /// Which connections its changes are about.
+    fn filter(&self) -> Filter {
+        Filter::default()
+    }
+
+    /// The run begins. An error ends it.
+    ///
+    /// # Errors
+    /// When its sink cannot be written.
+    fn begin(&mut self, _engine: &Engine, _out: &mut Vec<u8>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Something happened. Changes of connections come only when [`Needs::changes`] asks for them, and only
+    /// those that pass the filter; all other updates always come.
+    fn update(&mut self, _engine: &Engine, _update: &Update<'_>, _out: &mut Vec<u8>) {}
+
+    /// An input, as it came in, after its updates. Only when [`Needs::inputs`] asks for it.
+    ///
+    /// # Errors
+    /// When its sink cannot be written. The output is dropped then, and the run goes on.
+    fn input(&mut self, _input: &Input<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// It is time to draw: see [`Needs::draws`]. `last` at the end of the run.
+    fn draw(&mut self, _engine: &Engine, _now: MonoNs, _last: bool, _out: &mut Vec<u8>) {}
+
+    /// Once a second: what was received so far is to be safe.
+    ///
+    /// # Errors
+    /// As [`Output::input`].
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The run is over; the last tick and the last draw have been.
+    ///
+    /// # Errors
+    /// As [`Output::input`].
+    fn end(
+        &mut self,
+        _engine: &Engine,
+        _totals: &Totals,
+        _now: MonoNs,
+        _out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether it has found what the run was for. Asked of the first output.
+    fn verdict(&self, _engine: &Engine) -> Option<Verdict> {
+        None
+    }
+
+    /// The last line on stderr, where the usual one does not do. Asked of the first output.
+    fn summary(&self, _totals: &Totals, _duration_ns: u64) -> Option<String> {
+        None
+    }
+}

@@ -16,7 +16,7 @@ const DEPTH: usize = 4;
 
 /// The thread's handle.
 #[derive(Debug)]
-pub struct Output {
+pub struct Stdout {
     full: Option<SyncSender<Vec<u8>>>,
     empty: Receiver<Vec<u8>>,
     ended: Receiver<io::Result<()>>,
@@ -40,12 +40,12 @@ pub enum Ended {
     Failed(io::Error),
 }
 
-impl Output {
+impl Stdout {
     /// Starts the thread.
     ///
     /// # Errors
     /// When there can be no thread.
-    pub fn start(to: impl Write + Send + 'static) -> io::Result<Output> {
+    pub fn start(to: impl Write + Send + 'static) -> io::Result<Stdout> {
         let (full, work) = sync_channel::<Vec<u8>>(DEPTH);
         let (back, empty) = channel();
         let (end, ended) = channel();
@@ -57,10 +57,10 @@ impl Output {
             let _ = end.send(write_all(to, &work, &back, &told));
             told.notify_one();
         })?;
-        Ok(Output { full: Some(full), empty, ended, waiting: None, progress, outcome: None })
+        Ok(Stdout { full: Some(full), empty, ended, waiting: None, progress, outcome: None })
     }
 
-    /// Whether [`Output::push`] will take a buffer without keeping it waiting.
+    /// Whether [`Stdout::push`] will take a buffer without keeping it waiting.
     pub fn has_room(&mut self) -> bool {
         if let Some(buffer) = self.waiting.take() {
             self.send(buffer);
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn everything_is_written_in_order() {
         let (reader, writer) = io::pipe().expect("a pipe");
-        let mut output = Output::start(writer).expect("a thread");
+        let mut output = Stdout::start(writer).expect("a thread");
         let reading = thread::spawn(move || io::read_to_string(reader));
         let mut expect = String::new();
         for number in 0..1000 {
@@ -182,7 +182,7 @@ mod tests {
     fn a_reader_that_leaves_is_noticed() {
         let (reader, writer) = io::pipe().expect("a pipe");
         drop(reader);
-        let mut output = Output::start(writer).expect("a thread");
+        let mut output = Stdout::start(writer).expect("a thread");
         output.push(&mut b"x\n".to_vec());
         assert!(matches!(output.finish(Duration::from_secs(10)), Ended::Closed));
     }
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_reader_that_stalls_is_left_after_a_while() {
         let (_reader, writer) = io::pipe().expect("a pipe");
-        let mut output = Output::start(writer).expect("a thread");
+        let mut output = Stdout::start(writer).expect("a thread");
         while output.has_room() {
             output.push(&mut vec![b'x'; 1 << 20]);
         }

@@ -1,9 +1,9 @@
-//! What may still be done once everything is attached: as little as the view needs.
+//! What may still be done once everything is attached: as little as the run needs.
 //!
 //! Capabilities belong to threads, so each gives up its own when it begins its work: `keep` leaves the
 //! thread with what is named and drops the rest for good, the bounding set included, and no
 //! program it would start gets any back. What a thread needs, and why, is said here, in `main_thread`,
-//! [`poller`], [`names`] and [`writer`]; a new command finds its place in the first.
+//! [`poller`], [`names`] and [`writer`].
 
 use std::fmt::Write;
 use std::io;
@@ -13,8 +13,6 @@ use rustix::thread::{
     clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
     set_no_new_privs,
 };
-
-use crate::config::Show;
 
 /// A capability that is kept, and the reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,15 +59,12 @@ pub struct Circumstances {
     pub lists_descriptors: bool,
 }
 
-/// What the thread needs that takes records and formats lines. Exhaustive, so that a new command has
-/// to say it.
+/// What the thread needs that takes records and feeds the outputs; `executables` when it also reads which
+/// programs processes run.
 #[must_use]
-pub fn main_thread(show: Show, circumstances: Circumstances) -> Vec<Need> {
-    let mut needs = match show {
-        Show::Tail | Show::Life { .. } | Show::Stuck { .. } | Show::Leaks { .. } => vec![],
-        Show::Nothing => vec![],
-        Show::List { .. } => vec![EXECUTABLES],
-    };
+pub fn main_thread(executables: bool, circumstances: Circumstances) -> Vec<Need> {
+    let mut needs = Vec::new();
+    needs.extend(executables.then_some(EXECUTABLES));
     needs.extend(circumstances.bpf_wants_capability.then_some(BPF));
     needs
 }
@@ -226,10 +221,10 @@ mod tests {
         let old = Circumstances { bpf_wants_capability: true, ..PLAIN };
         let one = Circumstances { one_namespace: true, ..PLAIN };
         let check = |needs: &[Need], expect: &str| assert_eq!(sum(needs), expect);
-        check(&main_thread(Show::Tail, PLAIN), "none");
-        check(&main_thread(Show::Nothing, one), "none");
-        check(&main_thread(Show::Life { with_time_wait: false }, old), "CAP_BPF");
-        check(&main_thread(Show::List { watch: None }, PLAIN), "CAP_SYS_PTRACE");
+        check(&main_thread(false, PLAIN), "none");
+        check(&main_thread(false, one), "none");
+        check(&main_thread(false, old), "CAP_BPF");
+        check(&main_thread(true, PLAIN), "CAP_SYS_PTRACE");
         check(&poller(PLAIN), "CAP_SYS_PTRACE, CAP_SYS_ADMIN");
         check(&poller(one), "none");
         check(&poller(Circumstances { one_namespace: true, ..old }), "CAP_BPF");

@@ -1,4 +1,4 @@
 //! Where inputs come from: `live` the kernel, `replay` a recording.
 
 pub mod live;
-pub mod replay;
+pub mod recording;

@@ -34,6 +34,16 @@ impl Terminal {
     }
 }
 
+/// How many lines the terminal at stdout has; one that does not know has 24.
+#[must_use]
+pub fn lines_of_stdout() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stdout())
+        .ok()
+        .map(|size| usize::from(size.ws_row))
+        .filter(|&lines| lines != 0)
+        .unwrap_or(24)
+}
+
 /// A colour for what needs a look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Paint {

@@ -31,6 +31,11 @@ impl Clock {
         }
     }
 
+    /// Another run's anchor.
+    pub fn set_anchor(&mut self, anchor: Anchor) {
+        *self = Clock::new(anchor, self.zone.clone());
+    }
+
     /// `2026-11-20T11:05:47.123456789Z`.
     pub fn rfc3339(&mut self, at: MonoNs, out: &mut Vec<u8>) {
         let wall = self.anchor.wall_ns(at);

@@ -10,6 +10,15 @@ use crate::time::MonoNs;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConnRef(pub(crate) u32);
 
+impl ConnRef {
+    /// Its place in the table, less than the most connections that were there at once. Another connection
+    /// may have it after this one's [`Kind::Gone`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What an event changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Change {

@@ -261,10 +261,6 @@ pub struct Connection {
     pub(crate) seen: u16,
     /// Polls that missed it in a row.
     pub(crate) missed: u8,
-    /// Free for the view: whether its first line is held back until the port is known.
-    pub held: bool,
-    /// Free for the session: counted among those that something happened to.
-    pub counted: bool,
     /// Some of its times are from timers, or lower bounds.
     pub approximate: bool,
     /// In CLOSE, but the RST that closed it is still to be told.
@@ -312,8 +308,6 @@ impl Connection {
             expires: MonoNs(0),
             seen,
             missed: 0,
-            held: false,
-            counted: false,
             resetting: false,
             approximate: false,
             early: [0; EARLY.end - EARLY.start],

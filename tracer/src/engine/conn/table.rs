@@ -102,11 +102,6 @@ impl Table {
         self.conns.get(conn.0 as usize)
     }
 
-    /// The connection of a change, for what belongs to the view.
-    pub fn get_mut(&mut self, conn: ConnRef) -> Option<&mut Connection> {
-        self.conns.get_mut(conn.0 as usize)
-    }
-
     /// Whether it has a socket, or a mini-socket, of this identity.
     #[must_use]
     pub fn has(&self, id: SockId) -> bool {

@@ -1,19 +1,23 @@
 //! `leaks`: sockets that were opened and not closed, by who opened them.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use tracer_common::TcpState;
 use tracer_common::stack::StackKind;
 
+use crate::config::LeaksOptions;
 use crate::engine::book::{Book, Sighting, StackId};
-use crate::engine::conn::{Connection, Role, Table};
-use crate::event::{Comm, Shape};
+use crate::engine::conn::{Connection, Table};
+use crate::engine::open::{is_open, survivors};
+use crate::engine::{Engine, Update};
+use crate::event::Comm;
 use crate::filter::Filter;
 use crate::frame::{Frame, Kind, Named, opener};
 use crate::output::json::{self, Object};
-use crate::output::lines::{Pen, human, times};
+use crate::output::lines::{Pen, Setting, human, times};
+use crate::output::{Draws, Needs, Output, StacksNeed, Totals};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
 
@@ -23,15 +27,74 @@ const MOST_CONNS: usize = 20;
 const MOST_FRAMES: usize = 12;
 const INDENT: usize = 6;
 
-/// How `leaks` reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Only sockets that have been open for this long.
-    pub older: Duration,
-    /// Folded stacks, as flame graph tools read them.
-    pub folded: bool,
-    /// All frames.
-    pub full: bool,
+/// A report on a terminal is made again after this time.
+const REDRAW_EVERY: Duration = Duration::from_secs(5);
+
+/// The view.
+#[derive(Debug)]
+pub struct Leaks {
+    /// How and what.
+    pub setting: Setting,
+    /// What the report has.
+    pub options: LeaksOptions,
+    /// Stdout is a terminal: reports are drawn over one another.
+    pub on_terminal: bool,
+}
+
+impl Leaks {
+    fn draws_over(&self) -> bool {
+        !self.setting.pen.json && !self.options.folded && self.on_terminal
+    }
+}
+
+impl Output for Leaks {
+    fn needs(&self) -> Needs {
+        let options = &self.options;
+        let every = options.watch.or(self.draws_over().then_some(REDRAW_EVERY));
+        let named_at_end = Some(options.older);
+        Needs {
+            stacks: Some(StacksNeed { attach: options.attach, accepted: true, named_at_end }),
+            draws: every.map_or(Draws::AtEnd, Draws::Every),
+            ..Needs::default()
+        }
+    }
+
+    fn filter(&self) -> Filter {
+        self.setting.filter.clone()
+    }
+
+    fn begin(&mut self, engine: &Engine, out: &mut Vec<u8>) -> io::Result<()> {
+        let mut nothing = Vec::new();
+        // Folded: nothing but stacks goes out.
+        self.setting.pen.begin(engine, if self.options.folded { &mut nothing } else { out });
+        Ok(())
+    }
+
+    fn update(&mut self, _engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
+        if let Update::Lost(loss) = update
+            && !self.options.folded
+        {
+            self.setting.pen.loss(loss, out);
+        }
+    }
+
+    fn draw(&mut self, engine: &Engine, now: MonoNs, last: bool, out: &mut Vec<u8>) {
+        if !last && self.draws_over() {
+            out.extend_from_slice(b"\x1b[H\x1b[2J");
+        }
+        report(&mut self.setting, engine, &self.options, now, out);
+    }
+
+    fn end(
+        &mut self,
+        engine: &Engine,
+        totals: &Totals,
+        now: MonoNs,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.setting.pen.end(engine, totals, now, out);
+        Ok(())
+    }
 }
 
 /// Sockets with one opener.
@@ -55,43 +118,17 @@ struct Findings<'a> {
     unaccepted: usize,
 }
 
-/// The sockets whose openers are to be named: open for `older`, wanted, and held by an application.
-pub fn survivors<'a>(
-    table: &'a Table,
-    filter: &'a Filter,
-    older: Duration,
-    now: MonoNs,
-) -> impl Iterator<Item = &'a Connection> {
-    let older = u64::try_from(older.as_nanos()).unwrap_or(u64::MAX);
-    table.iter().filter(move |conn| {
-        is_open(conn)
-            && conn.accepted
-            && now.since(conn.born) >= older
-            && filter.wants(conn) == Some(true)
-            && filter.wants_states(conn.state, conn.state)
-    })
-}
-
-/// An application has it, or is to accept it.
-fn is_open(conn: &Connection) -> bool {
-    conn.role != Role::Listener
-        && conn.shape == Shape::Full
-        && !conn.orphan
-        && !matches!(conn.state, TcpState::Close | TcpState::Listen | TcpState::TimeWait)
-}
-
-/// Writes the report; returns how many sockets it is about.
-pub fn report(
-    pen: &mut Pen,
-    table: &Table,
-    book: &Book,
-    filter: &Filter,
-    options: &Options,
+/// Writes the report.
+fn report(
+    setting: &mut Setting,
+    engine: &Engine,
+    options: &LeaksOptions,
     now: MonoNs,
     out: &mut Vec<u8>,
-) -> usize {
+) {
+    let (table, book) = (engine.table(), &engine.book);
+    let Setting { pen, filter } = setting;
     let findings = find(table, book, filter, options.older, now);
-    let count = findings.groups.iter().map(|group| group.conns.len()).sum();
     if options.folded {
         folded(&findings, book, out);
     } else if pen.json {
@@ -99,9 +136,18 @@ pub fn report(
             as_json(pen, group, book, now, out);
         }
     } else {
-        as_text(pen, &findings, table, book, options, now, out);
+        let scene = Scene { table, book, options, now, terminal: pen.terminal };
+        as_text(&findings, &scene, out);
     }
-    count
+}
+
+/// What the text is made from.
+struct Scene<'a> {
+    table: &'a Table,
+    book: &'a Book,
+    options: &'a LeaksOptions,
+    now: MonoNs,
+    terminal: Terminal,
 }
 
 fn find<'a>(
@@ -345,16 +391,8 @@ fn part(name: &[u8], line: &mut Vec<u8>) {
     line.extend(name.iter().map(|&byte| if byte == b';' { b':' } else { byte }));
 }
 
-fn as_text(
-    pen: &mut Pen,
-    findings: &Findings<'_>,
-    table: &Table,
-    book: &Book,
-    options: &Options,
-    now: MonoNs,
-    out: &mut Vec<u8>,
-) {
-    let terminal = pen.terminal;
+fn as_text(findings: &Findings<'_>, scene: &Scene<'_>, out: &mut Vec<u8>) {
+    let &Scene { book, options, terminal, .. } = scene;
     let mut older = Vec::new();
     human(u64::try_from(options.older.as_nanos()).unwrap_or(u64::MAX), &mut older);
     let older = String::from_utf8_lossy(&older).into_owned();
@@ -368,7 +406,7 @@ fn as_text(
         );
     }
     for group in &findings.groups {
-        group_text(group, table, book, options, now, terminal, out);
+        group_text(group, scene, out);
         out.push(b'\n');
     }
     if findings.younger > 0 {
@@ -398,15 +436,8 @@ const fn sockets(count: usize) -> &'static str {
     if count == 1 { "socket" } else { "sockets" }
 }
 
-fn group_text(
-    group: &Group<'_>,
-    table: &Table,
-    book: &Book,
-    options: &Options,
-    now: MonoNs,
-    terminal: Terminal,
-    out: &mut Vec<u8>,
-) {
+fn group_text(group: &Group<'_>, scene: &Scene<'_>, out: &mut Vec<u8>) {
+    let &Scene { table, book, options, now, terminal } = scene;
     let names = group.names(book);
     let frames = names.map_or(&[][..], |names| &names.frames);
     let mut who = Vec::new();

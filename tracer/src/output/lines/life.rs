@@ -1,13 +1,16 @@
 //! `life`: one line per finished connection.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Change, Connection, Ends, How, Kind, Role, Table, errno_name};
+use crate::engine::conn::{Change, Connection, Ends, How, Kind, Role, errno_name};
+use crate::engine::{Engine, Update};
 use crate::event::Shape;
+use crate::filter::Filter;
 use crate::output::json::Object;
-use crate::output::lines::{Pen, human, process, socket, surroundings, times};
+use crate::output::lines::{Pen, Setting, human, process, socket, surroundings, times};
+use crate::output::{Needs, Output, Totals};
 use crate::text::{self, Paint, Row};
 use crate::time::MonoNs;
 
@@ -15,12 +18,66 @@ use crate::time::MonoNs;
 const WIDE: usize = 150;
 const INDENT: usize = 13;
 
+/// The view.
+#[derive(Debug)]
+pub struct Life {
+    /// How and what.
+    pub setting: Setting,
+    /// A connection is printed when its TIME_WAIT is over.
+    pub with_time_wait: bool,
+}
+
+impl Output for Life {
+    fn needs(&self) -> Needs {
+        Needs { changes: true, ..Needs::default() }
+    }
+
+    fn filter(&self) -> Filter {
+        self.setting.filter.clone()
+    }
+
+    fn begin(&mut self, engine: &Engine, out: &mut Vec<u8>) -> io::Result<()> {
+        let pen = &mut self.setting.pen;
+        pen.begin(engine, out);
+        if !pen.json {
+            header(pen, out);
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
+        let pen = &mut self.setting.pen;
+        match update {
+            Update::Change { conn, change } if is_due(conn, change, self.with_time_wait) => {
+                if pen.json {
+                    json(pen, engine, conn, change.at, out);
+                } else {
+                    line(pen, conn, change.at, out);
+                }
+            }
+            Update::Lost(loss) => pen.loss(loss, out),
+            _ => {}
+        }
+    }
+
+    fn end(
+        &mut self,
+        engine: &Engine,
+        totals: &Totals,
+        now: MonoNs,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.setting.pen.end(engine, totals, now, out);
+        Ok(())
+    }
+}
+
 fn is_wide(pen: &Pen) -> bool {
     pen.terminal.width.is_none_or(|width| width >= WIDE)
 }
 
 /// The line of column names.
-pub fn header(pen: &mut Pen, out: &mut Vec<u8>) {
+fn header(pen: &mut Pen, out: &mut Vec<u8>) {
     if !is_wide(pen) {
         return;
     }
@@ -42,36 +99,19 @@ pub fn header(pen: &mut Pen, out: &mut Vec<u8>) {
 }
 
 /// A line when the connection is finished: at once, or when its TIME_WAIT is over.
-pub fn change(
-    pen: &mut Pen,
-    table: &Table,
-    conn: &Connection,
-    change: &Change,
-    with_time_wait: bool,
-    out: &mut Vec<u8>,
-) {
-    if conn.role == Role::Listener {
-        return;
-    }
-    let due = match change.kind {
-        Kind::Finished => !with_time_wait || conn.state == TcpState::Close,
-        Kind::Gone => with_time_wait && conn.shape == Shape::Mini && conn.how == How::Fin,
-        _ => false,
-    };
-    if !due {
-        return;
-    }
-    if pen.json {
-        json(pen, table, conn, change.at, out);
-    } else {
-        line(pen, table, conn, change.at, out);
-    }
+fn is_due(conn: &Connection, change: &Change, with_time_wait: bool) -> bool {
+    conn.role != Role::Listener
+        && match change.kind {
+            Kind::Finished => !with_time_wait || conn.state == TcpState::Close,
+            Kind::Gone => with_time_wait && conn.shape == Shape::Mini && conn.how == How::Fin,
+            _ => false,
+        }
 }
 
-fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
+fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
     let mut object = Object::event(out, "close");
     times(&mut object, &mut pen.clock, at);
-    socket(&mut object, table, conn);
+    socket(&mut object, engine.table(), conn);
     object
         .number("total_ns", conn.lived())
         .boolean("exact", conn.complete && !conn.approximate)
@@ -96,7 +136,7 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut V
             None => object.string("errno", format!("errno {errno}").as_bytes()),
         },
     };
-    let reason = pen.origin.reset_reason(u32::from(conn.rst_reason));
+    let reason = engine.origin().reset_reason(u32::from(conn.rst_reason));
     object.string_or_null("reset_reason", reason.map(str::as_bytes));
     let counters = conn.counters();
     object
@@ -108,7 +148,7 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, at: MonoNs, out: &mut V
         .number("synack_retransmits", conn.retransmits.synack)
         .number("fin_retransmits", conn.retransmits.fin);
     object.boolean("accepted", conn.accepted).number_or_null("accept_at_most_ns", conn.accept_ns());
-    surroundings(&mut object, &pen.names, conn);
+    surroundings(&mut object, engine.names(), conn);
     object.end();
 }
 
@@ -121,7 +161,7 @@ fn ended_in(conn: &Connection) -> TcpState {
     }
 }
 
-fn line(pen: &mut Pen, _table: &Table, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
+fn line(pen: &mut Pen, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
     let wide = is_wide(pen);
     let cell = &mut pen.cell;
     let mut row = Row::new(out, pen.terminal, INDENT);

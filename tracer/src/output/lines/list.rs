@@ -1,27 +1,94 @@
 //! `list`: what there is now: `ss` with ages and owners.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::time::Duration;
 
 use tracer_common::TcpState;
 
 use crate::engine::conn::{Connection, Role, Spent, Table};
+use crate::engine::{Engine, Update};
 use crate::event::{Holder, Shape};
 use crate::filter::Filter;
 use crate::output::json::Object;
-use crate::output::lines::{Pen, process, socket, spent, surroundings, times};
+use crate::output::lines::{Pen, Setting, process, socket, spent, surroundings, times};
+use crate::output::{Draws, Needs, Output, Totals, Until};
 use crate::text::{self, Paint, Row};
-use crate::time::MonoNs;
+use crate::time::{Human, MonoNs};
 
 const INDENT: usize = 13;
 
+/// The view.
+#[derive(Debug)]
+pub struct List {
+    setting: Setting,
+    /// Again after this time.
+    watch: Option<Duration>,
+    /// Of a live run: its last line counts sockets.
+    live: bool,
+    /// Lists drawn, and sockets in the last.
+    drawn: u64,
+    listed: usize,
+}
+
+impl List {
+    /// A list that is drawn once, or each time that `watch` has passed.
+    #[must_use]
+    pub fn new(setting: Setting, watch: Option<Duration>, live: bool) -> List {
+        List { setting, watch, live, drawn: 0, listed: 0 }
+    }
+}
+
+impl Output for List {
+    fn needs(&self) -> Needs {
+        let until = if self.watch.is_none() { Until::Drawn } else { Until::Stopped };
+        let draws = Draws::Walked { again: self.watch };
+        Needs { executables: true, draws, until, ..Needs::default() }
+    }
+
+    fn filter(&self) -> Filter {
+        self.setting.filter.clone()
+    }
+
+    fn begin(&mut self, engine: &Engine, out: &mut Vec<u8>) -> io::Result<()> {
+        self.setting.pen.begin(engine, out);
+        Ok(())
+    }
+
+    fn update(&mut self, _engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
+        if let Update::Lost(loss) = update {
+            self.setting.pen.loss(loss, out);
+        }
+    }
+
+    fn draw(&mut self, engine: &Engine, now: MonoNs, _last: bool, out: &mut Vec<u8>) {
+        let Setting { pen, filter } = &mut self.setting;
+        if self.drawn != 0 && !pen.json && pen.terminal.width.is_some() {
+            out.extend_from_slice(b"\x1b[H\x1b[2J");
+        }
+        self.drawn += 1;
+        self.listed = table(pen, engine, filter, now, out);
+    }
+
+    fn end(
+        &mut self,
+        engine: &Engine,
+        totals: &Totals,
+        now: MonoNs,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.setting.pen.end(engine, totals, now, out);
+        Ok(())
+    }
+
+    fn summary(&self, totals: &Totals, duration_ns: u64) -> Option<String> {
+        let (lost, took) = (totals.all_lost(), Human(duration_ns));
+        self.live.then(|| format!("tcptrail: {} sockets, {lost} lost in {took}", self.listed))
+    }
+}
+
 /// The whole table, filtered: listeners first, then by state and age. Returns the number of rows.
-pub fn table(
-    pen: &mut Pen,
-    table: &Table,
-    filter: &Filter,
-    now: MonoNs,
-    out: &mut Vec<u8>,
-) -> usize {
+fn table(pen: &mut Pen, engine: &Engine, filter: &Filter, now: MonoNs, out: &mut Vec<u8>) -> usize {
+    let table = engine.table();
     let mut rows: Vec<&Connection> = table
         .iter()
         .filter(|conn| conn.state != TcpState::Close)
@@ -36,7 +103,7 @@ pub fn table(
     let count = rows.len();
     if pen.json {
         for conn in rows {
-            json(pen, table, conn, now, out);
+            json(pen, engine, conn, now, out);
         }
         return count;
     }
@@ -53,20 +120,22 @@ pub fn table(
         .end();
     let several = rows.windows(2).any(|two| two[0].netns != two[1].netns);
     for conn in rows {
-        line(pen, table, conn, now, addr, several, out);
+        line(pen, engine, conn, &Layout { now, addr, netns: several }, out);
     }
     count
 }
 
-fn line(
-    pen: &mut Pen,
-    table: &Table,
-    conn: &Connection,
+/// What all lines have in common.
+struct Layout {
     now: MonoNs,
+    /// Width of an address.
     addr: usize,
+    /// There are several network namespaces.
     netns: bool,
-    out: &mut Vec<u8>,
-) {
+}
+
+fn line(pen: &mut Pen, engine: &Engine, conn: &Connection, layout: &Layout, out: &mut Vec<u8>) {
+    let &Layout { now, addr, netns } = layout;
     let cell = &mut pen.cell;
     let mut row = Row::new(out, pen.terminal, INDENT);
     row.cell(11, Paint::of_state(conn.state), conn.state.name().as_bytes());
@@ -88,14 +157,14 @@ fn line(
         row.cell(addr, Paint::Plain, cell);
     }
     cell.clear();
-    holders(table, conn, cell);
+    holders(engine.table(), conn, cell);
     row.cell(0, Paint::Plain, cell);
     if netns {
         cell.clear();
         let _ = write!(cell, "| netns {}", conn.netns);
         row.cell(0, Paint::Dim, cell);
     }
-    if let Some(id) = pen.names.cgroup(conn.cgroup).and_then(crate::names::container) {
+    if let Some(id) = engine.names().cgroup(conn.cgroup).and_then(crate::names::container) {
         cell.clear();
         cell.extend_from_slice(b"| container ");
         // As container tools show it.
@@ -175,7 +244,8 @@ fn whose(conn: &Connection) -> Whose {
     }
 }
 
-fn json(pen: &mut Pen, table: &Table, conn: &Connection, now: MonoNs, out: &mut Vec<u8>) {
+fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, now: MonoNs, out: &mut Vec<u8>) {
+    let (table, names) = (engine.table(), engine.names());
     let in_state = conn.in_state(now);
     let mut object = Object::event(out, "socket");
     times(&mut object, &mut pen.clock, now);
@@ -201,9 +271,9 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, now: MonoNs, out: &mut 
         .number("recv_queue", conn.recv_queue)
         .number("send_queue", conn.send_queue)
         .number_or_null("retransmits", retransmits(conn));
-    surroundings(&mut object, &pen.names, conn);
+    surroundings(&mut object, names, conn);
     let owner = conn.owner.as_ref().and_then(crate::engine::conn::Owner::pid);
-    object.string_or_null("executable", owner.and_then(|pid| pen.names.executable(pid)));
+    object.string_or_null("executable", owner.and_then(|pid| names.executable(pid)));
     let start = held_by(table, conn).first().map(|holder| holder.start_ns);
     object.number_or_null("process_start_ns", start).end();
 }

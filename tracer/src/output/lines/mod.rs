@@ -1,134 +1,114 @@
-//! What is shown: each view turns changes into lines. Views read the table and never change it.
+//! Lines for a person or a program to read: a view each, as text and as JSON.
 
-pub mod leaks;
-pub mod life;
-pub mod list;
-pub mod stuck;
-pub mod tail;
+mod leaks;
+mod life;
+mod list;
+mod stuck;
+mod tail;
 
-use crate::engine::conn::{Change, Connection, Spent, Table};
-use crate::event::{Comm, Direction, Loss};
+pub use leaks::Leaks;
+pub use life::Life;
+pub use list::List;
+pub use stuck::{Form, Stuck};
+pub use tail::Tail;
+
+use jiff::tz::TimeZone;
+
+use crate::engine::Engine;
+use crate::engine::conn::{Connection, Spent, Table};
+use crate::event::{Comm, Direction, Loss, LossCause};
+use crate::filter::Filter;
 use crate::input::Origin;
 use crate::names::Names;
+use crate::output::Totals;
 use crate::output::json::Object;
 use crate::text::{self, Terminal};
 use crate::time::clock::Clock;
-use crate::time::{Human, MonoNs};
+use crate::time::{Anchor, Human, MonoNs};
 
 /// What all views write with.
 #[derive(Debug)]
 pub struct Pen {
-    /// Where and how the inputs were made.
-    pub origin: Origin,
     /// NDJSON, or text.
     pub json: bool,
     /// What stdout is.
     pub terminal: Terminal,
-    /// Names of cgroups and executables.
-    pub names: Names,
     /// Wall time.
     pub clock: Clock,
     /// Reused for cells.
     pub cell: Vec<u8>,
 }
 
-/// A view.
-#[derive(Debug)]
-pub enum View {
-    /// Transitions, retransmits, resets.
-    Tail,
-    /// Finished connections.
-    Life {
-        /// When their TIME_WAIT is over.
-        with_time_wait: bool,
-    },
-    /// What there is, on demand.
-    List,
-    /// Who opened what is still open, on demand.
-    Leaks {
-        /// Nothing but stacks goes out.
-        folded: bool,
-    },
-    /// What is stuck.
-    Stuck {
-        /// Drawn anew each time, on a terminal; else lines as findings come, change and go.
-        frames: bool,
-        /// Once, on demand.
-        once: bool,
-    },
-    /// Nothing.
-    Nothing,
-}
-
-impl View {
-    /// What stands before everything else.
-    pub fn head(&self, pen: &mut Pen, out: &mut Vec<u8>) {
-        if pen.json {
-            if !self.is_silent() {
-                start(pen, out);
-            }
-            return;
-        }
-        match self {
-            View::Tail => tail::header(pen, out),
-            View::Life { .. } => life::header(pen, out),
-            View::List | View::Leaks { .. } | View::Stuck { .. } | View::Nothing => {}
-        }
+impl Pen {
+    /// For this kind of output and the time zone of its reader.
+    #[must_use]
+    pub fn new(json: bool, terminal: Terminal, zone: TimeZone) -> Pen {
+        let clock = Clock::new(Anchor { wall_at_zero: 0 }, zone);
+        Pen { json, terminal, clock, cell: Vec::new() }
     }
 
-    /// Whether nothing but its own reports may go out.
-    fn is_silent(&self) -> bool {
-        matches!(self, View::Nothing | View::Leaks { folded: true })
-    }
-
-    /// One change of a connection that passed the filter.
-    pub fn change(
-        &self,
-        pen: &mut Pen,
-        table: &Table,
-        conn: &Connection,
-        change: &Change,
-        out: &mut Vec<u8>,
-    ) {
-        match self {
-            View::Tail => tail::change(pen, table, conn, change, out),
-            View::Life { with_time_wait } => {
-                life::change(pen, table, conn, change, *with_time_wait, out);
-            }
-            View::List | View::Leaks { .. } | View::Stuck { .. } | View::Nothing => {}
+    /// The run begins: its clock, and in JSON the first line.
+    fn begin(&mut self, engine: &Engine, out: &mut Vec<u8>) {
+        let origin = engine.origin();
+        self.clock.set_anchor(origin.anchor());
+        if self.json {
+            start(self, origin, out);
         }
     }
 
     /// Events that were lost.
-    pub fn loss(&self, pen: &mut Pen, loss: &Loss, out: &mut Vec<u8>) {
-        // A frame says so in its first line.
-        let drawn = matches!(self, View::Stuck { frames: true, .. }) && !pen.json;
-        if self.is_silent() || drawn {
+    fn loss(&mut self, loss: &Loss, out: &mut Vec<u8>) {
+        if !self.json {
+            tail::loss(self, loss, out);
             return;
         }
-        if pen.json {
-            let mut object = Object::event(out, "lost");
-            times(&mut object, &mut pen.clock, loss.to);
-            object
-                .number("count", loss.count)
-                .plain("where", loss.cause.name())
-                .with("from", |out| quoted_time(&mut pen.clock, loss.from, out))
-                .with("to", |out| quoted_time(&mut pen.clock, loss.to, out))
-                .end();
-        } else {
-            tail::loss(pen, loss, out);
+        let mut object = Object::event(out, "lost");
+        times(&mut object, &mut self.clock, loss.to);
+        object
+            .number("count", loss.count)
+            .plain("where", loss.cause.name())
+            .with("from", |out| quoted_time(&mut self.clock, loss.from, out))
+            .with("to", |out| quoted_time(&mut self.clock, loss.to, out))
+            .end();
+    }
+
+    /// The run is over: in JSON the last line.
+    fn end(&mut self, engine: &Engine, totals: &Totals, now: MonoNs, out: &mut Vec<u8>) {
+        if !self.json {
+            return;
         }
+        let mut object = Object::event(out, "end");
+        times(&mut object, &mut self.clock, now);
+        object.number("events", totals.events).number("lost", totals.all_lost());
+        for (cause, count) in LossCause::ALL.iter().zip(totals.lost) {
+            if count != 0 {
+                object.number(&format!("lost_{}", cause.name()), count);
+            }
+        }
+        object
+            .number("connections", totals.connections)
+            .number("duration_ns", now.since(engine.origin().start()))
+            .end();
     }
 }
 
-fn start(pen: &mut Pen, out: &mut Vec<u8>) {
+/// What a view is made with.
+#[derive(Debug)]
+pub struct Setting {
+    /// How it writes.
+    pub pen: Pen,
+    /// Which connections it shows.
+    pub filter: Filter,
+}
+
+fn start(pen: &mut Pen, origin: &Origin, out: &mut Vec<u8>) {
     let mut object = Object::event(out, "start");
-    times(&mut object, &mut pen.clock, pen.origin.start());
+    times(&mut object, &mut pen.clock, origin.start());
     object
-        .string("version", pen.origin.version.as_bytes())
-        .string("kernel", pen.origin.kernel.as_bytes())
-        .strings("hooks", pen.origin.hooks.iter().map(String::as_str))
-        .strings("filters", pen.origin.filters.iter().map(String::as_str))
+        .string("version", origin.version.as_bytes())
+        .string("kernel", origin.kernel.as_bytes())
+        .strings("hooks", origin.hooks.iter().map(String::as_str))
+        .strings("filters", origin.filters.iter().map(String::as_str))
         .end();
 }
 

@@ -1,18 +1,131 @@
 //! `stuck`: findings as they appear, change and clear; or all of them, drawn anew; or once.
 
-use std::io::Write;
+use std::io::{self, Write};
 
-use crate::engine::rules::{Finding, Forecast, Sample, Severity, Update, Watch};
+use crate::engine::rules::{self, Finding, Forecast, Sample, Severity, Watch};
+use crate::engine::{Engine, Update};
+use crate::filter::Filter;
 use crate::output::json::Object;
-use crate::output::lines::{Pen, times};
+use crate::output::lines::{Pen, Setting, times};
+use crate::output::{Draws, Needs, Output, RulesNeed, StacksNeed, Totals, Until, Verdict};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::{Human, MonoNs};
 
 /// Where the sentence begins, after time and word.
 const INDENT: usize = 18;
 
+/// The exit code when something is stuck, or when what `--fail-on` asks for holds.
+const STUCK: u8 = 3;
+
+/// How it shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// Lines as findings come, change and go.
+    Lines,
+    /// Drawn anew after each look, on a terminal.
+    Frames,
+    /// Everything there is, once, at the end.
+    Once,
+}
+
+/// The view.
+#[derive(Debug)]
+pub struct Stuck {
+    setting: Setting,
+    form: Form,
+    /// The code that opened a socket is to be named.
+    openers: bool,
+    /// Conditions decide about the exit code.
+    gates: bool,
+}
+
+impl Stuck {
+    /// A view of what is stuck. `openers`: stacks are taken where sockets are opened. `gates`: there are
+    /// conditions that decide about the exit code.
+    #[must_use]
+    pub fn new(setting: Setting, form: Form, openers: bool, gates: bool) -> Stuck {
+        // JSON is for programs, on a terminal too.
+        let form = if setting.pen.json && form == Form::Frames { Form::Lines } else { form };
+        Stuck { setting, form, openers, gates }
+    }
+}
+
+impl Output for Stuck {
+    fn needs(&self) -> Needs {
+        let once = self.form == Form::Once;
+        Needs {
+            rules: RulesNeed::Looks,
+            // Nobody is to be disturbed, nor every read and system call to pay. And who accepts, or reads,
+            // does so for all: of a server's sockets some would have a name, and some not, and be told
+            // apart by it.
+            stacks: (self.openers && !once).then(StacksNeed::default),
+            draws: if once { Draws::AtEnd } else { Draws::Never },
+            until: if once { Until::Facts } else { Until::Stopped },
+            ..Needs::default()
+        }
+    }
+
+    fn filter(&self) -> Filter {
+        self.setting.filter.clone()
+    }
+
+    fn begin(&mut self, engine: &Engine, out: &mut Vec<u8>) -> io::Result<()> {
+        self.setting.pen.begin(engine, out);
+        Ok(())
+    }
+
+    fn update(&mut self, engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
+        let pen = &mut self.setting.pen;
+        match (self.form, update) {
+            // A frame says so in its first line.
+            (Form::Frames, Update::Lost(_)) => {}
+            (_, Update::Lost(loss)) => pen.loss(loss, out),
+            (Form::Lines, Update::Finding { at, update, finding }) => {
+                line(pen, update, finding, *at, out);
+            }
+            (Form::Frames, Update::Looked(now)) => {
+                pen.terminal = Terminal::of_stdout(pen.terminal.color);
+                frame(pen, engine, *now, text::lines_of_stdout(), out);
+            }
+            _ => {}
+        }
+    }
+
+    fn draw(&mut self, engine: &Engine, now: MonoNs, _last: bool, out: &mut Vec<u8>) {
+        if let Some(watch) = engine.watch() {
+            once(&mut self.setting.pen, watch, now, out);
+        }
+    }
+
+    fn end(
+        &mut self,
+        engine: &Engine,
+        totals: &Totals,
+        now: MonoNs,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.setting.pen.end(engine, totals, now, out);
+        if self.form == Form::Frames {
+            // Below the last frame.
+            out.push(b'\n');
+        }
+        Ok(())
+    }
+
+    /// What `--fail-on` asks for holds, which is said; or with `--once` something is stuck.
+    fn verdict(&self, engine: &Engine) -> Option<Verdict> {
+        let watch = engine.watch()?;
+        if let Some(reason) = watch.failed() {
+            return Some(Verdict { code: STUCK, reason: Some(reason.to_owned()) });
+        }
+        // Where there are conditions, they are what was asked.
+        let found = self.form == Form::Once && !self.gates && watch.stuck() != 0;
+        found.then_some(Verdict { code: STUCK, reason: None })
+    }
+}
+
 /// One finding that came, changed or went.
-pub fn update(pen: &mut Pen, update: &Update, finding: &Finding, now: MonoNs, out: &mut Vec<u8>) {
+fn line(pen: &mut Pen, update: &rules::Update, finding: &Finding, now: MonoNs, out: &mut Vec<u8>) {
     if pen.json {
         json(pen, update, finding, now, out);
         return;
@@ -22,31 +135,31 @@ pub fn update(pen: &mut Pen, update: &Update, finding: &Finding, now: MonoNs, ou
     let mut row = Row::new(out, pen.terminal, INDENT);
     row.cell(12, Paint::Dim, &pen.cell);
     match update {
-        Update::Appear => row.cell(4, paint(finding.severity), b"NEW"),
-        Update::Change => row.cell(4, paint(finding.severity), b"NOW"),
-        Update::Clear { .. } => row.cell(4, Paint::Good, b"OVER"),
+        rules::Update::Appear => row.cell(4, paint(finding.severity), b"NEW"),
+        rules::Update::Change => row.cell(4, paint(finding.severity), b"NOW"),
+        rules::Update::Clear { .. } => row.cell(4, Paint::Good, b"OVER"),
     };
-    if let Update::Clear { since } = update {
+    if let rules::Update::Clear { since } = update {
         words(&mut row, Paint::Plain, &format!("after {}:", Human(now.since(*since))));
     }
     let verdict = match update {
         // What would have come of it is of no interest any more.
-        Update::Clear { .. } => finding.verdict.split("; ").next().unwrap_or_default(),
-        Update::Appear | Update::Change => &finding.verdict,
+        rules::Update::Clear { .. } => finding.verdict.split("; ").next().unwrap_or_default(),
+        rules::Update::Appear | rules::Update::Change => &finding.verdict,
     };
     words(&mut row, Paint::Plain, verdict);
     row.end();
-    if matches!(update, Update::Appear) {
+    if matches!(update, rules::Update::Appear) {
         advice(pen.terminal, INDENT, &finding.advice, out);
     }
 }
 
 /// Everything there is to tell, for `--once`.
-pub fn once(pen: &mut Pen, watch: &Watch, now: MonoNs, out: &mut Vec<u8>) {
+fn once(pen: &mut Pen, watch: &Watch, now: MonoNs, out: &mut Vec<u8>) {
     let findings = watch.findings();
     if pen.json {
         for (finding, _) in findings {
-            json(pen, &Update::Appear, finding, now, out);
+            json(pen, &rules::Update::Appear, finding, now, out);
         }
         return;
     }
@@ -59,21 +172,16 @@ pub fn once(pen: &mut Pen, watch: &Watch, now: MonoNs, out: &mut Vec<u8>) {
 }
 
 /// Everything there is to tell, on a screen of that many lines.
-pub fn frame(
-    pen: &mut Pen,
-    watch: &Watch,
-    now: MonoNs,
-    lost: u64,
-    lines: usize,
-    out: &mut Vec<u8>,
-) {
+fn frame(pen: &mut Pen, engine: &Engine, now: MonoNs, lines: usize, out: &mut Vec<u8>) {
+    let Some(watch) = engine.watch() else { return };
+    let lost: u64 = engine.lost().iter().sum();
     let mut screen = Vec::new();
     let mut row = Row::new(&mut screen, pen.terminal, 2);
     pen.cell.clear();
     pen.clock.time_of_day(now, &mut pen.cell);
     let time = pen.cell.get(..8).unwrap_or_default();
     row.cell(0, Paint::Dim, b"tcptrail stuck").cell(0, Paint::Dim, time);
-    let watched = Human(now.since(pen.origin.start()) / 1_000_000_000 * 1_000_000_000);
+    let watched = Human(now.since(engine.origin().start()) / 1_000_000_000 * 1_000_000_000);
     let watched = watched.to_string().replace(".00s", "s").replace(".0s", "s");
     let mut more = format!("{} watched for {watched}", sockets(watch.sockets()));
     if lost != 0 {
@@ -180,7 +288,7 @@ const fn paint(severity: Severity) -> Paint {
     }
 }
 
-fn json(pen: &mut Pen, update: &Update, finding: &Finding, now: MonoNs, out: &mut Vec<u8>) {
+fn json(pen: &mut Pen, update: &rules::Update, finding: &Finding, now: MonoNs, out: &mut Vec<u8>) {
     let mut object = Object::event(out, "stuck");
     times(&mut object, &mut pen.clock, now);
     object
@@ -229,8 +337,8 @@ fn json(pen: &mut Pen, update: &Update, finding: &Finding, now: MonoNs, out: &mu
         None => object.null("forecast"),
     };
     match update {
-        Update::Clear { since } => object.number("lasted_ns", now.since(*since)),
-        Update::Appear | Update::Change => object.null("lasted_ns"),
+        rules::Update::Clear { since } => object.number("lasted_ns", now.since(*since)),
+        rules::Update::Appear | rules::Update::Change => object.null("lasted_ns"),
     };
     object.end();
 }

@@ -1,19 +1,68 @@
 //! `tail`: every transition, retransmit and reset as it happens.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Change, Connection, How, Kind, Spent, Table};
+use crate::engine::conn::{Change, Connection, How, Kind, Spent};
+use crate::engine::{Engine, Update};
 use crate::event::{Direction, Loss, LossCause, Segment};
+use crate::filter::Filter;
+use crate::input::Origin;
 use crate::output::json::Object;
-use crate::output::lines::{Pen, direction, process, socket, spent, times};
+use crate::output::lines::{Pen, Setting, direction, process, socket, spent, times};
+use crate::output::{Needs, Output, Totals};
 use crate::text::{self, Paint, Row};
+use crate::time::MonoNs;
 
 /// From this width on names are whole; below they are short.
 const WIDE: usize = 110;
 /// Continued lines begin under the second column.
 const INDENT: usize = 13;
+
+/// The view.
+#[derive(Debug)]
+pub struct Tail(pub Setting);
+
+impl Output for Tail {
+    fn needs(&self) -> Needs {
+        Needs { changes: true, ..Needs::default() }
+    }
+
+    fn filter(&self) -> Filter {
+        self.0.filter.clone()
+    }
+
+    fn begin(&mut self, engine: &Engine, out: &mut Vec<u8>) -> io::Result<()> {
+        let pen = &mut self.0.pen;
+        pen.begin(engine, out);
+        if !pen.json {
+            header(pen, out);
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
+        match update {
+            Update::Change { conn, change: what } => {
+                change(&mut self.0.pen, engine, conn, what, out);
+            }
+            Update::Lost(loss) => self.0.pen.loss(loss, out),
+            _ => {}
+        }
+    }
+
+    fn end(
+        &mut self,
+        engine: &Engine,
+        totals: &Totals,
+        now: MonoNs,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.0.pen.end(engine, totals, now, out);
+        Ok(())
+    }
+}
 
 /// Widths of the columns in one of the two layouts.
 struct Columns {
@@ -33,7 +82,7 @@ fn layout(pen: &Pen) -> Columns {
 }
 
 /// The line of column names.
-pub fn header(pen: &mut Pen, out: &mut Vec<u8>) {
+fn header(pen: &mut Pen, out: &mut Vec<u8>) {
     let columns = layout(pen);
     Row::new(out, pen.terminal, INDENT)
         .cell(12, Paint::Dim, b"TIME")
@@ -47,20 +96,24 @@ pub fn header(pen: &mut Pen, out: &mut Vec<u8>) {
 }
 
 /// A line for a transition, retransmit or reset.
-pub fn change(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
+fn change(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
     match change.kind {
         Kind::Transition { .. } | Kind::Retransmit { .. } | Kind::Reset { .. } => {}
         Kind::Finished | Kind::Gone => return,
     }
-    if pen.json { json(pen, table, conn, change, out) } else { line(pen, table, conn, change, out) }
+    if pen.json {
+        json(pen, engine, conn, change, out);
+    } else {
+        line(pen, engine, conn, change, out);
+    }
 }
 
-fn json(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
+fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
     match change.kind {
         Kind::Transition { old, new, in_old } => {
             let mut object = Object::event(out, "transition");
             times(&mut object, &mut pen.clock, change.at);
-            socket(&mut object, table, conn);
+            socket(&mut object, engine.table(), conn);
             object
                 .plain("old", old.name())
                 .plain("new", new.name())
@@ -74,7 +127,7 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &
         Kind::Retransmit { segment, state, count } => {
             let mut object = Object::event(out, "retransmit");
             times(&mut object, &mut pen.clock, change.at);
-            socket(&mut object, table, conn);
+            socket(&mut object, engine.table(), conn);
             object
                 .plain("kind", segment.name())
                 .plain("state", state.name())
@@ -84,18 +137,18 @@ fn json(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &
         Kind::Reset { direction: way, state, reason } => {
             let mut object = Object::event(out, "reset");
             times(&mut object, &mut pen.clock, change.at);
-            socket(&mut object, table, conn);
+            socket(&mut object, engine.table(), conn);
             object
                 .plain("direction", direction(way))
                 .plain("state", state.name())
-                .string_or_null("reason", pen.origin.reset_reason(reason).map(str::as_bytes))
+                .string_or_null("reason", engine.origin().reset_reason(reason).map(str::as_bytes))
                 .end();
         }
         Kind::Finished | Kind::Gone => {}
     }
 }
 
-fn line(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
+fn line(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
     let columns = layout(pen);
     let name = |state: TcpState| {
         if columns.wide { state.name().as_bytes() } else { state.short_name().as_bytes() }
@@ -148,7 +201,7 @@ fn line(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &
     process(conn, cell);
     row.cell(0, Paint::Plain, cell);
     if columns.wide
-        && let Some(peer) = table.peer(conn)
+        && let Some(peer) = engine.table().peer(conn)
         && let Some(comm) = peer.comm
     {
         cell.clear();
@@ -157,7 +210,7 @@ fn line(pen: &mut Pen, table: &Table, conn: &Connection, change: &Change, out: &
         row.cell(0, Paint::Dim, cell);
     }
     cell.clear();
-    note(&pen.origin, conn, change, cell);
+    note(engine.origin(), conn, change, cell);
     if !cell.is_empty() {
         row.cell(0, Paint::Bad, cell);
     }
@@ -177,7 +230,7 @@ const fn retransmit(segment: Segment, wide: bool) -> &'static str {
 }
 
 /// What the states do not say: why it went to CLOSE, why a RST was sent.
-fn note(origin: &crate::input::Origin, conn: &Connection, change: &Change, cell: &mut Vec<u8>) {
+fn note(origin: &Origin, conn: &Connection, change: &Change, cell: &mut Vec<u8>) {
     match change.kind {
         Kind::Transition { new: TcpState::Close, .. } => {
             let word = match conn.how {
@@ -206,7 +259,7 @@ fn note(origin: &crate::input::Origin, conn: &Connection, change: &Change, cell:
 }
 
 /// A line for a loss, in all views.
-pub fn loss(pen: &mut Pen, loss: &Loss, out: &mut Vec<u8>) {
+pub(super) fn loss(pen: &mut Pen, loss: &Loss, out: &mut Vec<u8>) {
     let cell = &mut pen.cell;
     let mut row = Row::new(out, pen.terminal, INDENT);
     cell.clear();

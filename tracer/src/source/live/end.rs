@@ -5,10 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::config::Show;
 use crate::output::writer::Ended;
-use crate::source::live::origin::summary;
-use crate::source::live::{Live, stuck_code};
+use crate::source::live::Live;
+use crate::source::live::origin::{exit_code, summary};
 use crate::time::MonoNs;
 
 /// How long a reader of our output may stand still at the end before it is given up.
@@ -24,21 +23,15 @@ impl Live<'_> {
         self.read_losses(true);
         self.end_stacks();
         let now = MonoNs::now();
-        if self.config.show == (Show::Stuck { once: true }) {
-            self.session.stuck_now(now);
-        }
-        if let Err(error) = self.session.end(now) {
-            self.recording_broke(error);
-        }
-        if self.draws() {
-            // Below the last frame.
-            self.session.out.push(b'\n');
-        }
-        self.output.push(&mut self.session.out);
+        self.session.draw_last(now, false);
+        self.session.end(now);
+        self.tell_failures();
+        self.output.push(self.session.out());
+        self.tell_lost_stacks();
         let totals = self.session.totals();
         let patience = if stalled { Duration::ZERO } else { PATIENCE };
         let ended = self.output.finish(patience);
-        let mut code = u8::from(self.recording_failed.is_some());
+        let mut code = u8::from(self.output_failed);
         match ended {
             Ended::Closed => return Ok(code),
             Ended::Done if !stalled => {}
@@ -53,15 +46,11 @@ impl Live<'_> {
                 code = 1;
             }
         }
-        if let Show::List { .. } = self.config.show {
-            let lost = totals.all_lost();
-            let took = crate::time::Human(now.since(self.start));
-            eprintln!("tcptrail: {} sockets, {lost} lost in {took}", self.listed);
-        } else {
-            eprintln!("{}", summary(&totals, now.since(self.start)));
-        }
+        let took = now.since(self.start);
+        let own = self.session.summary(&totals, took);
+        eprintln!("{}", own.unwrap_or_else(|| summary(&totals, took)));
         if code == 0 {
-            code = stuck_code(self.config, &self.session);
+            code = exit_code(&self.session);
         }
         Ok(code)
     }
@@ -83,7 +72,7 @@ impl Live<'_> {
     /// it is quick.
     pub(super) async fn last_look(&mut self) {
         let patience = Instant::now() + Duration::from_millis(120);
-        if self.settled && self.walking == 0 && self.session.table.wants_poll() {
+        if self.settled && self.walking == 0 && self.session.engine.table().wants_poll() {
             self.walk_minis();
         }
         while self.walking > 0 {

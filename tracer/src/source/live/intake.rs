@@ -1,14 +1,12 @@
 //! Records of the ring and rows of walks, into the session in the order of their times.
 
-use std::fs::File;
-use std::io;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::engine::conn::Poll;
 use crate::input::Input;
-use crate::session::Session;
+use crate::output::session::Session;
 use crate::source::live::Live;
 use crate::time::MonoNs;
 
@@ -28,19 +26,7 @@ const ROW: usize = size_of::<tracer_common::wire::SocketRow>();
 
 impl Live<'_> {
     pub(super) fn feed(&mut self, input: &Input<'_>) {
-        if let Err(error) = self.session.feed(input) {
-            self.recording_broke(error);
-        }
-    }
-
-    pub(super) fn recording_broke(&mut self, error: io::Error) {
-        self.session.drop_recording();
-        let file = self.config.record_to.as_deref().unwrap_or("the recording".as_ref());
-        eprintln!(
-            "tcptrail: cannot write {}: {error}; what was written until now can be replayed",
-            file.display()
-        );
-        self.recording_failed = Some(error);
+        self.session.feed(input);
     }
 
     /// Takes records out of the ring, and before each the rows that are older. Returns whether there
@@ -57,22 +43,19 @@ impl Live<'_> {
                 self.blocked = true;
                 return false;
             }
-            let mut outcome = Ok(());
             let (session, rows) = (&mut self.session, &mut self.rows);
             let got = self.ring.next(|record| {
                 let at = time_of(record);
-                outcome = feed_rows(session, rows, at).and(session.feed(&Input::Record(record)));
+                feed_rows(session, rows, at);
+                session.feed(&Input::Record(record));
             });
-            if let Err(error) = outcome {
-                self.recording_broke(error);
-            }
             if !got {
                 break;
             }
             taken += 1;
             self.taken += 1;
-            if self.session.out.len() >= 64 << 10 {
-                self.output.push(&mut self.session.out);
+            if self.session.waiting() >= 64 << 10 {
+                self.output.push(self.session.out());
             }
         }
         if taken < BATCH {
@@ -82,7 +65,7 @@ impl Live<'_> {
         let now = Instant::now();
         if now >= self.next_push {
             self.next_push = now + PUSH_EVERY;
-            self.output.push(&mut self.session.out);
+            self.output.push(self.session.out());
         }
         taken == BATCH
     }
@@ -92,25 +75,22 @@ impl Live<'_> {
         if self.rows.is_none() {
             return;
         }
-        if let Err(error) = feed_rows(&mut self.session, &mut self.rows, u64::MAX) {
-            self.recording_broke(error);
-        }
+        feed_rows(&mut self.session, &mut self.rows, u64::MAX);
         if let Some(rows) = self.rows.take() {
             self.feed(&Input::PollEnd { poll: rows.poll, now: MonoNs::now() });
         }
     }
 }
 
-fn feed_rows(session: &mut Session<File>, rows: &mut Option<Rows>, until: u64) -> io::Result<()> {
-    let Some(rows) = rows else { return Ok(()) };
+fn feed_rows(session: &mut Session, rows: &mut Option<Rows>, until: u64) {
+    let Some(rows) = rows else { return };
     while let Some(row) = rows.bytes.get(rows.next..rows.next + ROW) {
         if time_of(row) > until {
             break;
         }
         rows.next += ROW;
-        session.feed(&Input::Record(row))?;
+        session.feed(&Input::Record(row));
     }
-    Ok(())
 }
 
 /// `mono_ns` stands first in records and rows.

@@ -12,7 +12,6 @@ mod stacks;
 mod stuck;
 mod upkeep;
 
-use std::fs::File;
 use std::io;
 use std::time::Duration;
 
@@ -21,26 +20,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Config, Show};
-use crate::engine::conn::Table;
 use crate::engine::rules::Watch;
+use crate::engine::{Engine, Rules};
 use crate::kernel::loader::{self, DebugMessages, Options, Programs};
 use crate::kernel::poller::{self, Poller};
 use crate::kernel::preflight;
 use crate::kernel::ring::Ring;
-use crate::output::writer::Output;
+use crate::output::session::{Session, needs_of};
+use crate::output::writer::Stdout;
+use crate::output::{Needs, Output, RulesNeed, Until, listed};
 use crate::privileges::{self, Circumstances};
-use crate::record::{Writer, open_output};
-use crate::session::Session;
 use crate::source::live::intake::Rows;
 use crate::source::live::origin::{origin, report_hooks};
 use crate::source::live::stacks::Stacks;
 use crate::source::live::stuck::Rounds;
 use crate::source::live::upkeep::{HOLDERS_EVERY, LOSS_EVERY, NAMES_EVERY, SLOW_EVERY};
-use crate::text::Terminal;
 use crate::time::MonoNs;
 
-pub use origin::{pen, summary, view};
-pub use stuck::exit_code as stuck_code;
+pub use origin::{exit_code, summary};
 
 /// While records come the ring is looked at this often; programs wake the reader only for the first
 /// after a quiet time and when the ring fills.
@@ -58,19 +55,34 @@ const SPARE_ROWS: usize = 1 << 16;
 /// # Errors
 /// When nothing can be traced, or the recording cannot be made.
 pub fn run(config: &Config, ring_bytes: u32) -> Result<u8> {
+    run_with(config, ring_bytes, |config| listed::outputs(config, true))
+}
+
+/// As [`run`], with outputs that `make` makes. It is called once this kernel is known to have what is
+/// needed, and before anything runs in it.
+///
+/// # Errors
+/// As [`run`], and what `make` returns.
+pub fn run_with(
+    config: &Config,
+    ring_bytes: u32,
+    make: impl FnOnce(&Config) -> Result<Vec<Box<dyn Output>>>,
+) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { Live::start(config, ring_bytes)?.run().await })
+    runtime.block_on(async { Live::start(config, ring_bytes, make)?.run().await })
 }
 
 struct Live<'a> {
     config: &'a Config,
-    session: Session<File>,
+    session: Session,
+    /// What all outputs need.
+    needs: Needs,
     programs: Programs,
     ring: Ring,
     poller: Poller,
     /// Who opened what, where this run wants to know.
     stacks: Option<Stacks>,
-    output: Output,
+    output: Stdout,
     debug: Option<DebugMessages>,
     signals: [Signal; 3],
     start: MonoNs,
@@ -86,8 +98,6 @@ struct Live<'a> {
     taken: u64,
     /// Records wait because the writer has no room.
     blocked: bool,
-    /// Sockets in the last list.
-    listed: usize,
     next_walk: Instant,
     /// As `next_walk`, where a walk is worth more than its share: after a loss, and for a list.
     next_urgent_walk: Instant,
@@ -109,7 +119,8 @@ struct Live<'a> {
     stretched: bool,
     /// That there are more descriptors than are looked at has been said.
     descriptors_cut: bool,
-    recording_failed: Option<io::Error>,
+    /// An output could not go on.
+    output_failed: bool,
     /// What was written goes out at once when this is past, else with the next look.
     next_push: Instant,
     /// Looks in a row that found nothing in the ring.
@@ -117,7 +128,11 @@ struct Live<'a> {
 }
 
 impl<'a> Live<'a> {
-    fn start(config: &'a Config, ring_bytes: u32) -> Result<Self> {
+    fn start(
+        config: &'a Config,
+        ring_bytes: u32,
+        make: impl FnOnce(&Config) -> Result<Vec<Box<dyn Output>>>,
+    ) -> Result<Self> {
         let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
             .map(signal)
             .into_iter()
@@ -126,17 +141,13 @@ impl<'a> Live<'a> {
             .map_err(|_| anyhow::anyhow!("three signals"))?;
         let resolved = preflight::check()?;
         // Before anything runs in the kernel: a file that cannot be written ends it here.
-        let recording = match &config.record_to {
-            Some(path) => Some(
-                open_output(path).with_context(|| format!("cannot write {}", path.display()))?,
-            ),
-            None => None,
-        };
+        let outputs = make(config)?;
+        let needs = needs_of(&outputs);
         let options =
             Options { filter: config.filter.kernel_side(), ring_bytes, debug: config.verbose >= 2 };
         let btf = loader::kernel_btf()?;
         // First, so that of every connection that is seen to begin the opener is seen, too.
-        let stacks = Stacks::start(config, &resolved, &btf)?;
+        let stacks = Stacks::start(config, needs.stacks, &resolved, &btf)?;
         let start = MonoNs::now();
         let (mut programs, ring) = loader::load(&resolved, &options, &btf)?;
         let debug = options
@@ -144,8 +155,7 @@ impl<'a> Live<'a> {
             .then(|| programs.debug_messages())
             .transpose()
             .context("the programs' debug messages cannot be read")?;
-        // A recording is to have what a replay needs to find it.
-        let watches = matches!(config.show, Show::Stuck { .. }) || recording.is_some();
+        let watches = needs.rules != RulesNeed::None;
         let circumstances = Circumstances {
             bpf_wants_capability: programs.want_capability()?,
             one_namespace: config.filter.netns.is_some(),
@@ -171,31 +181,23 @@ impl<'a> Live<'a> {
             stacks.iter().for_each(stacks::report_hooks);
         }
 
-        let table = Table::new(origin.table_options(config.max_connections));
-        let recording = recording
-            .map(|file| Writer::new(file, &origin))
-            .transpose()
-            .context("cannot write the recording")?;
         let rules = Watch::new(config.rules(origin.jiffy_ns));
-        let mut session = Session::new(
-            table,
-            config.filter.clone(),
-            view(config.show),
-            pen(config, origin),
-            recording,
-        );
+        let mut engine = Engine::new(origin, config.max_connections);
         if watches {
-            session = session.with_rules(rules);
+            let looks = needs.rules == RulesNeed::Looks;
+            engine = engine.with_rules(Rules { watch: rules, scope: config.filter.clone(), looks });
         }
+        let session = Session::begin(engine, outputs).context("cannot begin an output")?;
         let now = Instant::now();
         let mut live = Live {
             config,
             session,
+            needs,
             programs,
             ring: Ring::new(ring).context("cannot watch the ring buffer")?,
             poller,
             stacks,
-            output: Output::start(io::stdout()).context("cannot start a thread")?,
+            output: Stdout::start(io::stdout()).context("cannot start a thread")?,
             debug,
             signals,
             start,
@@ -206,7 +208,6 @@ impl<'a> Live<'a> {
             repair: 0,
             taken: 0,
             blocked: false,
-            listed: 0,
             next_walk: now,
             next_urgent_walk: now,
             next_holders: now + HOLDERS_EVERY,
@@ -224,11 +225,11 @@ impl<'a> Live<'a> {
             uncounted: false,
             stretched: false,
             descriptors_cut: false,
-            recording_failed: None,
+            output_failed: false,
             next_push: now,
             quiet: 0,
         };
-        privileges::keep_only(&privileges::main_thread(config.show, circumstances));
+        privileges::keep_only(&privileges::main_thread(needs.executables, circumstances));
         live.name_things();
         live.walk_everything();
         if config.show == Show::Nothing {
@@ -264,16 +265,15 @@ impl<'a> Live<'a> {
             }
             let taken = self.taken;
             if let Some(stacks) = &mut self.stacks {
-                stacks.take();
+                stacks.take(&mut self.session.engine.book);
             }
             let more = self.take_records();
-            if let Some(stacks) = &mut self.stacks
-                && !more
-            {
-                stacks.settle(&self.session);
+            if self.stacks.is_some() && !more {
+                self.session.engine.settle_book(MonoNs::now());
             }
             self.housekeeping(Instant::now());
-            self.draw();
+            self.draw_due();
+            self.tell_failures();
             if let Some(debug) = &mut self.debug {
                 debug.flush();
             }
@@ -297,8 +297,8 @@ impl<'a> Live<'a> {
 
     /// Nothing comes and nothing is under way: until a program wakes us, once a second is enough.
     fn is_quiet(&self) -> bool {
-        let plain = matches!(self.config.show, Show::Tail | Show::Life { .. } | Show::Nothing);
-        let unwritten = self.blocked || !self.session.out.is_empty();
+        let plain = self.needs.only_events();
+        let unwritten = self.blocked || self.session.waiting() != 0;
         let under_way = self.walking > 0 || self.rows.is_some() || self.repair > 0 || unwritten;
         plain && self.settled && !under_way && self.quiet >= QUIET_TICKS
     }
@@ -306,41 +306,58 @@ impl<'a> Live<'a> {
     /// When a quiet second is over. A walk is due a moment later than what is done every second, for it
     /// had to be answered first: both in one go, else the walk would be made every other second.
     fn next_upkeep(&self) -> Instant {
-        let both = self.session.table.wants_poll() && self.next_walk < self.next_slow + TICK;
+        let both =
+            self.session.engine.table().wants_poll() && self.next_walk < self.next_slow + TICK;
         if both { self.next_slow.max(self.next_walk) } else { self.next_slow }
     }
 
-    /// A list that is not watched is done when it is printed; a recording when it failed.
+    /// A list that is not watched is done when it is printed, a recording when it failed, and a run with
+    /// conditions when one of them holds.
     fn is_done(&mut self) -> bool {
-        if self.config.show == Show::Nothing && self.recording_failed.is_some() {
+        if self.session.all_failed() {
             return true;
         }
-        if let Show::Stuck { once } = self.config.show {
-            return self.stuck_is_done(once);
+        match self.needs.until {
+            Until::Facts if self.rounds.facts_read() && self.deadline.is_none() => return true,
+            _ if self.session.engine.watch().is_some_and(|watch| watch.failed().is_some()) => {
+                return true;
+            }
+            _ => {}
         }
-        let Show::List { watch } = self.config.show else { return false };
+        self.draw_walked() && self.needs.until == Until::Drawn
+    }
+
+    /// Draws what waits for a walk over everything, when that is in the table and it is time to. Returns
+    /// whether it did.
+    fn draw_walked(&mut self) -> bool {
+        let Some(again) = self.needs.walked_draws() else { return false };
         if !self.settled || self.rows.is_some() {
             return false;
         }
         let due = self.next_list.is_none_or(|next| Instant::now() >= next);
-        if due && self.list_walked && self.walking == 0 {
-            self.print_list();
-            self.list_walked = false;
-            self.next_list = watch.map(|every| Instant::now() + every);
-            return watch.is_none();
-        }
-        false
-    }
-
-    fn print_list(&mut self) {
-        if self.next_list.is_some()
-            && !self.config.json
-            && Terminal::of_stdout(false).width.is_some()
-        {
-            self.session.out.extend_from_slice(b"\x1b[H\x1b[2J");
+        if !due || !self.list_walked || self.walking != 0 {
+            return false;
         }
         self.name_things();
-        self.listed = self.session.list(MonoNs::now());
-        self.output.push(&mut self.session.out);
+        self.session.draw_walked(MonoNs::now());
+        self.output.push(self.session.out());
+        self.list_walked = false;
+        self.next_list = again.map(|every| Instant::now() + every);
+        true
+    }
+
+    /// Outputs that draw from time to time.
+    fn draw_due(&mut self) {
+        if self.settled {
+            self.session.draw_due(MonoNs::now());
+        }
+    }
+
+    /// Says what went wrong with outputs. The run goes on without them.
+    pub(super) fn tell_failures(&mut self) {
+        for failure in self.session.take_failures() {
+            eprintln!("tcptrail: {failure}");
+            self.output_failed = true;
+        }
     }
 }

@@ -1,45 +1,14 @@
-//! What a run is made of and what it says of itself: view, pen, origin, hooks, the last line.
+//! What a run says of itself: its origin, its hooks, its last line, its exit code.
 
-use crate::config::{Config, Show};
+use crate::config::Config;
 use crate::event::LossCause;
 use crate::input::{ITER_TCP, Origin};
 use crate::kernel::loader::Programs;
 use crate::kernel::poller::Poller;
 use crate::kernel::preflight;
-use crate::names::Names;
-use crate::output::lines::{Pen, View};
-use crate::session::Totals;
-use crate::text::Terminal;
-use crate::time::clock::Clock;
+use crate::output::Totals;
+use crate::output::session::Session;
 use crate::time::{Anchor, MonoNs, jiffy_ns};
-
-/// The view of a `Show`.
-#[must_use]
-pub fn view(show: Show) -> View {
-    match show {
-        Show::Tail => View::Tail,
-        Show::Life { with_time_wait } => View::Life { with_time_wait },
-        Show::List { .. } => View::List,
-        Show::Leaks { report, .. } => View::Leaks { folded: report.folded },
-        Show::Stuck { once } => {
-            View::Stuck { frames: !once && Terminal::of_stdout(false).width.is_some(), once }
-        }
-        Show::Nothing => View::Nothing,
-    }
-}
-
-/// What views write with, for this stdout and time zone.
-#[must_use]
-pub fn pen(config: &Config, origin: Origin) -> Pen {
-    Pen {
-        names: Names::default(),
-        clock: Clock::new(origin.anchor(), jiff::tz::TimeZone::system()),
-        origin,
-        json: config.json,
-        terminal: Terminal::of_stdout(config.color),
-        cell: Vec::new(),
-    }
-}
 
 pub(super) fn origin(
     config: &Config,
@@ -105,4 +74,13 @@ pub fn summary(totals: &Totals, duration_ns: u64) -> String {
     }
     let _ = write!(text, " in {}", crate::time::Human(duration_ns));
     text
+}
+
+/// The exit code of a run, live or replayed, in which nothing went wrong. Says the reason, where there is one.
+pub fn exit_code(session: &Session) -> u8 {
+    let Some(verdict) = session.verdict() else { return 0 };
+    if let Some(reason) = verdict.reason {
+        eprintln!("tcptrail: {reason}");
+    }
+    verdict.code
 }

@@ -1,13 +1,13 @@
-//! Stacks beside the events: their ring, what the kernel is to be told, names, and the report of `leaks`.
+//! Stacks beside the events: their ring, what the kernel is to be told, and names.
 
 use std::collections::HashSet;
-use std::io;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::{Config, Show};
+use crate::config::Config;
 use crate::engine::book::Book;
+use crate::engine::open::survivors;
 use crate::event::SockId;
 use crate::frame::opener;
 use crate::input::Input;
@@ -16,11 +16,10 @@ use crate::kernel::loader::LoadError;
 use crate::kernel::ring::Reader;
 use crate::kernel::stacks::{self, StackPrograms};
 use crate::names;
-use crate::output::lines::leaks::survivors;
-use crate::session::Session;
+use crate::output::StacksNeed;
 use crate::source::live::Live;
 use crate::symbolize::worker::{Done, Worker};
-use crate::text::{self, Terminal};
+use crate::text;
 use crate::time::MonoNs;
 
 /// Records taken in a row.
@@ -33,8 +32,6 @@ const MOST_ASKED: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// At the start JVMs are waited for this long.
 const GREETING: Duration = Duration::from_millis(300);
-/// A report on a terminal is made again after this time.
-const REDRAW_EVERY: Duration = Duration::from_secs(5);
 /// Processes that are told to the kernel.
 const MOST_PROCESSES: usize = 8_000;
 
@@ -42,36 +39,22 @@ const MOST_PROCESSES: usize = 8_000;
 pub(super) struct Stacks {
     pub(super) programs: StackPrograms,
     ring: Reader,
-    pub(super) book: Book,
     worker: Worker,
     /// Processes that were looked at.
     looked_at: HashSet<u32>,
     /// Sockets whose openers the rules know.
     told: HashSet<SockId>,
-    /// The next report, where there is one before the end.
-    next_report: Option<Instant>,
 }
 
 impl Stacks {
     /// Loads the programs, where this run wants stacks.
     pub(super) fn start(
         config: &Config,
+        wants: Option<StacksNeed>,
         resolved: &Resolved,
         btf: &aya::Btf,
     ) -> Result<Option<Stacks>, LoadError> {
-        let wants = match config.show {
-            Show::Leaks { attach, watch, report } => Wants {
-                attach,
-                accepted: true,
-                every: watch.or(draws(config, report.folded).then_some(REDRAW_EVERY)),
-            },
-            // Nobody is to be disturbed, nor every read and system call to pay. And who accepts, or reads, does so
-            // for all: of a server's sockets some would have a name, and some not, and be told apart by it.
-            Show::Stuck { once: false } if config.openers => {
-                Wants { attach: false, accepted: false, every: None }
-            }
-            _ => return Ok(None),
-        };
+        let Some(wants) = wants else { return Ok(None) };
         let loaded = stacks::load(resolved, &config.filter, wants.accepted, btf);
         let (programs, ring) = match loaded {
             Ok(loaded) => loaded,
@@ -89,15 +72,8 @@ impl Stacks {
             program: "leaks",
             reason: format!("its thread cannot be started: {error}"),
         })?;
-        let mut stacks = Stacks {
-            programs,
-            ring,
-            book: Book::default(),
-            worker,
-            looked_at: HashSet::new(),
-            told: HashSet::new(),
-            next_report: wants.every.map(|every| Instant::now() + every),
-        };
+        let mut stacks =
+            Stacks { programs, ring, worker, looked_at: HashSet::new(), told: HashSet::new() };
         for pid in &config.filter.pids {
             if !std::fs::exists(format!("/proc/{pid}")).unwrap_or(true) {
                 eprintln!("tcptrail: there is no process {pid} now; it is waited for");
@@ -108,7 +84,8 @@ impl Stacks {
         }
         // JVMs that are there are known before their next connection, as a rule.
         while let Some(done) = stacks.worker.answer_within(GREETING) {
-            stacks.done(done);
+            // Nobody has a stack yet.
+            stacks.done(done, &mut Book::default());
         }
         Ok(Some(stacks))
     }
@@ -121,10 +98,9 @@ impl Stacks {
 
     /// Takes stacks out of their ring. Called before the events are taken: a socket whose stack is known
     /// is then in the table soon after.
-    pub(super) fn take(&mut self) {
+    pub(super) fn take(&mut self, book: &mut Book) {
         let mut unknown = Vec::new();
         for _ in 0..BATCH {
-            let book = &mut self.book;
             if !self.ring.next(|record| unknown.extend(book.take_in(record))) {
                 break;
             }
@@ -133,23 +109,18 @@ impl Stacks {
             self.look_at(pid, broken);
         }
         while let Some(done) = self.worker.answer() {
-            self.done(done);
+            self.done(done, book);
         }
     }
 
-    /// Finds the sockets of stacks that the kernel named by address. Called after the events were taken.
-    pub(super) fn settle<W: io::Write>(&mut self, session: &Session<W>) {
-        self.book.settle(MonoNs::now(), |address| session.living(address));
-    }
-
-    fn done(&mut self, done: Done) {
+    fn done(&mut self, done: Done, book: &mut Book) {
         match done {
             Done::Interpreter(pid, range) => self.programs.set_interpreter(pid, range),
             // It may be a JVM that is starting, or another program by then: with its next stack.
             Done::Unknown(pid) => {
                 self.looked_at.remove(&pid);
             }
-            Done::Stack(id, named) => self.book.name(id, named),
+            Done::Stack(id, named) => book.name(id, named),
         }
     }
 
@@ -170,29 +141,14 @@ impl Stacks {
     }
 
     /// Stacks that found the ring full, or no place behind it.
-    pub(super) fn lost(&self) -> u64 {
-        self.programs.dropped().unwrap_or(0) + self.book.malformed + self.book.unsettled
+    pub(super) fn lost(&self, book: &Book) -> u64 {
+        self.programs.dropped().unwrap_or(0) + book.malformed + book.unsettled
     }
 
     /// At most so many more were not taken.
     fn skipped(&self) -> u64 {
         self.programs.skipped().unwrap_or(0)
     }
-}
-
-/// What a run wants of stacks.
-struct Wants {
-    /// JVMs may be asked.
-    attach: bool,
-    /// Also of sockets that were accepted, whatever it takes.
-    accepted: bool,
-    /// Reports before the end.
-    every: Option<Duration>,
-}
-
-/// Reports are drawn over one another.
-fn draws(config: &Config, folded: bool) -> bool {
-    !config.json && !folded && Terminal::of_stdout(false).width.is_some()
 }
 
 /// Processes that may be JVMs, or were asked for.
@@ -214,19 +170,19 @@ impl Live<'_> {
         self.ask_for_names(NAMED_AFTER, MOST_ASKED);
         self.tell_openers();
         let Some(stacks) = &mut self.stacks else { return };
-        let table = &self.session.table;
-        stacks.book.forget(MonoNs::now(), |id| table.has(id));
+        self.session.engine.forget_stacks(MonoNs::now());
+        let table = self.session.engine.table();
         stacks.told.retain(|&id| table.has(id));
         stacks.forget_processes();
     }
 
     fn ask_for_names(&mut self, after: Duration, most: usize) {
         let Some(stacks) = &mut self.stacks else { return };
-        let (table, filter) = (&self.session.table, &self.config.filter);
+        let (engine, filter) = (&mut self.session.engine, &self.config.filter);
         let mut wanted = Vec::new();
-        for conn in survivors(table, filter, after, MonoNs::now()) {
-            let stack = stacks.book.seen(conn.id).and_then(|seen| seen.opener()?.stack);
-            if let Some(id) = stack.filter(|&id| stacks.book.is_nameless(id)) {
+        for conn in survivors(engine.table(), filter, after, MonoNs::now()) {
+            let stack = engine.book.seen(conn.id).and_then(|seen| seen.opener()?.stack);
+            if let Some(id) = stack.filter(|&id| engine.book.is_nameless(id)) {
                 wanted.push(id);
                 if wanted.len() >= most {
                     break;
@@ -234,7 +190,7 @@ impl Live<'_> {
             }
         }
         for id in wanted {
-            if let Some(raw) = stacks.book.ask(id) {
+            if let Some(raw) = engine.book.ask(id) {
                 stacks.worker.name(id, raw);
             }
         }
@@ -242,15 +198,16 @@ impl Live<'_> {
 
     /// The rules group by opener: they are told who opened what, as soon as it has a name.
     fn tell_openers(&mut self) {
-        let Some(stacks) = self.stacks.as_mut().filter(|_| self.session.rules().is_some()) else {
+        let engine = &self.session.engine;
+        let Some(stacks) = self.stacks.as_mut().filter(|_| engine.watch().is_some()) else {
             return;
         };
         let mut bytes = Vec::new();
-        for (id, seen) in stacks.book.sockets() {
+        for (id, seen) in engine.book.sockets() {
             let Some(sighting) = seen.opened.filter(|_| !stacks.told.contains(&id)) else {
                 continue;
             };
-            let Some(frames) = stacks.book.frames(&sighting) else { continue };
+            let Some(frames) = engine.book.frames(&sighting) else { continue };
             stacks.told.insert(id);
             if let Some(frame) = opener(frames) {
                 let mut name = Vec::new();
@@ -263,50 +220,36 @@ impl Live<'_> {
         }
     }
 
-    /// A report, where one is due before the end.
-    pub(super) fn report_when_due(&mut self, now: Instant) {
-        let Show::Leaks { watch, report, .. } = self.config.show else { return };
-        let Some(stacks) = &mut self.stacks else { return };
-        if stacks.next_report.is_none_or(|at| now < at) || !self.settled {
-            return;
-        }
-        stacks.next_report = Some(now + watch.unwrap_or(REDRAW_EVERY));
-        if draws(self.config, report.folded) {
-            self.session.out.extend_from_slice(b"\x1b[H\x1b[2J");
-        }
-        self.report_leaks();
-    }
-
-    fn report_leaks(&mut self) {
-        let Show::Leaks { report, .. } = self.config.show else { return };
-        let Some(stacks) = &self.stacks else { return };
-        self.listed = self.session.leaks(&stacks.book, &report, MonoNs::now());
-        self.output.push(&mut self.session.out);
-    }
-
-    /// The last report: with the names of everything in it, as far as they come in time.
+    /// Before the last report: takes what is left, and waits for names, as far as they come in time.
     pub(super) fn end_stacks(&mut self) {
-        let Show::Leaks { report, .. } = self.config.show else { return };
+        let Some(older) = self.needs.stacks.and_then(|needs| needs.named_at_end) else { return };
+        let book = &mut self.session.engine.book;
         if let Some(stacks) = &mut self.stacks {
-            stacks.take();
-            stacks.settle(&self.session);
+            stacks.take(book);
         }
-        self.ask_for_names(report.older, usize::MAX);
+        self.session.engine.settle_book(MonoNs::now());
+        self.ask_for_names(older, usize::MAX);
         let began = Instant::now();
+        let book = &mut self.session.engine.book;
         if let Some(stacks) = &mut self.stacks {
             while let Some(left) = PATIENCE.checked_sub(began.elapsed()) {
                 let Some(done) = stacks.worker.answer_within(left) else { break };
-                stacks.done(done);
+                stacks.done(done, book);
             }
         }
-        self.report_leaks();
-        let lost = self.stacks.as_ref().map_or(0, Stacks::lost);
+    }
+
+    /// Says of how many sockets the opener is not known, where a report was made of openers.
+    pub(super) fn tell_lost_stacks(&self) {
+        let reported = self.needs.stacks.is_some_and(|needs| needs.named_at_end.is_some());
+        let Some(stacks) = self.stacks.as_ref().filter(|_| reported) else { return };
+        let lost = stacks.lost(&self.session.engine.book);
         if lost > 0 {
             eprintln!(
                 "tcptrail: {lost} stacks were lost on their way out of the kernel: their openers are not known"
             );
         }
-        let skipped = self.stacks.as_ref().map_or(0, Stacks::skipped);
+        let skipped = stacks.skipped();
         if skipped > 0 {
             eprintln!(
                 "tcptrail: of up to {skipped} sockets the opener was not seen: the kernel does not run a program twice at a time on a processor"

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::Show;
 use crate::engine::conn::PollKind;
 use crate::engine::rules::Watch;
 use crate::event::{Loss, LossCause};
@@ -137,12 +136,9 @@ impl Live<'_> {
                 self.next_slow = now + SLOW_EVERY;
                 self.feed(&Input::Tick(MonoNs::now()));
                 self.tend_stacks();
-                self.report_when_due(now);
-                if let Err(error) = self.session.flush_recording() {
-                    self.recording_broke(error);
-                }
+                self.session.flush();
             }
-            self.output.push(&mut self.session.out);
+            self.output.push(self.session.out());
         }
         if self.walking != 0 || self.rows.is_some() || !self.settled {
             return;
@@ -155,12 +151,12 @@ impl Live<'_> {
         } else if now >= self.next_walk && self.wants_everything(now) {
             self.walk_everything();
         } else if now >= self.next_walk
-            && (self.session.table.wants_poll() || self.wants_the_troubled(now))
+            && (self.session.engine.table().wants_poll() || self.wants_the_troubled(now))
         {
             self.walk_minis();
         } else if now >= self.next_holders
             && (self.session.totals().events != self.events_at_last_holders
-                || self.session.rules().is_some_and(Watch::suspects))
+                || self.session.engine.watch().is_some_and(Watch::suspects))
         {
             self.walk(Request::Holders);
         } else {
@@ -178,9 +174,14 @@ impl Live<'_> {
                 &mut bytes,
             );
         }
-        if matches!(self.config.show, Show::List { .. }) {
-            let mut pids: Vec<u32> =
-                self.session.table.iter().filter_map(|conn| conn.owner.as_ref()?.pid()).collect();
+        if self.needs.executables {
+            let mut pids: Vec<u32> = self
+                .session
+                .engine
+                .table()
+                .iter()
+                .filter_map(|conn| conn.owner.as_ref()?.pid())
+                .collect();
             pids.sort_unstable();
             pids.dedup();
             for pid in pids {

@@ -1,4 +1,4 @@
-//! A recording instead of a kernel: the same inputs into the same session.
+//! A recording instead of a kernel: the same inputs into the same engine.
 
 use std::fs::File;
 use std::io;
@@ -6,16 +6,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::config::{Config, Show};
-use crate::engine::conn::Table;
+use crate::config::Config;
 use crate::engine::rules::Watch;
+use crate::engine::{Engine, Rules};
 use crate::input::Input;
-use crate::output::lines::View;
-use crate::output::writer::{Ended, Output};
+use crate::output::session::{Session, needs_of};
+use crate::output::writer::{Ended, Stdout};
+use crate::output::{RulesNeed, listed};
 use crate::privileges;
-use crate::record::{Item, Reader};
-use crate::session::Session;
-use crate::source::live::{pen, stuck_code, summary, view};
+use crate::source::live::{exit_code, summary};
+use crate::source::recording::{Item, Reader};
 use crate::time::MonoNs;
 
 /// Replays a file. Returns the exit code: 1 for a recording that is not whole, after what is whole
@@ -30,47 +30,44 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     privileges::keep_only(&[]);
     let (origin, mut reader) = Reader::open(file).with_context(name)?;
     let start = origin.start();
-    let table = Table::new(origin.table_options(config.max_connections));
+    let outputs = listed::outputs(config, false)?;
+    let needs = needs_of(&outputs);
     let rules = Watch::new(config.rules(origin.jiffy_ns));
-    let mut view = view(config.show);
-    if let View::Stuck { frames, .. } = &mut view {
-        // Nobody could read screens that pass as fast as a file is read.
-        *frames = false;
+    let mut engine = Engine::new(origin, config.max_connections);
+    if needs.rules != RulesNeed::None {
+        let looks = needs.rules == RulesNeed::Looks;
+        engine = engine.with_rules(Rules { watch: rules, scope: config.filter.clone(), looks });
     }
-    let mut session: Session<io::Sink> =
-        Session::new(table, config.filter.clone(), view, pen(config, origin), None);
-    if matches!(config.show, Show::Stuck { .. }) {
-        session = session.with_rules(rules);
-    }
-    let mut output = Output::start(io::stdout()).context("cannot start a thread")?;
+    let mut session = Session::begin(engine, outputs).context("cannot begin an output")?;
+    let mut output = Stdout::start(io::stdout()).context("cannot start a thread")?;
     let mut last = start;
     let outcome = loop {
-        if session.out.len() >= 64 << 10 {
+        if session.waiting() >= 64 << 10 {
             while !output.has_room() && !output.has_ended() {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
-            output.push(&mut session.out);
+            output.push(session.out());
         }
         if output.has_ended() {
             break Ok(());
         }
-        if session.rules().is_some_and(|rules| rules.failed().is_some()) {
-            session.end(last)?;
+        if session.engine.watch().is_some_and(|watch| watch.failed().is_some()) {
+            session.end(last);
             break Ok(());
         }
         match reader.next() {
             Ok(Some(Item::Input(input))) => {
                 last = last.max(time_of(&input));
-                session.feed(&input)?;
+                session.feed(&input);
             }
             Ok(Some(Item::Ended(ended))) => {
                 last = ended.at;
-                show_at_end(config.show, &mut session, last);
-                session.end(last)?;
+                session.draw_last(last, true);
+                session.end(last);
             }
             Ok(None) => break Ok(()),
             Err(error) => {
-                show_at_end(config.show, &mut session, last);
+                session.draw_last(last, true);
                 break Err(error);
             }
         }
@@ -78,32 +75,28 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     while !output.has_room() && !output.has_ended() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    output.push(&mut session.out);
+    output.push(session.out());
     let totals = session.totals();
     match output.finish(std::time::Duration::MAX / 4) {
         Ended::Closed => return Ok(0),
         Ended::Done | Ended::Stalled => {}
         Ended::Failed(error) => return Err(error).context("cannot write the output"),
     }
+    let failures = session.take_failures();
     let code = match outcome {
-        Ok(()) => stuck_code(config, &session),
+        Ok(()) if !failures.is_empty() => 1,
+        Ok(()) => exit_code(&session),
         Err(error) => {
             eprintln!("tcptrail: {}: {error}", name());
             1
         }
     };
-    eprintln!("{}", summary(&totals, last.since(start)));
-    Ok(code)
-}
-
-fn show_at_end(show: Show, session: &mut Session<io::Sink>, now: MonoNs) {
-    match show {
-        Show::List { .. } => {
-            session.list(now);
-        }
-        Show::Stuck { once: true } => session.stuck_now(now),
-        _ => {}
+    for failure in failures {
+        eprintln!("tcptrail: {failure}");
     }
+    let took = last.since(start);
+    eprintln!("{}", session.summary(&totals, took).unwrap_or_else(|| summary(&totals, took)));
+    Ok(code)
 }
 
 fn time_of(input: &Input<'_>) -> MonoNs {

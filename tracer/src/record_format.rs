@@ -39,52 +39,52 @@ use crate::time::MonoNs;
 pub const FORMAT_VERSION: u16 = 2;
 
 /// Not text, and broken by whatever translates line ends.
-pub(super) const MAGIC: [u8; 8] = *b"\x89tcptrl\n";
+pub(crate) const MAGIC: [u8; 8] = *b"\x89tcptrl\n";
 
 /// The header up to the origin.
-pub(super) const HEADER: usize = 24;
+pub(crate) const HEADER: usize = 24;
 
 /// Where the header's crc stands.
-pub(super) const HEADER_CRC: usize = 20;
+pub(crate) const HEADER_CRC: usize = 20;
 
 /// Limit of the origin's length.
-pub(super) const MAX_ORIGIN: usize = 1 << 20;
+pub(crate) const MAX_ORIGIN: usize = 1 << 20;
 
 /// A frame up to its block.
-pub(super) const FRAME: usize = 12;
+pub(crate) const FRAME: usize = 12;
 
 /// A raw frame this long is written.
-pub(super) const FRAME_FULL: usize = 256 << 10;
+pub(crate) const FRAME_FULL: usize = 256 << 10;
 
 /// Limit of a raw frame, so that a hostile length costs no more memory than this.
-pub(super) const MAX_FRAME: usize = 1 << 20;
+pub(crate) const MAX_FRAME: usize = 1 << 20;
 
 /// Limit of an item in parts: 2.4 million holders.
-pub(super) const MAX_LONG: usize = 128 << 20;
+pub(crate) const MAX_LONG: usize = 128 << 20;
 
 /// The writer's largest frame: one byte short of full, then the longest record.
-pub(super) const MAX_WRITTEN: usize = FRAME_FULL - 1 + RECORD_HEAD + u16::MAX as usize;
+pub(crate) const MAX_WRITTEN: usize = FRAME_FULL - 1 + RECORD_HEAD + u16::MAX as usize;
 
 const _: () = assert!(MAX_WRITTEN <= MAX_FRAME);
 
 /// Tag and length of a record.
-pub(super) const RECORD_HEAD: usize = 3;
+pub(crate) const RECORD_HEAD: usize = 3;
 
 /// Tag and length of an item that may come in parts.
-pub(super) const LONG_HEAD: usize = 5;
+pub(crate) const LONG_HEAD: usize = 5;
 
-pub(super) const RECORD: u8 = 1;
-pub(super) const POLL_BEGIN: u8 = 2;
-pub(super) const POLL_END: u8 = 3;
-pub(super) const HOLDERS: u8 = 4;
-pub(super) const LOST: u8 = 5;
-pub(super) const TICK: u8 = 6;
-pub(super) const ENDED: u8 = 7;
-pub(super) const NAMES: u8 = 8;
-pub(super) const FACTS: u8 = 9;
+pub(crate) const RECORD: u8 = 1;
+pub(crate) const POLL_BEGIN: u8 = 2;
+pub(crate) const POLL_END: u8 = 3;
+pub(crate) const HOLDERS: u8 = 4;
+pub(crate) const LOST: u8 = 5;
+pub(crate) const TICK: u8 = 6;
+pub(crate) const ENDED: u8 = 7;
+pub(crate) const NAMES: u8 = 8;
+pub(crate) const FACTS: u8 = 9;
 
 /// In a tag: the next item continues this one.
-pub(super) const MORE: u8 = 0x80;
+pub(crate) const MORE: u8 = 0x80;
 
 /// How a recording ended, when its writer could say so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,12 +98,12 @@ pub struct Ended {
 }
 
 /// This machine's byte order, as the header has it.
-pub(super) const fn byte_order() -> u8 {
+pub(crate) const fn byte_order() -> u8 {
     if cfg!(target_endian = "big") { b'B' } else { b'L' }
 }
 
 /// The crc of a header: `fixed` is the header up to its crc.
-pub(super) fn header_crc(fixed: &[u8], origin: &[u8]) -> u32 {
+pub(crate) fn header_crc(fixed: &[u8], origin: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(fixed);
     crc.update(origin);
@@ -111,7 +111,7 @@ pub(super) fn header_crc(fixed: &[u8], origin: &[u8]) -> u32 {
 }
 
 /// The crc of the frame at that offset: `lengths` is the frame up to its crc.
-pub(super) fn frame_crc(at: u64, lengths: &[u8], block: &[u8]) -> u32 {
+pub(crate) fn frame_crc(at: u64, lengths: &[u8], block: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&at.to_le_bytes());
     crc.update(lengths);
@@ -119,7 +119,7 @@ pub(super) fn frame_crc(at: u64, lengths: &[u8], block: &[u8]) -> u32 {
     crc.finalize()
 }
 
-pub(super) const fn cause_number(cause: LossCause) -> u8 {
+pub(crate) const fn cause_number(cause: LossCause) -> u8 {
     match cause {
         LossCause::Ring => 1,
         LossCause::Recursion => 2,
@@ -128,7 +128,7 @@ pub(super) const fn cause_number(cause: LossCause) -> u8 {
     }
 }
 
-pub(super) const fn cause(number: u8) -> Option<LossCause> {
+pub(crate) const fn cause(number: u8) -> Option<LossCause> {
     Some(match number {
         1 => LossCause::Ring,
         2 => LossCause::Recursion,
@@ -138,14 +138,14 @@ pub(super) const fn cause(number: u8) -> Option<LossCause> {
     })
 }
 
-pub(super) const fn poll_kind_number(kind: PollKind) -> u8 {
+pub(crate) const fn poll_kind_number(kind: PollKind) -> u8 {
     match kind {
         PollKind::All => 1,
         PollKind::Minis => 2,
     }
 }
 
-pub(super) const fn poll_kind(number: u8) -> Option<PollKind> {
+pub(crate) const fn poll_kind(number: u8) -> Option<PollKind> {
     Some(match number {
         1 => PollKind::All,
         2 => PollKind::Minis,

@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use tracer_common::wire::WIRE_VERSION;
 
-use super::format::{
-    self, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, FRAME_FULL, HEADER, HOLDERS, LONG_HEAD, LOST,
-    MAGIC, MAX_LONG, MAX_ORIGIN, MAX_WRITTEN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
-};
 use crate::engine::conn::Poll;
 use crate::event::Loss;
 use crate::input::{Input, Origin};
+use crate::record_format::{
+    self as format, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, FRAME_FULL, HEADER, HOLDERS,
+    LONG_HEAD, LOST, MAGIC, MAX_LONG, MAX_ORIGIN, MAX_WRITTEN, MORE, NAMES, POLL_BEGIN, POLL_END,
+    RECORD, TICK,
+};
 use crate::time::MonoNs;
 
 /// Writes a recording.

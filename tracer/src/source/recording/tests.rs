@@ -5,14 +5,15 @@ use std::io::{self, Write};
 use proptest::prelude::*;
 use tracer_common::wire::WIRE_VERSION;
 
-use super::format::{
-    self, ENDED, FRAME, FRAME_FULL, HEADER, HEADER_CRC, HOLDERS, LONG_HEAD, MAX_FRAME, MAX_LONG,
-    MORE, POLL_BEGIN, POLL_END, RECORD,
-};
 use super::*;
 use crate::engine::conn::{Poll, PollKind};
 use crate::event::{Loss, LossCause};
 use crate::input::{Input, Origin};
+use crate::output::record::Writer;
+use crate::record_format::{
+    self as format, ENDED, FRAME, FRAME_FULL, HEADER, HEADER_CRC, HOLDERS, LONG_HEAD, MAX_FRAME,
+    MAX_LONG, MORE, POLL_BEGIN, POLL_END, RECORD,
+};
 use crate::time::MonoNs;
 
 const ENDED_ITEM: Ended = Ended { events: 3, connections: 2, at: MonoNs(99) };

@@ -9,13 +9,13 @@ use serde::Deserialize;
 use thiserror::Error;
 use tracer_common::wire::WIRE_VERSION;
 
-use super::format::{
-    self, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, HEADER, HEADER_CRC, HOLDERS, LOST, MAGIC,
-    MAX_FRAME, MAX_LONG, MAX_ORIGIN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
-};
 use crate::engine::conn::Poll;
 use crate::event::Loss;
 use crate::input::{Input, Origin};
+use crate::record_format::{
+    self as format, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, HEADER, HEADER_CRC, HOLDERS, LOST,
+    MAGIC, MAX_FRAME, MAX_LONG, MAX_ORIGIN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
+};
 use crate::time::MonoNs;
 
 /// Why a recording cannot be read, or not further. The texts want the file's name before them:
@@ -381,7 +381,7 @@ impl<R: Read> Reader<R> {
     }
 
     #[cfg(test)]
-    pub(super) fn set_max_long(&mut self, max: usize) {
+    pub(crate) fn set_max_long(&mut self, max: usize) {
         self.max_long = max;
     }
 }

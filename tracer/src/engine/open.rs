@@ -1,0 +1,36 @@
+//! Sockets that an application has open.
+
+use std::time::Duration;
+
+use tracer_common::TcpState;
+
+use crate::engine::conn::{Connection, Role, Table};
+use crate::event::Shape;
+use crate::filter::Filter;
+use crate::time::MonoNs;
+
+/// Whether an application has it, or is to accept it.
+#[must_use]
+pub fn is_open(conn: &Connection) -> bool {
+    conn.role != Role::Listener
+        && conn.shape == Shape::Full
+        && !conn.orphan
+        && !matches!(conn.state, TcpState::Close | TcpState::Listen | TcpState::TimeWait)
+}
+
+/// Sockets that an application has had open for `older`, of those the filter wants.
+pub fn survivors<'a>(
+    table: &'a Table,
+    filter: &'a Filter,
+    older: Duration,
+    now: MonoNs,
+) -> impl Iterator<Item = &'a Connection> {
+    let older = u64::try_from(older.as_nanos()).unwrap_or(u64::MAX);
+    table.iter().filter(move |conn| {
+        is_open(conn)
+            && conn.accepted
+            && now.since(conn.born) >= older
+            && filter.wants(conn) == Some(true)
+            && filter.wants_states(conn.state, conn.state)
+    })
+}

@@ -1,0 +1,93 @@
+//! Recordings: the [`Input`]s of a run in a file, to be replayed later. `writer` packs them, `file` opens
+//! the file, `record_format` says how it is laid out, and `source::recording` reads it back.
+
+mod file;
+mod writer;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use file::open_output;
+pub use writer::Writer;
+
+use crate::engine::Engine;
+use crate::filter::Filter;
+use crate::input::Input;
+use crate::output::{Needs, Output, RulesNeed, Totals};
+use crate::record_format::Ended;
+use crate::time::MonoNs;
+
+/// Writes every input into a file.
+pub struct Recorder {
+    path: PathBuf,
+    filter: Filter,
+    /// Until the run begins.
+    file: Option<File>,
+    /// From then on.
+    writer: Option<Writer<File>>,
+}
+
+impl Recorder {
+    /// Opens the file. `filter` says what counts in the totals of a run that only records.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or is not ours: see [`open_output`].
+    pub fn create(path: &Path, filter: Filter) -> io::Result<Recorder> {
+        let file = Some(open_output(path)?);
+        Ok(Recorder { path: path.to_owned(), filter, file, writer: None })
+    }
+
+    fn explain(&self, outcome: io::Result<()>) -> io::Result<()> {
+        outcome.map_err(|error| {
+            let path = self.path.display();
+            let text =
+                format!("cannot write {path}: {error}; what was written until now can be replayed");
+            io::Error::new(error.kind(), text)
+        })
+    }
+}
+
+impl Output for Recorder {
+    fn needs(&self) -> Needs {
+        // The replay is to find what the rules need.
+        Needs { inputs: true, rules: RulesNeed::Facts, ..Needs::default() }
+    }
+
+    fn filter(&self) -> Filter {
+        self.filter.clone()
+    }
+
+    fn begin(&mut self, engine: &Engine, _out: &mut Vec<u8>) -> io::Result<()> {
+        if let Some(file) = self.file.take() {
+            self.writer = Some(Writer::new(file, engine.origin())?);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn input(&mut self, input: &Input<'_>) -> io::Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        match writer.push(input) {
+            Ok(()) => Ok(()),
+            failed => self.explain(failed),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.writer.as_mut().map_or(Ok(()), Writer::flush);
+        self.explain(flushed)
+    }
+
+    fn end(
+        &mut self,
+        _engine: &Engine,
+        totals: &Totals,
+        now: MonoNs,
+        _out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let ended = Ended { events: totals.events, connections: totals.connections, at: now };
+        self.explain(writer.finish(ended).map(drop))
+    }
+}

@@ -1,0 +1,160 @@
+//! What an output gets of the changes: its filter, what of it has to wait, and what has passed.
+
+use tracer_common::TcpState;
+
+use crate::engine::conn::{Change, ConnRef, Connection, Kind, Role, Spent};
+use crate::filter::Filter;
+
+/// A bit for each place in the table: an output's own notes on connections, at an eighth of a byte each.
+#[derive(Debug, Default)]
+struct Marks(Vec<u64>);
+
+impl Marks {
+    /// Sets the bit; returns whether it was clear.
+    fn set(&mut self, conn: ConnRef) -> bool {
+        let (word, bit) = place(conn);
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        let Some(word) = self.0.get_mut(word) else { return false };
+        let clear = *word & bit == 0;
+        *word |= bit;
+        clear
+    }
+
+    /// Clears the bit; returns whether it was set.
+    fn take(&mut self, conn: ConnRef) -> bool {
+        let (word, bit) = place(conn);
+        let Some(word) = self.0.get_mut(word) else { return false };
+        let set = *word & bit != 0;
+        *word &= !bit;
+        set
+    }
+}
+
+fn place(conn: ConnRef) -> (usize, u64) {
+    let index = conn.index();
+    (index / 64, 1 << (index % 64))
+}
+
+/// The filter of one output, and what has passed it.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    filter: Filter,
+    /// The filter lets everything through.
+    all: bool,
+    /// Connections whose first change waits until the kernel has chosen their port.
+    held: Marks,
+    /// Connections that are in `connections`.
+    counted: Marks,
+    /// Transitions, retransmits and resets of connections that the filter wants.
+    pub(crate) events: u64,
+    /// Connections among those.
+    pub(crate) connections: u64,
+}
+
+/// What of a change is for the output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Passed {
+    /// Nothing.
+    Nothing,
+    /// The change.
+    Change,
+    /// A change that waited, and only that.
+    First(Change),
+    /// A change that waited, then this one.
+    Both(Change),
+}
+
+impl Selection {
+    pub(crate) fn new(filter: Filter) -> Selection {
+        Selection {
+            all: filter == Filter::default(),
+            filter,
+            held: Marks::default(),
+            counted: Marks::default(),
+            events: 0,
+            connections: 0,
+        }
+    }
+
+    /// Decides about one change.
+    #[inline]
+    pub(crate) fn pass(&mut self, conn: &Connection, change: &Change) -> Passed {
+        let passed = if self.all {
+            self.count(conn, change);
+            Passed::Change
+        } else {
+            self.filter(conn, change)
+        };
+        if change.kind == Kind::Gone {
+            // Its place in the table may be another's next.
+            self.held.take(change.conn);
+            self.counted.take(change.conn);
+        }
+        passed
+    }
+
+    fn filter(&mut self, conn: &Connection, change: &Change) -> Passed {
+        match self.filter.wants(conn) {
+            None => {
+                // Whether it is wanted turns on the port the kernel has yet to choose.
+                self.held.set(change.conn);
+                Passed::Nothing
+            }
+            Some(false) => Passed::Nothing,
+            Some(true) => {
+                let first = self.held.take(change.conn).then(|| first(conn, change.conn)).flatten();
+                let first = first.filter(|first| {
+                    self.count(conn, first);
+                    self.allows(conn, first)
+                });
+                self.count(conn, change);
+                match (first, self.allows(conn, change)) {
+                    (None, false) => Passed::Nothing,
+                    (None, true) => Passed::Change,
+                    (Some(first), false) => Passed::First(first),
+                    (Some(first), true) => Passed::Both(first),
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, conn: &Connection, change: &Change) {
+        if matches!(change.kind, Kind::Finished | Kind::Gone) {
+            return;
+        }
+        self.events += 1;
+        if conn.role != Role::Listener && self.counted.set(change.conn) {
+            self.connections += 1;
+        }
+    }
+
+    fn allows(&self, conn: &Connection, change: &Change) -> bool {
+        let states = |state: TcpState| self.filter.wants_states(state, state);
+        match change.kind {
+            Kind::Transition { old, new, in_old } => {
+                self.filter.wants_states(old, new)
+                    && (self.filter.min_ns == 0
+                        || in_old.ns().is_some_and(|ns| ns >= self.filter.min_ns))
+            }
+            Kind::Retransmit { state, .. } | Kind::Reset { state, .. } => {
+                states(state) && self.filter.min_ns == 0
+            }
+            Kind::Finished | Kind::Gone => {
+                let been = self.filter.states.is_empty()
+                    || self.filter.states.contains(&conn.state)
+                    || self.filter.states.iter().any(|&state| conn.time_in(state) != 0);
+                been && change.at.since(conn.born) >= self.filter.min_ns
+            }
+        }
+    }
+}
+
+/// The change that waited: CLOSE->SYN_SENT, now with its port.
+fn first(conn: &Connection, at: ConnRef) -> Option<Change> {
+    let kind =
+        Kind::Transition { old: TcpState::Close, new: TcpState::SynSent, in_old: Spent::Unknown };
+    (conn.role == Role::Client).then_some(Change { at: conn.born, conn: at, kind })
+}

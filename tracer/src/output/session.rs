@@ -1,0 +1,243 @@
+//! A run: one engine and the outputs that are told of it.
+
+use std::io;
+
+use crate::engine::{Engine, Sink, Update};
+use crate::input::Input;
+use crate::output::selection::{Passed, Selection};
+use crate::output::{Draws, Needs, Output, Totals, Verdict};
+use crate::time::MonoNs;
+
+/// The engine and its outputs.
+pub struct Session {
+    /// What is known.
+    pub engine: Engine,
+    outputs: Outputs,
+}
+
+/// All outputs of a run, and what they have for stdout.
+struct Outputs {
+    slots: Vec<Slot>,
+    out: Vec<u8>,
+    /// What went wrong with outputs, not told yet.
+    failures: Vec<String>,
+}
+
+/// An output and what belongs to it.
+struct Slot {
+    output: Box<dyn Output>,
+    needs: Needs,
+    selection: Selection,
+    /// It counts what passes its filter. The first always does: it speaks for the run.
+    selects: bool,
+    /// Its sink failed; it is told nothing more.
+    failed: bool,
+    next_draw: Option<MonoNs>,
+}
+
+/// What several outputs need together. `until` is the first's.
+#[must_use]
+pub fn needs_of(outputs: &[Box<dyn Output>]) -> Needs {
+    outputs.iter().map(|output| output.needs()).reduce(Needs::and).unwrap_or_default()
+}
+
+impl Session {
+    /// A run that begins now. The first output speaks for it: its totals are the run's.
+    ///
+    /// # Errors
+    /// When an output cannot begin.
+    pub fn begin(engine: Engine, outputs: Vec<Box<dyn Output>>) -> io::Result<Session> {
+        let start = engine.origin().start();
+        let slots = outputs.into_iter().enumerate().map(|(index, output)| {
+            let needs = output.needs();
+            Slot {
+                selection: Selection::new(output.filter()),
+                selects: needs.changes || index == 0,
+                failed: false,
+                next_draw: match needs.draws {
+                    Draws::Every(every) => Some(start.after(nanos(every))),
+                    _ => None,
+                },
+                needs,
+                output,
+            }
+        });
+        let mut outputs = Outputs { slots: slots.collect(), out: Vec::new(), failures: Vec::new() };
+        for slot in &mut outputs.slots {
+            slot.output.begin(&engine, &mut outputs.out)?;
+        }
+        Ok(Session { engine, outputs })
+    }
+
+    /// Takes in one input and tells every output.
+    #[inline]
+    pub fn feed(&mut self, input: &Input<'_>) {
+        self.engine.feed(input, &mut self.outputs);
+        self.outputs.input(input);
+    }
+
+    /// Lines for stdout. Whoever takes them leaves the buffer empty.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.outputs.out
+    }
+
+    /// Bytes that wait for stdout.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.outputs.out.len()
+    }
+
+    /// What the first output has let through, and what was lost.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.outputs.totals(0, &self.engine)
+    }
+
+    /// Outputs whose time has come draw.
+    pub fn draw_due(&mut self, now: MonoNs) {
+        for slot in &mut self.outputs.slots {
+            let Draws::Every(every) = slot.needs.draws else { continue };
+            if !slot.failed && slot.next_draw.is_some_and(|next| next <= now) {
+                slot.next_draw = Some(now.after(nanos(every)));
+                slot.output.draw(&self.engine, now, false, &mut self.outputs.out);
+            }
+        }
+    }
+
+    /// Everything was walked: outputs that wait for that draw.
+    pub fn draw_walked(&mut self, now: MonoNs) {
+        for slot in &mut self.outputs.slots {
+            if matches!(slot.needs.draws, Draws::Walked { .. }) && !slot.failed {
+                slot.output.draw(&self.engine, now, false, &mut self.outputs.out);
+            }
+        }
+    }
+
+    /// The last draws. In a `replay` also of those that draw when everything was walked, which in a live
+    /// run they have.
+    pub fn draw_last(&mut self, now: MonoNs, replay: bool) {
+        let draws = |needs: &Needs| match needs.draws {
+            Draws::Never => false,
+            Draws::AtEnd | Draws::Every(_) => true,
+            Draws::Walked { .. } => replay,
+        };
+        if self.outputs.slots.iter().any(|slot| draws(&slot.needs)) {
+            self.engine.look_now(now, &mut self.outputs);
+        }
+        for slot in &mut self.outputs.slots {
+            if draws(&slot.needs) && !slot.failed {
+                slot.output.draw(&self.engine, now, true, &mut self.outputs.out);
+            }
+        }
+    }
+
+    /// Lets outputs make safe what they have received so far.
+    pub fn flush(&mut self) {
+        let flushed = |slot: &mut Slot| slot.output.flush();
+        self.outputs.each(flushed);
+    }
+
+    /// Ends the run: a last tick, then every output's end.
+    pub fn end(&mut self, now: MonoNs) {
+        self.engine.feed(&Input::Tick(now), &mut self.outputs);
+        for index in 0..self.outputs.slots.len() {
+            let totals = self.outputs.totals(index, &self.engine);
+            let Outputs { slots, out, failures } = &mut self.outputs;
+            if let Some(slot) = slots.get_mut(index).filter(|slot| !slot.failed)
+                && let Err(error) = slot.output.end(&self.engine, &totals, now, out)
+            {
+                slot.failed = true;
+                failures.push(error.to_string());
+            }
+        }
+    }
+
+    /// What went wrong with outputs since this was last asked, in sentences.
+    pub fn take_failures(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.outputs.failures)
+    }
+
+    /// Whether no output is left.
+    #[must_use]
+    pub fn all_failed(&self) -> bool {
+        self.outputs.slots.iter().all(|slot| slot.failed)
+    }
+
+    /// What the first output has found.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.outputs.slots.first()?.output.verdict(&self.engine)
+    }
+
+    /// The first output's last line, where it has one of its own.
+    #[must_use]
+    pub fn summary(&self, totals: &Totals, duration_ns: u64) -> Option<String> {
+        self.outputs.slots.first()?.output.summary(totals, duration_ns)
+    }
+}
+
+impl Outputs {
+    /// Of outputs that select nothing: the first's.
+    fn totals(&self, index: usize, engine: &Engine) -> Totals {
+        let selects = self.slots.get(index).filter(|slot| slot.selects);
+        let Some(slot) = selects.or(self.slots.first()) else {
+            return Totals { lost: engine.lost(), ..Totals::default() };
+        };
+        Totals {
+            events: slot.selection.events,
+            connections: slot.selection.connections,
+            lost: engine.lost(),
+        }
+    }
+
+    #[inline]
+    fn input(&mut self, input: &Input<'_>) {
+        for slot in &mut self.slots {
+            if slot.needs.inputs
+                && !slot.failed
+                && let Err(error) = slot.output.input(input)
+            {
+                slot.failed = true;
+                self.failures.push(error.to_string());
+            }
+        }
+    }
+
+    fn each(&mut self, mut work: impl FnMut(&mut Slot) -> io::Result<()>) {
+        for slot in self.slots.iter_mut().filter(|slot| !slot.failed) {
+            if let Err(error) = work(slot) {
+                slot.failed = true;
+                self.failures.push(error.to_string());
+            }
+        }
+    }
+}
+
+impl Sink for Outputs {
+    #[inline]
+    fn update(&mut self, engine: &Engine, update: &Update<'_>) {
+        let out = &mut self.out;
+        let Update::Change { conn, change } = update else {
+            for slot in self.slots.iter_mut().filter(|slot| !slot.failed) {
+                slot.output.update(engine, update, out);
+            }
+            return;
+        };
+        for slot in self.slots.iter_mut().filter(|slot| slot.selects) {
+            let passed = slot.selection.pass(conn, change);
+            if slot.failed || !slot.needs.changes {
+                continue;
+            }
+            if let Passed::First(change) | Passed::Both(change) = &passed {
+                slot.output.update(engine, &Update::Change { conn, change }, out);
+            }
+            if let Passed::Change | Passed::Both(_) = passed {
+                slot.output.update(engine, update, out);
+            }
+        }
+    }
+}
+
+fn nanos(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,15 @@
+//! Recordings instead of a kernel: `reader` gives the [`Input`](crate::input::Input)s of a file back,
+//! `replay` feeds them to the same engine and outputs. `output::record` writes such files.
+//!
+//! A recording may be cut anywhere, by a full disk or `kill -9`: what is whole before the cut is
+//! read, and the reader says where it ended.
+
+mod reader;
+pub mod replay;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test may panic")]
+mod tests;
+
+pub use crate::record_format::{Ended, FORMAT_VERSION};
+pub use reader::{Item, ReadError, Reader};
