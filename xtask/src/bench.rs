@@ -9,7 +9,8 @@ use crate::command::{as_root, binary, cargo, exit_code, must, target};
 use crate::{build, setup};
 
 pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
-    build::all(&setup::toolchain()?)?;
+    build::all()?;
+    let floor = build::floor(&setup::toolchain()?)?;
     let fix = "fix what the compiler says above";
     let mut tools = cargo();
     tools.args(["build", "--release", "--package", "tests", "--bins"]);
@@ -23,7 +24,7 @@ pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
     let release = target().join("release");
     let status = as_root(release.join("bench"))
         .arg("--floor")
-        .arg(build::floor())
+        .arg(floor)
         .arg("--many")
         .arg(release.join("examples/many"))
         .arg("--tcptrail")

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, must, root, target};
-use crate::{build, setup};
+use crate::setup;
 
 /// Longest input that is made, where the fuzzer's own limit (4,096, or the longest seed) is of no use:
 /// what takes many events or fields to go wrong.
@@ -28,8 +28,6 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn verb(wanted: Option<&str>, options: &Options) -> Result<ExitCode> {
-    let toolchain = setup::toolchain()?;
-    build::ebpf(&toolchain)?;
     let fuzzer = setup::fuzzer()?;
     let fuzz_dir = root().join("tests/fuzz");
     let all = targets()?;
@@ -44,9 +42,7 @@ pub(crate) fn verb(wanted: Option<&str>, options: &Options) -> Result<ExitCode> 
     compile.args(["fuzz", "build", "--release", "--sanitizer", sanitizer, "--fuzz-dir"]);
     compile.arg(&fuzz_dir).arg("--target-dir").arg(&out).current_dir(root());
     // The fuzzer's flags are unstable ones; this lets the stable compiler have them.
-    compile
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("TCPTRAIL_EBPF_OBJECT", build::objects().join("tcptrail-ebpf.o"));
+    compile.env("RUSTC_BOOTSTRAP", "1");
     must(&mut compile, "build the fuzz targets", "fix what the compiler says above")?;
 
     let binaries = binaries(&out)?;

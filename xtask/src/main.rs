@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod command;
+mod ebpf;
 mod fuzz;
 mod kernels;
 mod lint;
@@ -26,14 +27,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Install what is missing to build tcptrail.
+    /// Install the compiler of the eBPF programs, for who changes them.
     Setup {
         /// Also install what linting and the live tests need.
         #[arg(long)]
         tests: bool,
     },
-    /// Build the eBPF programs and the release binary.
+    /// Build the release binary, with the eBPF programs that are committed.
     Build,
+    /// Build the eBPF programs and put the objects where they are committed: tracer/ebpf.
+    Ebpf {
+        /// Change nothing: say whether the committed objects are what the sources make.
+        #[arg(long)]
+        check: bool,
+    },
     /// Build, then run tcptrail as root.
     Run {
         /// Arguments for tcptrail.
@@ -88,9 +95,13 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = ebpf::as_rustc() {
+        return code;
+    }
     let done = match Cli::parse().verb {
         Verb::Setup { tests } => setup::verb(tests),
         Verb::Build => build::verb(),
+        Verb::Ebpf { check } => ebpf::verb(check),
         Verb::Run { args } => run::verb(&args),
         Verb::Test { args } => test::verb(&args),
         Verb::Kernels(options) => kernels::verb(&options),

@@ -1,4 +1,4 @@
-//! `run`: set up, build, become tcptrail.
+//! `run`: build, become tcptrail.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
+use crate::build;
 use crate::command::{as_root, binary};
-use crate::{build, setup};
 
 pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
-    build::all(&setup::toolchain()?)?;
+    build::all()?;
     // Exec, so that signals and the exit code are tcptrail's own.
     let error = as_root(binary()).args(args).exec();
     Err(error).context("could not start tcptrail as root: install sudo, or run this as root")

@@ -1,24 +1,27 @@
 //! `setup`: installs what is missing, says so first, and is fast when nothing is.
 //!
-//! What to do about the eBPF compiler is decided by [`routes`], a pure function of [`Facts`].
+//! Only who changes the eBPF programs needs their compiler: the objects are committed ([`crate::ebpf`]).
 
 use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::command::{as_root, cargo, find, is_root, must, quietly, target, within};
 
-/// LLVM of the compiler and of bpf-linker: a linker cannot read the bitcode of a newer one.
-const LLVM: &str = "22";
-const LINKER_VERSION: &str = "0.13.0";
+/// The one compiler of the eBPF programs, whose bytes are committed: another gives others. Later nightlies
+/// have LLVM 23, which the linker below cannot read.
+pub(crate) const NIGHTLY: &str = "nightly-2026-05-20";
+/// By what a toolchain of another name is known to be the same.
+const NIGHTLY_COMMIT: &str = "e50aa6fba4e63ab34c72bf9acfd2c307c1155d1a";
+pub(crate) const LINKER_VERSION: &str = "0.13.0";
 const FUZZER_VERSION: &str = "0.13.2";
-/// The nightly installed where there is none: of LLVM 22, while later ones have LLVM 23.
-const NIGHTLY: &str = "nightly-2026-05-20";
-const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
-const DEBIAN_LLVM: &str = "llvm-22-dev";
 /// How long rustup may take; one that reaches nothing must not hold anybody up for long.
 const RUSTUP_ADD: Duration = Duration::from_secs(60);
 const RUSTUP_INSTALL: Duration = Duration::from_secs(300);
@@ -49,146 +52,97 @@ const TEST_TOOLS: [(&str, &str); 19] = [
 /// The other tracers that `bench --peers` measures: the program, and the Debian package that has it.
 const PEERS: [(&str, &str); 2] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace")];
 
-/// What builds the eBPF programs.
+/// What builds the eBPF programs: the pinned nightly, and a linker that uses its LLVM.
 #[derive(Debug)]
 pub(crate) struct Toolchain {
-    pub(crate) compiler: Compiler,
+    /// What rustup calls it.
+    pub(crate) name: String,
+    /// Its directory.
+    pub(crate) sysroot: PathBuf,
     pub(crate) linker: PathBuf,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Compiler {
-    /// Debian's rustc, with a ready-built `core`.
-    Debian,
-    /// A rustup toolchain of this name, with the source of `core`.
-    Nightly(String),
+impl Toolchain {
+    /// A program that comes with the compiler.
+    pub(crate) fn tool(&self, name: &str) -> PathBuf {
+        // One host, one directory; `etc` and `src` have no `bin`.
+        let hosts = fs::read_dir(self.sysroot.join("lib/rustlib")).into_iter().flatten().flatten();
+        let mut tools = hosts.map(|host| host.path().join("bin").join(name));
+        tools.find(|tool| tool.is_file()).unwrap_or_else(|| name.into())
+    }
 }
 
-/// A nightly toolchain that rustup has.
+/// A toolchain of rustup that is the pinned nightly.
 #[derive(Clone, Debug)]
 struct Nightly {
     name: String,
-    has_source: bool,
-    /// Major version of its LLVM, as text.
-    llvm: String,
+    sysroot: PathBuf,
 }
 
-/// What is known of this machine.
-#[derive(Clone, Debug, Default)]
-struct Facts {
-    has_rustup: bool,
-    nightlies: Vec<Nightly>,
-    debian_installed: bool,
-    debian_offers: bool,
-}
-
-/// One way to an eBPF compiler.
-#[derive(Clone, Debug, PartialEq)]
-enum Route {
-    /// Nothing to do.
-    Use(Compiler),
-    AddSource(String),
-    InstallDebian,
-    InstallNightly,
-}
-
-/// The ways to try, best first. What is complete wins, then what needs the least.
-fn routes(facts: &Facts) -> Vec<Route> {
-    let usable = || facts.nightlies.iter().filter(|nightly| nightly.llvm == LLVM);
-    if let Some(ready) = usable().find(|nightly| nightly.has_source) {
-        return vec![Route::Use(Compiler::Nightly(ready.name.clone()))];
+impl Nightly {
+    fn has_source(&self) -> bool {
+        self.sysroot.join("lib/rustlib/src/rust/library/core").is_dir()
     }
-    if facts.debian_installed {
-        return vec![Route::Use(Compiler::Debian)];
-    }
-    let mut routes: Vec<_> =
-        usable().take(1).map(|nightly| Route::AddSource(nightly.name.clone())).collect();
-    if facts.debian_offers {
-        routes.push(Route::InstallDebian);
-    }
-    if facts.has_rustup {
-        routes.push(Route::InstallNightly);
-    }
-    routes
 }
 
 pub(crate) fn verb(tests: bool) -> Result<ExitCode> {
     let toolchain = toolchain()?;
     if tests {
-        lint_tools(&toolchain)?;
+        lint_tools(Some(&toolchain))?;
         test_tools();
     }
-    let compiler = match &toolchain.compiler {
-        Compiler::Debian => "Debian's rustc",
-        Compiler::Nightly(name) => name,
-    };
-    eprintln!("xtask: ready: {compiler} with {}", toolchain.linker.display());
+    eprintln!("xtask: ready: {} with {}", toolchain.name, toolchain.linker.display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// The eBPF compiler and linker, installed if need be.
 pub(crate) fn toolchain() -> Result<Toolchain> {
-    let compiler = compiler()?;
-    let linker = linker()?;
-    Ok(Toolchain { compiler, linker })
+    let Nightly { name, sysroot } = compiler()?;
+    let linker = linker(&sysroot)?;
+    Ok(Toolchain { name, sysroot, linker })
 }
 
-fn compiler() -> Result<Compiler> {
-    let mut facts = Facts {
-        has_rustup: find("rustup").is_some(),
-        nightlies: nightlies(),
-        debian_installed: DEBIAN_COMPILER.iter().all(|package| is_installed(package)),
-        debian_offers: false,
-    };
-    if let [Route::Use(compiler)] = routes(&facts).as_slice() {
-        return Ok(compiler.clone());
-    }
-    // Only now is it worth the time to ask apt, which may have to fetch its lists first.
-    facts.debian_offers = apt_offers(&DEBIAN_COMPILER);
-    for route in routes(&facts) {
-        match follow(route) {
-            Ok(compiler) => return Ok(compiler),
-            Err(error) => eprintln!("xtask: {error:#}"),
-        }
-    }
-    bail!(
-        "found no way to a compiler for eBPF: install {NIGHTLY} with rustup \
-         (`rustup toolchain install {NIGHTLY} --component rust-src,clippy`), or on Debian \
-         {} with apt-get, then try again",
-        DEBIAN_COMPILER.join(" ")
-    )
+/// The eBPF compiler and linker, if both are here.
+pub(crate) fn toolchain_here() -> Option<Toolchain> {
+    let Nightly { name, sysroot } = nightlies().into_iter().find(Nightly::has_source)?;
+    let linker = own_linker();
+    fits(&linker, &sysroot).then_some(Toolchain { name, sysroot, linker })
 }
 
-fn follow(route: Route) -> Result<Compiler> {
-    match route {
-        Route::Use(compiler) => Ok(compiler),
-        Route::AddSource(name) => {
-            eprintln!("xtask: adding rust-src to the rustup toolchain {name}, for eBPF");
-            let mut rustup = Command::new("rustup");
-            rustup.args(["component", "add", "rust-src", "--toolchain", &name]);
-            if !within(&mut rustup, RUSTUP_ADD) {
-                bail!("rustup could not add rust-src to {name}: check the network");
-            }
-            Ok(Compiler::Nightly(name))
-        }
-        Route::InstallDebian => {
-            apt_install(&DEBIAN_COMPILER, "the compiler for eBPF")?;
-            Ok(Compiler::Debian)
-        }
-        Route::InstallNightly => {
-            eprintln!("xtask: installing the rustup toolchain {NIGHTLY} with rust-src, for eBPF");
-            let mut rustup = Command::new("rustup");
-            rustup.args(["toolchain", "install", NIGHTLY, "--profile", "minimal"]);
-            rustup.args(["--component", "rust-src,clippy", "--no-self-update"]);
-            if !within(&mut rustup, RUSTUP_INSTALL) {
-                bail!("rustup could not install {NIGHTLY}: check the network");
-            }
-            Ok(Compiler::Nightly(NIGHTLY.to_owned()))
-        }
+fn compiler() -> Result<Nightly> {
+    let here = nightlies();
+    if let Some(ready) = here.iter().find(|nightly| nightly.has_source()) {
+        return Ok(ready.clone());
     }
+    if find("rustup").is_none() {
+        bail!(
+            "the eBPF programs are built by the Rust toolchain {NIGHTLY}, and only rustup can install it: \
+             install rustup, then try again"
+        );
+    }
+    let name = here.first().map_or(NIGHTLY, |nightly| &nightly.name);
+    eprintln!(
+        "xtask: installing the rustup toolchain {name} with rust-src, to build the eBPF programs"
+    );
+    let mut rustup = Command::new("rustup");
+    if here.is_empty() {
+        rustup.args(["toolchain", "install", NIGHTLY, "--profile", "minimal", "--no-self-update"]);
+        rustup.args(["--component", "rust-src,clippy"]);
+    } else {
+        rustup.args(["component", "add", "rust-src", "--toolchain", name]);
+    }
+    if !within(&mut rustup, RUSTUP_INSTALL) {
+        bail!(
+            "rustup could not install {NIGHTLY} with rust-src, which builds the eBPF programs: check the network, \
+             or run `rustup toolchain install {NIGHTLY} --component rust-src,clippy` yourself"
+        );
+    }
+    nightlies().into_iter().find(Nightly::has_source).with_context(|| {
+        format!("rustup installed {NIGHTLY}, but it is not the compiler {NIGHTLY_COMMIT}")
+    })
 }
 
-/// The nightlies rustup has. Asks nothing of the network.
+/// Which of rustup's toolchains are the pinned one. Asks nothing of the network.
 fn nightlies() -> Vec<Nightly> {
     let list = quietly(Command::new("rustup").args(["toolchain", "list", "-v"]));
     list.unwrap_or_default().lines().filter_map(nightly).collect()
@@ -197,34 +151,35 @@ fn nightlies() -> Vec<Nightly> {
 /// Reads one line of `rustup toolchain list -v`: name, perhaps `(active, default)`, path.
 fn nightly(line: &str) -> Option<Nightly> {
     let name = line.split_whitespace().next().filter(|name| name.starts_with("nightly"))?;
-    let path = Path::new(line.get(line.find(" /")?..)?.trim());
-    let version = quietly(Command::new(path.join("bin/rustc")).arg("-vV"))?;
-    Some(Nightly {
-        name: name.to_owned(),
-        has_source: path.join("lib/rustlib/src/rust/library/core").is_dir(),
-        llvm: llvm_major(&version)?.to_owned(),
-    })
+    let rustc = Path::new(line.get(line.find(" /")?..)?.trim()).join("bin/rustc");
+    let version = quietly(Command::new(&rustc).arg("-vV"))?;
+    // What is listed may be a link; the compiler's own word is what cargo goes by.
+    let sysroot = quietly(Command::new(&rustc).args(["--print", "sysroot"]))?;
+    let sysroot = PathBuf::from(sysroot.trim());
+    let is_pinned = commit(&version) == Some(NIGHTLY_COMMIT);
+    is_pinned.then(|| Nightly { name: name.to_owned(), sysroot })
 }
 
-/// The major version of LLVM in what `rustc -vV` prints.
-fn llvm_major(version: &str) -> Option<&str> {
-    let full = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
-    full.split('.').next()
+/// The commit in what `rustc -vV` prints.
+fn commit(version: &str) -> Option<&str> {
+    version.lines().find_map(|line| line.strip_prefix("commit-hash: "))
 }
 
-/// A bpf-linker that reads the compiler's bitcode: one on PATH if it fits, else one of our own
-/// in the target directory, so that nobody's linker for another project is replaced.
-fn linker() -> Result<PathBuf> {
-    let tools = target().join("tools");
-    let own = tools.join("bin/bpf-linker");
-    if let Some(fits) = find("bpf-linker").into_iter().chain([own.clone()]).find(|l| fits(l)) {
-        return Ok(fits);
+fn own_linker() -> PathBuf {
+    target().join("tools/ebpf/bin/bpf-linker")
+}
+
+/// A bpf-linker in the target directory that uses the compiler's own LLVM: so one toolchain decides about
+/// every byte, and no LLVM has to be installed.
+fn linker(sysroot: &Path) -> Result<PathBuf> {
+    let own = own_linker();
+    if fits(&own, sysroot) {
+        return Ok(own);
     }
-    let prefix = llvm_prefix()?;
-    eprintln!(
-        "xtask: building bpf-linker {LINKER_VERSION} with LLVM {LLVM} into {}",
-        tools.display()
-    );
+    let tools = target().join("tools/ebpf");
+    eprintln!("xtask: building bpf-linker {LINKER_VERSION} into {}", tools.display());
+    let prefix = tools.join("llvm");
+    link_llvm(sysroot, &prefix.join("lib"))?;
     let mut install = cargo();
     install
         .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--force"])
@@ -235,9 +190,29 @@ fn linker() -> Result<PathBuf> {
     must(
         &mut install,
         "build bpf-linker",
-        "check the network, and that a C++ compiler and LLVM's development files are there",
+        "check the network, and that a C compiler is there, which links it",
     )?;
     Ok(own)
+}
+
+/// Makes `lib` a place where the compiler's LLVM has the name that linkers look for.
+fn link_llvm(sysroot: &Path, lib: &Path) -> Result<()> {
+    let entries = fs::read_dir(sysroot.join("lib")).context("the toolchain has no lib")?;
+    let library = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| {
+            path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"libLLVM.so."))
+        })
+        .context("the toolchain has no libLLVM.so beside its compiler")?;
+    fs::create_dir_all(lib).with_context(|| format!("could not make {}", lib.display()))?;
+    for name in [OsStr::new("libLLVM.so"), library.file_name().unwrap_or_default()] {
+        let link = lib.join(name);
+        // One of an earlier toolchain, perhaps.
+        let _ = fs::remove_file(&link);
+        symlink(&library, &link).with_context(|| format!("could not make {}", link.display()))?;
+    }
+    Ok(())
 }
 
 /// cargo-fuzz, installed if need be.
@@ -257,36 +232,16 @@ pub(crate) fn fuzzer() -> Result<PathBuf> {
     Ok(own)
 }
 
-fn fits(linker: &Path) -> bool {
-    let version = quietly(Command::new(linker).arg("--version")).unwrap_or_default();
-    if version.trim() != format!("bpf-linker {LINKER_VERSION}") {
-        return false;
-    }
-    // It does not say which LLVM it has; the dynamic linker does, unless it is linked in.
-    let libraries = quietly(Command::new("ldd").arg(linker)).unwrap_or_default();
-    !libraries.contains("libLLVM") || libraries.contains(&format!("libLLVM.so.{LLVM}"))
-}
-
-fn llvm_prefix() -> Result<PathBuf> {
-    if let Some(prefix) = env::var_os("LLVM_PREFIX") {
-        return Ok(prefix.into());
-    }
-    let debian = PathBuf::from(format!("/usr/lib/llvm-{LLVM}"));
-    if debian.join("include/llvm-c").is_dir() {
-        return Ok(debian);
-    }
-    if apt_offers(&[DEBIAN_LLVM]) {
-        apt_install(&[DEBIAN_LLVM], "building bpf-linker")?;
-        return Ok(debian);
-    }
-    bail!(
-        "bpf-linker needs the development files of LLVM {LLVM}, which are not here: install \
-         them and set LLVM_PREFIX to where they are, then try again"
-    )
+/// Whether it is the right linker, and runs with the LLVM of the compiler.
+fn fits(linker: &Path, sysroot: &Path) -> bool {
+    let mut ask = Command::new(linker);
+    ask.arg("--version").env("LD_LIBRARY_PATH", sysroot.join("lib"));
+    let version = quietly(&mut ask).unwrap_or_default();
+    version.trim() == format!("bpf-linker {LINKER_VERSION}")
 }
 
 /// rustfmt and clippy, for the compiler that runs xtask and for the one that builds eBPF.
-pub(crate) fn lint_tools(toolchain: &Toolchain) -> Result<()> {
+pub(crate) fn lint_tools(toolchain: Option<&Toolchain>) -> Result<()> {
     let mut packages = Vec::new();
     for (verb, component, package) in
         [("fmt", "rustfmt", "rustfmt-web"), ("clippy", "clippy", "rust-web-clippy")]
@@ -303,25 +258,18 @@ pub(crate) fn lint_tools(toolchain: &Toolchain) -> Result<()> {
             bail!("rustup could not add {component}: run `rustup component add {component}`");
         }
     }
-    match &toolchain.compiler {
-        Compiler::Debian if !Path::new("/usr/bin/clippy-driver").exists() => {
-            packages.push("rust-web-clippy");
-        }
-        Compiler::Debian => {}
-        Compiler::Nightly(name) => {
-            let mut clippy = Command::new("rustup");
-            clippy.args(["which", "--toolchain", name, "clippy-driver"]);
-            if quietly(&mut clippy).is_none() {
-                eprintln!("xtask: adding clippy to the rustup toolchain {name}");
-                let mut add = Command::new("rustup");
-                add.args(["component", "add", "clippy", "--toolchain", name]);
-                if !within(&mut add, RUSTUP_ADD) {
-                    bail!("rustup could not add clippy to {name}: check the network");
-                }
+    if let Some(Toolchain { name, .. }) = toolchain {
+        let mut clippy = Command::new("rustup");
+        clippy.args(["which", "--toolchain", name, "clippy-driver"]);
+        if quietly(&mut clippy).is_none() {
+            eprintln!("xtask: adding clippy to the rustup toolchain {name}");
+            let mut add = Command::new("rustup");
+            add.args(["component", "add", "clippy", "--toolchain", name]);
+            if !within(&mut add, RUSTUP_ADD) {
+                bail!("rustup could not add clippy to {name}: check the network");
             }
         }
     }
-    packages.dedup();
     if packages.is_empty() { Ok(()) } else { apt_install(&packages, "linting") }
 }
 
@@ -393,12 +341,6 @@ pub(crate) fn required(wanted: &[(&str, &str)], purpose: &str) -> Result<()> {
     apt_install(&missing, purpose)
 }
 
-fn is_installed(package: &str) -> bool {
-    let mut query = Command::new("dpkg-query");
-    query.args(["--show", "--showformat=${db:Status-Status}", package]);
-    quietly(&mut query).is_some_and(|status| status == "installed")
-}
-
 /// Whether apt offers all of `packages`, after fetching its lists if it seems not to.
 fn apt_offers(packages: &[&str]) -> bool {
     if find("apt-get").is_none() {
@@ -457,50 +399,10 @@ fn may_use_apt() -> Result<()> {
 mod tests {
     use super::*;
 
-    fn with_nightly(llvm: &str, has_source: bool) -> Facts {
-        let name = "nightly-x86_64-unknown-linux-gnu".to_owned();
-        let nightlies = vec![Nightly { name, has_source, llvm: llvm.to_owned() }];
-        Facts { has_rustup: true, nightlies, ..Facts::default() }
-    }
-
-    fn name() -> String {
-        "nightly-x86_64-unknown-linux-gnu".to_owned()
-    }
-
     #[test]
-    fn what_is_complete_is_used_as_it_is() {
-        let facts = Facts { debian_installed: true, ..with_nightly("22", true) };
-        assert_eq!(routes(&facts), [Route::Use(Compiler::Nightly(name()))]);
-        let facts = Facts { debian_installed: true, ..with_nightly("22", false) };
-        assert_eq!(routes(&facts), [Route::Use(Compiler::Debian)]);
-    }
-
-    #[test]
-    fn a_nightly_only_lacking_its_source_is_completed_else_debian() {
-        let facts = Facts { debian_offers: true, ..with_nightly("22", false) };
-        let expected = [Route::AddSource(name()), Route::InstallDebian, Route::InstallNightly];
-        assert_eq!(routes(&facts), expected);
-    }
-
-    #[test]
-    fn without_nightly_debian_comes_before_rustup() {
-        let facts = Facts { has_rustup: true, debian_offers: true, ..Facts::default() };
-        assert_eq!(routes(&facts), [Route::InstallDebian, Route::InstallNightly]);
-        let facts = Facts { has_rustup: true, ..Facts::default() };
-        assert_eq!(routes(&facts), [Route::InstallNightly]);
-        assert_eq!(routes(&Facts::default()), []);
-    }
-
-    #[test]
-    fn a_nightly_of_another_llvm_is_no_use() {
-        let facts = with_nightly("23", true);
-        assert_eq!(routes(&facts), [Route::InstallNightly]);
-    }
-
-    #[test]
-    fn llvm_is_read_from_the_compiler() {
-        assert_eq!(llvm_major("rustc 1.97.0\nLLVM version: 22.1.4\n"), Some("22"));
-        assert_eq!(llvm_major("rustc 1.97.0\n"), None);
+    fn the_commit_is_read_from_the_compiler() {
+        assert_eq!(commit("rustc 1.97.0\ncommit-hash: abc\nLLVM version: 22.1.4\n"), Some("abc"));
+        assert_eq!(commit("rustc 1.97.0\n"), None);
     }
 
     #[test]

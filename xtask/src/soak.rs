@@ -9,7 +9,7 @@ use crate::command::{as_root, binary, cargo, exit_code, must, target};
 use crate::{build, setup};
 
 pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
-    build::all(&setup::toolchain()?)?;
+    build::all()?;
     setup::test_tools();
     let mut soak = cargo();
     soak.args(["build", "--release", "--package", "tests", "--bin", "soak"]);

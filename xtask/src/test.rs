@@ -11,11 +11,10 @@ use crate::command::{binary, cargo, exit_code, is_root, must, quietly};
 use crate::{build, lint, setup};
 
 pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
-    let toolchain = setup::toolchain()?;
-    setup::lint_tools(&toolchain)?;
     setup::test_tools();
-    build::all(&toolchain)?;
-    lint::all(&toolchain)?;
+    // First, since it says at once when the objects are not those of the sources.
+    lint::all()?;
+    build::all()?;
 
     if quietly(cargo().args(["nextest", "--version"])).is_none() {
         let mut plain = tests(&["test", "--workspace", "--no-fail-fast"])?;

@@ -51,7 +51,7 @@ pub enum LoadError {
         reason: String,
     },
     /// The object lacks what this binary expects of it.
-    #[error("the eBPF object has no {0}: build tcptrail again with `cargo xtask build`")]
+    #[error("the eBPF object has no {0}: build tcptrail again without TCPTRAIL_EBPF_OBJECT")]
     Incomplete(&'static str),
 }
 

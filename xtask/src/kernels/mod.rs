@@ -68,13 +68,12 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn verb(options: &Options) -> Result<ExitCode> {
-    let toolchain = setup::toolchain()?;
     setup::test_tools();
-    build::all(&toolchain)?;
+    build::all()?;
     run(options)
 }
 
-/// Everything but set-up of the toolchain and the build.
+/// Everything but the build.
 fn run(options: &Options) -> Result<ExitCode> {
     setup::required(&TOOLS, "kernels in QEMU")?;
     let series: Vec<&str> = if options.series.is_empty() {
