@@ -1,12 +1,18 @@
 //! The records the eBPF programs write and user space (and recordings) read.
 //!
 //! Integers and byte arrays only, native byte order, padding spelled out. Every offset is asserted
-//! below. A recording carries [`WIRE_VERSION`], so a change here must raise it.
+//! below. A recording carries [`WIRE_VERSION`], so a change here must raise it. Changes only add, and what
+//! is added has a flag: records from [`OLDEST_WIRE_VERSION`] on are still understood.
 
 use core::mem::{align_of, offset_of, size_of};
 
 /// Raised with every change to a struct of this module.
-pub const WIRE_VERSION: u16 = 1;
+///
+/// 2: [`flags::AGES`]. The structs are those of version 1.
+pub const WIRE_VERSION: u16 = 2;
+
+/// The oldest version whose records can still be read.
+pub const OLDEST_WIRE_VERSION: u16 = 1;
 
 /// What a [`Record`] tells; also the index of its counter in the `DROPS` map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,6 +100,9 @@ pub mod flags {
     pub const LAST_SEGMENT: u16 = 1 << 12;
     /// From the program that covers for the first; it may, rarely, have been reported by both.
     pub const SECOND: u16 = 1 << 13;
+    /// `detail` and `detail_more`, and of a received RST `tid`, say how long ago data last went over the
+    /// connection. From version 2 on.
+    pub const AGES: u16 = 1 << 14;
 }
 
 /// One event as it comes out of the ring buffer: 144 bytes.
@@ -135,7 +144,8 @@ pub struct Record {
     pub remote_addr: [u8; 16],
     /// Thread group id of the acting task ([`flags::OWNER`]).
     pub pid: u32,
-    /// Thread id of the acting task ([`flags::OWNER`]).
+    /// Thread id of the acting task ([`flags::OWNER`]); of a received RST with [`flags::AGES`], jiffies
+    /// since an ACK last came (`rcv_tstamp`).
     pub tid: u32,
     /// Name of the acting process: its first thread's ([`flags::OWNER`]).
     pub comm: [u8; 16],
@@ -152,9 +162,10 @@ pub struct Record {
     /// A reset's reason (`enum sk_rst_reason`); of a retransmit the segment's length in sequence
     /// numbers, so that a bare FIN or SYN has 1; of a transition out of SYN_RECV, with
     /// `detail_more`, the socket's address, by which LISTEN->SYN_RECV is found
-    /// ([`flags::ID_IS_ADDRESS`]).
+    /// ([`flags::ID_IS_ADDRESS`]); with [`flags::AGES`], jiffies since data was last sent (`lsndtime`).
     pub detail: u32,
-    /// The second four bytes of that address, else zero.
+    /// The second four bytes of that address; with [`flags::AGES`], jiffies since data last came
+    /// (`lrcvtime`); else zero.
     pub detail_more: u32,
     /// Name of the acting thread ([`flags::OWNER`]).
     pub thread: [u8; 16],

@@ -5,8 +5,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
-    bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_ringbuf_query,
-    bpf_skc_to_tcp_sock,
+    bpf_get_socket_cookie, bpf_jiffies64, bpf_ktime_get_ns, bpf_probe_read_kernel,
+    bpf_ringbuf_query, bpf_skc_to_tcp_sock,
 };
 use tracer_common::TcpState;
 use tracer_common::wire::{self, AF_INET, AF_INET6, COVERED, Record, RecordKind, flags};
@@ -147,6 +147,8 @@ pub struct Subject {
     pub retransmits: u32,
     /// Read the counters of `struct tcp_sock`.
     pub counters: bool,
+    /// Say how long ago data last went over the connection; `detail` is then not used.
+    pub ages: bool,
     /// Name the current task as the one that acts.
     pub owner: bool,
     /// Name the socket's cgroup.
@@ -224,6 +226,10 @@ fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &S
             } else {
                 clear((&raw mut (*record).bytes_sent).cast::<[u64; 3]>());
                 (*record).retransmits = subject.retransmits;
+            }
+            let reset = subject.kind as u8 == RecordKind::ResetReceived as u8;
+            if subject.ages && write_ages(record, full, reset) {
+                bits |= flags::AGES;
             }
         }
         (*record).flags = bits;
@@ -318,6 +324,34 @@ unsafe fn write_counters(record: *mut Record, full: Kernel) -> bool {
         if (*record).local_port == 0 {
             // At ->CLOSE the port may be released (inet_put_port), inet_sport is still there.
             (*record).local_port = u16::from_be(sport);
+        }
+    }
+    true
+}
+
+/// How many jiffies ago data was last sent and received, and for a RST an ACK. False when `full` is no TCP
+/// socket; nothing is written then.
+///
+/// # Safety
+/// `record` points to a reserved record, whose other fields have been written.
+#[inline(always)]
+unsafe fn write_ages(record: *mut Record, full: Kernel, reset: bool) -> bool {
+    // SAFETY: as in `write_counters`.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(full.cast_mut()) }.cast_const().cast::<c_void>();
+    if tcp.is_null() {
+        return false;
+    }
+    // SAFETY: helper without arguments.
+    let now = unsafe { bpf_jiffies64() } as u32;
+    let sent: u32 = load!(tcp, lsndtime);
+    let received: u32 = load!(tcp, lrcvtime);
+    let acked: u32 = load!(tcp, rcv_tstamp);
+    // SAFETY: the record is ours to write.
+    unsafe {
+        (*record).detail = now.wrapping_sub(sent);
+        (*record).detail_more = now.wrapping_sub(received);
+        if reset {
+            (*record).tid = now.wrapping_sub(acked);
         }
     }
     true

@@ -37,6 +37,7 @@ pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
             detail: 0,
             retransmits: 0,
             counters: false,
+            ages: false,
             owner: false,
             cgroup: true,
             unsettled: false,

@@ -56,6 +56,7 @@ fn report(sk: Kernel, kind: RecordKind, reason: u32) -> i32 {
             detail: u64::from(reason),
             retransmits: 0,
             counters: true,
+            ages: kind as u8 == RecordKind::ResetReceived as u8,
             owner: false,
             cgroup: true,
             unsettled: false,

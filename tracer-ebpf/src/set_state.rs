@@ -71,7 +71,10 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
     let (flags, shutdown) = socket_flags(sk);
     let error: i32 = load!(sk, err);
     let error = error as u16;
-    const COUNTED: States = States::of(&[TcpState::Close, TcpState::Established]);
+    const COUNTED: States =
+        States::of(&[TcpState::Close, TcpState::Established, TcpState::CloseWait]);
+    // How long it was idle when one side closed: an idle timeout shows in it.
+    const CLOSING: States = States::of(&[TcpState::CloseWait, TcpState::FinWait1]);
     const BEGUN: States = States::of(&[TcpState::SynSent, TcpState::SynRecv, TcpState::Listen]);
     emit(
         sk,
@@ -86,6 +89,7 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
             detail: if old == TcpState::SynRecv.number() { sk as u64 } else { 0 },
             retransmits: 0,
             counters: COUNTED.has(new) != 0,
+            ages: old == TcpState::Established.number() && CLOSING.has(new) != 0,
             owner: made_by_current_task(old, new, error, shutdown),
             // A connection keeps the one it was made in.
             cgroup: BEGUN.has(new) != 0,

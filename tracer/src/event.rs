@@ -150,6 +150,27 @@ pub struct Counters {
     pub srtt_us: Option<u32>,
 }
 
+/// How long before an event data last went over the connection, in jiffies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ages {
+    /// Since data was last sent, again or for the first time; without any, since it was established.
+    pub since_sent: u32,
+    /// Since data last came; without any, since it was established.
+    pub since_received: u32,
+    /// Since an ACK last came; known of received RSTs, else 0.
+    pub since_ack: u32,
+    /// Keepalive is on.
+    pub keepalive: bool,
+}
+
+impl Ages {
+    /// Since data last went over it, either way, nanoseconds.
+    #[must_use]
+    pub fn idle_ns(self, jiffy_ns: u64) -> u64 {
+        u64::from(self.since_sent.min(self.since_received)).saturating_mul(jiffy_ns)
+    }
+}
+
 /// What was true of the socket when the record was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SocketFlags {
@@ -226,6 +247,9 @@ pub struct Event {
     pub error: u16,
     /// Its counters, where the record has them.
     pub counters: Option<Counters>,
+    /// How long ago data last went over it, where the record says so: one side closes an established
+    /// connection, or a RST comes.
+    pub ages: Option<Ages>,
     /// What happened.
     pub what: What,
 }

@@ -10,8 +10,8 @@ use tracer_common::wire::{
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::event::{
-    Actor, Comm, Counters, Direction, Event, Existing, Family, Holder, Segment, Shape, SockId,
-    SocketFlags, Tuple, What,
+    Actor, Ages, Comm, Counters, Direction, Event, Existing, Family, Holder, Segment, Shape,
+    SockId, SocketFlags, Tuple, What,
 };
 use crate::time::MonoNs;
 
@@ -95,7 +95,8 @@ fn from_record(record: &Record) -> Result<Event, DecodeError> {
             times: record.retransmits.saturating_add(1),
         },
         RecordKind::ResetSent => {
-            What::Reset { direction: Direction::Sent, state: new, reason: record.detail }
+            let reason = if record.flags & flags::AGES == 0 { record.detail } else { 0 };
+            What::Reset { direction: Direction::Sent, state: new, reason }
         }
         RecordKind::ResetReceived => {
             What::Reset { direction: Direction::Received, state: new, reason: 0 }
@@ -148,12 +149,20 @@ fn common(record: &Record, what: What) -> Result<Event, DecodeError> {
         retransmits: record.retransmits,
         srtt_us: (record.srtt_us != 0).then_some(record.srtt_us),
     });
+    let ages = is(flags::AGES).then_some(Ages {
+        since_sent: record.detail,
+        since_received: record.detail_more,
+        since_ack: if is(flags::OWNER) { 0 } else { record.tid },
+        keepalive: is(flags::KEEPALIVE),
+    });
     let mut detail = [0; 8];
     detail[..4].copy_from_slice(&record.detail.to_ne_bytes());
     detail[4..].copy_from_slice(&record.detail_more.to_ne_bytes());
     let address = match what {
         _ if is(flags::ID_IS_ADDRESS) => record.id,
-        What::Transition { old: TcpState::SynRecv, .. } => u64::from_ne_bytes(detail),
+        What::Transition { old: TcpState::SynRecv, .. } if ages.is_none() => {
+            u64::from_ne_bytes(detail)
+        }
         _ => 0,
     };
     Ok(Event {
@@ -174,6 +183,7 @@ fn common(record: &Record, what: What) -> Result<Event, DecodeError> {
         },
         error: record.error,
         counters,
+        ages,
         what,
     })
 }

@@ -134,7 +134,7 @@ impl Selection {
     fn allows(&self, conn: &Connection, change: &Change) -> bool {
         let states = |state: TcpState| self.filter.wants_states(state, state);
         match change.kind {
-            Kind::Transition { old, new, in_old } => {
+            Kind::Transition { old, new, in_old, .. } => {
                 self.filter.wants_states(old, new)
                     && (self.filter.min_ns == 0
                         || in_old.ns().is_some_and(|ns| ns >= self.filter.min_ns))
@@ -154,7 +154,11 @@ impl Selection {
 
 /// The change that waited: CLOSE->SYN_SENT, now with its port.
 fn first(conn: &Connection, at: ConnRef) -> Option<Change> {
-    let kind =
-        Kind::Transition { old: TcpState::Close, new: TcpState::SynSent, in_old: Spent::Unknown };
+    let kind = Kind::Transition {
+        old: TcpState::Close,
+        new: TcpState::SynSent,
+        in_old: Spent::Unknown,
+        ages: None,
+    };
     (conn.role == Role::Client).then_some(Change { at: conn.born, conn: at, kind })
 }

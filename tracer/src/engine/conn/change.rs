@@ -3,7 +3,7 @@
 use tracer_common::TcpState;
 
 use crate::engine::conn::connection::Spent;
-use crate::event::{Direction, Segment};
+use crate::event::{Ages, Direction, Segment};
 use crate::time::MonoNs;
 
 /// A connection in the table, valid until [`Table::settle`].
@@ -41,6 +41,8 @@ pub enum Kind {
         new: TcpState,
         /// Time spent in the state left.
         in_old: Spent,
+        /// How long ago data went over it, where one side has closed it.
+        ages: Option<Ages>,
     },
     /// A segment was sent again.
     Retransmit {
@@ -59,6 +61,8 @@ pub enum Kind {
         state: TcpState,
         /// `enum sk_rst_reason`, 0 for none.
         reason: u32,
+        /// How long ago data went over it; of RSTs received.
+        ages: Option<Ages>,
     },
     /// Its closing handshake is complete, or it was cut off: nothing more is to be told but the
     /// end of TIME_WAIT.

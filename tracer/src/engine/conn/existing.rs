@@ -184,7 +184,7 @@ impl Table {
         changes.push(Change {
             at: event.at,
             conn: ConnRef(index),
-            kind: Kind::Transition { old, new: row.state, in_old: Spent::Unknown },
+            kind: Kind::Transition { old, new: row.state, in_old: Spent::Unknown, ages: None },
         });
     }
 

@@ -86,7 +86,12 @@ impl Table {
         changes.push(Change {
             at,
             conn: ConnRef(index),
-            kind: Kind::Transition { old: TcpState::FinWait2, new: TcpState::TimeWait, in_old },
+            kind: Kind::Transition {
+                old: TcpState::FinWait2,
+                new: TcpState::TimeWait,
+                in_old,
+                ages: None,
+            },
         });
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
     }
@@ -122,7 +127,7 @@ impl Table {
         conn.state = TcpState::Close;
         conn.entered = at;
         conn.last = at;
-        let transition = Kind::Transition { old, new: TcpState::Close, in_old };
+        let transition = Kind::Transition { old, new: TcpState::Close, in_old, ages: None };
         changes.push(Change { at, conn: ConnRef(index), kind: transition });
         if old == TcpState::FinWait2 {
             conn.how = how;
@@ -154,7 +159,7 @@ impl Table {
         conn.entered = end;
         conn.how = how;
         let is_listener = conn.role == Role::Listener;
-        let transition = Kind::Transition { old, new: TcpState::Close, in_old };
+        let transition = Kind::Transition { old, new: TcpState::Close, in_old, ages: None };
         changes.push(Change { at, conn: ConnRef(index), kind: transition });
         if is_listener {
             self.remove_listener(index);

@@ -127,7 +127,7 @@ impl Table {
         changes.push(Change {
             at: event.at,
             conn: ConnRef(index),
-            kind: Kind::Reset { direction, state, reason },
+            kind: Kind::Reset { direction, state, reason, ages: event.ages },
         });
         if direction == Direction::Sent && conn.shape == Shape::Mini {
             // Data came after close(): what looked like the making of a mini-socket was the end

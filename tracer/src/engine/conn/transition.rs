@@ -99,7 +99,7 @@ impl Table {
         changes.push(Change {
             at: event.at,
             conn: ConnRef(index),
-            kind: Kind::Transition { old, new, in_old },
+            kind: Kind::Transition { old, new, in_old, ages: event.ages },
         });
     }
 
@@ -191,8 +191,11 @@ impl Table {
             };
         }
         let at = event.at;
-        let transition =
-            |new| Change { at, conn: ConnRef(index), kind: Kind::Transition { old, new, in_old } };
+        let transition = |new| Change {
+            at,
+            conn: ConnRef(index),
+            kind: Kind::Transition { old, new, in_old, ages: None },
+        };
         if old == TcpState::Listen {
             self.remove_listener(index);
             changes.push(transition(TcpState::Close));

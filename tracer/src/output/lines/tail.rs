@@ -110,7 +110,7 @@ fn change(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, ou
 
 fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
     match change.kind {
-        Kind::Transition { old, new, in_old } => {
+        Kind::Transition { old, new, in_old, ages } => {
             let mut object = Object::event(out, "transition");
             times(&mut object, &mut pen.clock, change.at);
             socket(&mut object, engine.table(), conn);
@@ -119,6 +119,11 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
                 .plain("new", new.name())
                 .number_or_null("in_old_ns", in_old.ns())
                 .boolean("exact", in_old.is_exact());
+            let closes = matches!(new, TcpState::CloseWait | TcpState::FinWait1);
+            if closes && old == TcpState::Established {
+                let jiffy_ns = engine.origin().jiffy_ns;
+                object.number_or_null("idle_ns", ages.map(|ages| ages.idle_ns(jiffy_ns)));
+            }
             if new == TcpState::Close && conn.how != How::Unknown {
                 object.plain("how", conn.how.name());
             }
@@ -134,15 +139,19 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
                 .number_or_null("count", count)
                 .end();
         }
-        Kind::Reset { direction: way, state, reason } => {
+        Kind::Reset { direction: way, state, reason, ages } => {
             let mut object = Object::event(out, "reset");
             times(&mut object, &mut pen.clock, change.at);
             socket(&mut object, engine.table(), conn);
             object
                 .plain("direction", direction(way))
                 .plain("state", state.name())
-                .string_or_null("reason", engine.origin().reset_reason(reason).map(str::as_bytes))
-                .end();
+                .string_or_null("reason", engine.origin().reset_reason(reason).map(str::as_bytes));
+            if way == Direction::Received {
+                let jiffy_ns = engine.origin().jiffy_ns;
+                object.number_or_null("idle_ns", ages.map(|ages| ages.idle_ns(jiffy_ns)));
+            }
+            object.end();
         }
         Kind::Finished | Kind::Gone => {}
     }
@@ -160,7 +169,7 @@ fn line(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
     row.cell(12, Paint::Plain, cell);
 
     match change.kind {
-        Kind::Transition { old, new, in_old } => {
+        Kind::Transition { old, new, in_old, .. } => {
             row.cell(columns.old, Paint::Dim, name(old));
             cell.clear();
             if in_old != Spent::Unknown || old == TcpState::Established {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use lz4_flex::block::{decompress_into, get_maximum_output_size};
 use serde::Deserialize;
 use thiserror::Error;
-use tracer_common::wire::WIRE_VERSION;
+use tracer_common::wire::{OLDEST_WIRE_VERSION, WIRE_VERSION};
 
 use crate::engine::conn::Poll;
 use crate::event::Loss;
@@ -43,7 +43,7 @@ pub enum ReadError {
     /// The records have other fields.
     #[error(
         "recorded by tcptrail {version} (records of version {found}, this one reads \
-         {WIRE_VERSION}): replay it with that"
+         {OLDEST_WIRE_VERSION} to {WIRE_VERSION}): replay it with that"
     )]
     OtherWire {
         /// The records' version.
@@ -183,7 +183,7 @@ impl<R: Read> Reader<R> {
         if format::header_crc(&fixed[..HEADER_CRC], &origin) != crc {
             return Err(damaged("the header's checksum is wrong"));
         }
-        if wire != WIRE_VERSION {
+        if !(OLDEST_WIRE_VERSION..=WIRE_VERSION).contains(&wire) {
             return Err(ReadError::OtherWire { found: wire, version: version_of(&origin) });
         }
         if order != format::byte_order() {

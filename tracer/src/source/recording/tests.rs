@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use proptest::prelude::*;
-use tracer_common::wire::WIRE_VERSION;
+use tracer_common::wire::{OLDEST_WIRE_VERSION, WIRE_VERSION};
 
 use super::*;
 use crate::engine::conn::{Poll, PollKind};
@@ -311,10 +311,13 @@ fn headers_that_are_not_ours_are_told_apart() {
     let wire = WIRE_VERSION + 1;
     let other = header(|fixed| fixed[12..14].copy_from_slice(&wire.to_le_bytes()));
     let text = format!(
-        "recorded by tcptrail 0.1.0 (records of version {wire}, this one reads {WIRE_VERSION}): \
-         replay it with that"
+        "recorded by tcptrail 0.1.0 (records of version {wire}, this one reads \
+         {OLDEST_WIRE_VERSION} to {WIRE_VERSION}): replay it with that"
     );
     assert_eq!(open_error(&other).to_string(), text);
+    // Of before, it is read.
+    let before = header(|fixed| fixed[12..14].copy_from_slice(&OLDEST_WIRE_VERSION.to_le_bytes()));
+    assert!(Reader::open(&before[..]).is_ok());
 }
 
 #[test]

@@ -155,6 +155,7 @@ impl Life {
                 cgroup: 0,
                 flags: self.flags,
                 error: 0,
+                ages: None,
                 counters: None,
                 what,
             }),
@@ -454,7 +455,7 @@ fn line(conn: &Connection, change: &Change, out: &mut String) {
     let when = time(change.at.0 - START);
     let _ = write!(out, "{when} #{} ", conn.id.0);
     let _ = match change.kind {
-        Kind::Transition { old, new, in_old } => {
+        Kind::Transition { old, new, in_old, .. } => {
             writeln!(out, "{old} > {new} {}", spent(in_old))
         }
         Kind::Retransmit { segment, state, count: Some(count) } => {

@@ -147,6 +147,7 @@ impl Run {
             cgroup: 0,
             flags: SocketFlags::default(),
             error: 0,
+            ages: None,
             counters: None,
             what: What::Error { state: TcpState::Close },
         };
@@ -259,7 +260,7 @@ impl Run {
             let told = self.alive.entry(change.conn.0).or_default();
             (told.id, told.listener) = (conn.id.0, conn.role == Role::Listener);
             match change.kind {
-                Kind::Transition { old, new, in_old } => {
+                Kind::Transition { old, new, in_old, .. } => {
                     told.began |= matches!(
                         (old, new),
                         (TcpState::Close, TcpState::SynSent | TcpState::Listen)
