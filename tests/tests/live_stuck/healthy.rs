@@ -15,7 +15,7 @@ use tests::witness::eventually;
 use crate::stage::{silent, start};
 
 /// Ended when dropped.
-struct Daemon(Child);
+pub(crate) struct Daemon(pub(crate) Child);
 
 impl Drop for Daemon {
     /// Asked to end, not killed: nginx's workers would outlive their master.

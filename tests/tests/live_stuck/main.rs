@@ -8,4 +8,6 @@ mod exhaustion;
 mod gate;
 mod gone;
 mod healthy;
+mod idle_reset;
+mod keep_alive;
 mod stage;

@@ -73,7 +73,8 @@ impl Engine {
 
     /// With rules.
     #[must_use]
-    pub fn with_rules(mut self, rules: Rules) -> Engine {
+    pub fn with_rules(mut self, mut rules: Rules) -> Engine {
+        rules.watch.set_filter(rules.scope.clone());
         self.rules = Some(Box::new(rules));
         self
     }

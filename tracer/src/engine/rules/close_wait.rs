@@ -51,8 +51,8 @@ impl Rule for CloseWait {
         if let Some(opener) = &group.key.opener {
             let _ = write!(verdict, "; opened by {opener}");
         }
-        if let Some(idle) = idle_timeout(group) {
-            let _ = write!(verdict, "; the peer closes after {} idle", words::age(idle));
+        if let Some(idle) = group.idle_timeout() {
+            let _ = write!(verdict, "; the peer closes after {} idle", words::age(idle.ns));
         }
         let forecast = fds(group, about);
         if let Some(forecast) = &forecast {
@@ -83,13 +83,13 @@ impl Rule for CloseWait {
             }
             text.push('.');
         }
-        if let Some(idle) = idle_timeout(group) {
+        if let Some(idle) = group.idle_timeout() {
             let _ = write!(
                 text,
                 " The peer closed each after the same {} without data: its keep-alive timeout. Let the pool \
                  here drop idle connections sooner than that (evictIdleConnections, keepalive_timeout, \
                  idleTimeout).",
-                words::age(idle)
+                words::age(idle.ns)
             );
         }
         if group.unread != 0 {
@@ -118,21 +118,6 @@ pub(crate) fn heir(look: &Look<'_>) -> Option<Holder> {
     let born = look.around.boot_time(look.conn.born)?;
     let first = holders.first()?;
     holders.iter().all(|holder| holder.start_ns > born).then_some(*first)
-}
-
-/// The peers' idle timeout: FINs that came after the same time without data.
-pub(crate) fn idle_timeout(group: &Group) -> Option<u64> {
-    const LEAST: usize = 3;
-    let mut idle = group.idle.clone();
-    if idle.len() < LEAST || (idle.len() as u64) * 2 < group.count() {
-        return None;
-    }
-    idle.sort_unstable();
-    let middle = idle[idle.len() / 2];
-    let within = (middle / 20).max(SECOND / 2);
-    let alike = idle.iter().filter(|&&ns| ns.abs_diff(middle) <= within).count();
-    // Shorter than this is a reply that ended, not idleness.
-    (middle >= 2 * SECOND && alike * 5 >= idle.len() * 4).then_some(middle)
 }
 
 /// When the process has no descriptor left, if it goes on like this.

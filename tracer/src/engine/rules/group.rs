@@ -3,6 +3,7 @@
 use crate::engine::conn::{Connection, Owner, Role};
 use crate::engine::rules::cohort::Survival;
 use crate::engine::rules::finding::Process;
+use crate::engine::rules::fingerprint::{End, Timeout, idle_timeout};
 use crate::engine::rules::id::RuleId;
 use crate::engine::rules::openers::Opener;
 use crate::engine::rules::place::{Place, Side};
@@ -113,8 +114,8 @@ pub(crate) struct Group {
     pub(crate) last_give_up: Option<MonoNs>,
     /// The application has closed them.
     pub(crate) orphans: u64,
-    /// How long members were idle when the peer closed, nanoseconds.
-    pub(crate) idle: Vec<u64>,
+    /// When the peer closed members, and for how long they had been idle.
+    pub(crate) ends: Vec<End>,
     /// Without keepalive.
     pub(crate) without_keepalive: u64,
 }
@@ -136,7 +137,7 @@ impl Group {
             first_give_up: None,
             last_give_up: None,
             orphans: 0,
-            idle: Vec::new(),
+            ends: Vec::new(),
             without_keepalive: 0,
         }
     }
@@ -159,12 +160,17 @@ impl Group {
         self.first_give_up = [self.first_give_up, other.first_give_up].into_iter().flatten().min();
         self.last_give_up = self.last_give_up.max(other.last_give_up);
         self.orphans += other.orphans;
-        self.idle.extend(other.idle);
+        self.ends.extend(other.ends);
         self.without_keepalive += other.without_keepalive;
     }
 
     pub(crate) fn count(&self) -> u64 {
         self.members.len() as u64
+    }
+
+    /// The idle timeout that the peers' FINs follow.
+    pub(crate) fn idle_timeout(&self) -> Option<Timeout> {
+        if (self.ends.len() as u64) * 2 < self.count() { None } else { idle_timeout(&self.ends) }
     }
 
     pub(crate) fn oldest_ns(&self, now: MonoNs) -> u64 {

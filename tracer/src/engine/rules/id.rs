@@ -29,11 +29,15 @@ pub enum RuleId {
     Ports,
     /// Idle connections of which nobody can know whether the peer is there.
     Idle,
+    /// A request was sent on a connection that the server had closed.
+    StaleReuse,
+    /// Idle connections are reset.
+    IdleReset,
 }
 
 impl RuleId {
     /// All, in the order of their numbers.
-    pub const ALL: [RuleId; 13] = [
+    pub const ALL: [RuleId; 15] = [
         RuleId::SynSent,
         RuleId::SynRecv,
         RuleId::Unaccepted,
@@ -47,6 +51,8 @@ impl RuleId {
         RuleId::Fds,
         RuleId::Ports,
         RuleId::Idle,
+        RuleId::StaleReuse,
+        RuleId::IdleReset,
     ];
 
     /// As in the JSON contract.
@@ -66,6 +72,8 @@ impl RuleId {
             RuleId::Fds => "fds",
             RuleId::Ports => "ports",
             RuleId::Idle => "idle",
+            RuleId::StaleReuse => "stale_reuse",
+            RuleId::IdleReset => "idle_reset",
         }
     }
 
@@ -86,6 +94,8 @@ impl RuleId {
             RuleId::Fds => "FDS",
             RuleId::Ports => "PORTS",
             RuleId::Idle => "IDLE",
+            RuleId::StaleReuse => "STALE_REUSE",
+            RuleId::IdleReset => "IDLE_RESET",
         }
     }
 }

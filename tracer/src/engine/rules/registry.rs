@@ -41,6 +41,11 @@ pub(crate) fn rule(id: RuleId) -> Option<&'static dyn Rule> {
         RuleId::Closing => &closing::Closing,
         RuleId::CloseWait => &close_wait::CloseWait,
         RuleId::LastAck => &last_ack::LastAck,
-        RuleId::AcceptQueue | RuleId::Fds | RuleId::Ports | RuleId::Idle => return None,
+        RuleId::AcceptQueue
+        | RuleId::Fds
+        | RuleId::Ports
+        | RuleId::Idle
+        | RuleId::StaleReuse
+        | RuleId::IdleReset => return None,
     })
 }

@@ -10,6 +10,7 @@ use tracer_common::TcpState;
 use crate::engine::conn::{Connection, Owner, Role, Spent, Table};
 use crate::engine::rules::cohort::Cohorts;
 use crate::engine::rules::finding::Process;
+use crate::engine::rules::fingerprint::{End, Fins};
 use crate::engine::rules::group::{Cause, Group, Key, Member, process_of, side_of};
 use crate::engine::rules::openers::Openers;
 use crate::engine::rules::place::{Place, Side};
@@ -35,8 +36,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) troubles: &'a Troubles,
     pub(crate) cohorts: &'a Cohorts,
     pub(crate) openers: &'a Openers,
-    /// When data last went over what is in CLOSE_WAIT now.
-    pub(crate) last_data: &'a HashMap<SockId, MonoNs, FixedState>,
+    /// What was known of what is in CLOSE_WAIT now when the FIN came.
+    pub(crate) fins: &'a Fins,
     pub(crate) now: MonoNs,
     /// Also count by process and destination, which is dearer.
     pub(crate) counts: bool,
@@ -242,13 +243,15 @@ fn take_in(
         group.last_give_up = Some(group.last_give_up.map_or(end, |last| last.max(end)));
     }
     if id == RuleId::CloseWait
-        && let Some(&data) = scene.last_data.get(&conn.id)
+        && let Some(fin) = scene.fins.of(conn.id)
     {
-        group.idle.push(since.since(data));
-        // A row was seen since the FIN came: what waits is known.
-        group.unread += u64::from(conn.recv_queue.saturating_sub(1));
-        group.end_read += u64::from(conn.recv_queue == 0);
-        group.end_not_read += u64::from(conn.recv_queue != 0);
+        let at = if fin.seen { fin.at } else { fin.at.min(conn.entered) };
+        group.ends.push(End { at, idle_ns: at.since(fin.last_data) });
+        if fin.looked_at {
+            group.unread += u64::from(conn.recv_queue.saturating_sub(1));
+            group.end_read += u64::from(conn.recv_queue == 0);
+            group.end_not_read += u64::from(conn.recv_queue != 0);
+        }
     }
 }
 

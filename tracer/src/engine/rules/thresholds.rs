@@ -34,7 +34,11 @@ const fn default_seconds(rule: RuleId) -> u64 {
         RuleId::FinWait2 => 120,
         RuleId::AcceptQueue => 5,
         RuleId::Fds | RuleId::Ports => 3600,
-        RuleId::Idle => 7200,
+        // Load balancers and NATs forget after 1 to 6 minutes; most servers' keep-alive is shorter.
+        RuleId::Idle => 300,
+        // However soon after the FIN.
+        RuleId::StaleReuse => 0,
+        RuleId::IdleReset => 10,
     }
 }
 

@@ -9,18 +9,21 @@ use tracer_common::TcpState;
 use crate::engine::conn::{Change, Connection, Kind, Poll, Table};
 use crate::engine::rules::accept_queue::Queues;
 use crate::engine::rules::cohort::Cohorts;
+use crate::engine::rules::fingerprint::Fins;
 use crate::engine::rules::gate::Shares;
 use crate::engine::rules::group::{Group, process_of, side_of};
 use crate::engine::rules::growth::{Series, per_minute};
 use crate::engine::rules::idle::Idle;
+use crate::engine::rules::idle_reset::IdleResets;
 use crate::engine::rules::place::Place;
 use crate::engine::rules::scan::{Held, Route, Scan, Scene, scan};
+use crate::engine::rules::stale_reuse::StaleReuse;
 use crate::engine::rules::trouble::Troubles;
 use crate::engine::rules::{
     About, Facts, Finding, Gate, Openers, RuleId, Sample, Severity, Surroundings, Thresholds,
     Update, fds, gate, ports, rule,
 };
-use crate::event::{Event, Existing, Shape, SockId};
+use crate::event::{Ages, Direction, Event, Existing};
 use crate::filter::Filter;
 use crate::time::MonoNs;
 
@@ -37,8 +40,6 @@ const TELL_MOST_NS: u64 = 300 * SECOND;
 const MOST_PROCESSES: usize = 256;
 /// Destinations whose ports are followed.
 const MOST_ROUTES: usize = 1_024;
-/// Most sockets in CLOSE_WAIT whose last data is remembered.
-const MOST_IDLE: usize = 65_536;
 
 /// What a watch is to do.
 #[derive(Clone, Debug, Default)]
@@ -85,8 +86,12 @@ pub struct Watch {
     cohorts: Cohorts,
     idle: Idle,
     queues: Queues,
-    /// When data last went over sockets that are in CLOSE_WAIT now.
-    last_data: HashMap<SockId, MonoNs, FixedState>,
+    /// What was known of the sockets that are in CLOSE_WAIT now when the FIN came.
+    fins: Fins,
+    stale_reuse: StaleReuse,
+    idle_resets: IdleResets,
+    /// Whose resets count.
+    filter: Filter,
     active: BTreeMap<String, Active>,
     held: HashMap<u32, Held, FixedState>,
     routes: HashMap<Route, Series, FixedState>,
@@ -111,7 +116,10 @@ impl Watch {
             cohorts: Cohorts::default(),
             idle: Idle::default(),
             queues: Queues::default(),
-            last_data: HashMap::default(),
+            fins: Fins::default(),
+            stale_reuse: StaleReuse::default(),
+            idle_resets: IdleResets::default(),
+            filter: Filter::default(),
             active: BTreeMap::new(),
             held: HashMap::default(),
             routes: HashMap::default(),
@@ -141,6 +149,15 @@ impl Watch {
                 let threshold = self.options.thresholds.of(RuleId::CloseWait);
                 self.cohorts.left(place, in_old.ns().unwrap_or(0), threshold, change.at);
             }
+            Kind::Transition {
+                old: TcpState::Established,
+                new: TcpState::CloseWait,
+                ages: Some(ages),
+                ..
+            } => self.fins.closed(conn, change.at, ages, self.options.jiffy_ns),
+            Kind::Reset { direction: Direction::Received, state, ages: Some(ages), .. } => {
+                self.reset(conn, state, ages, change.at);
+            }
             Kind::Retransmit { segment, .. } => {
                 self.troubles.retransmit(conn.id, conn.netns, change.at, segment);
             }
@@ -148,9 +165,7 @@ impl Watch {
                 self.troubles.gone(conn.id);
                 self.idle.gone(conn.id);
                 self.openers.forget(conn.id);
-                if !self.last_data.is_empty() {
-                    self.last_data.remove(&conn.id);
-                }
+                self.fins.gone(conn.id);
             }
             _ => {}
         }
@@ -161,13 +176,27 @@ impl Watch {
         let jiffy = self.options.jiffy_ns;
         self.troubles.row(event, row, jiffy);
         self.idle.row(event, row, jiffy, self.options.thresholds.of(RuleId::Idle));
-        if row.state == TcpState::CloseWait
-            && row.shape == Shape::Full
-            && self.last_data.len() < MOST_IDLE
-        {
-            let since = u64::from(row.since_received.min(row.since_sent)).saturating_mul(jiffy);
-            self.last_data.insert(event.id, event.at.before(since));
+        self.fins.row(event, row, jiffy);
+    }
+
+    /// A RST came: to a connection that the peer had closed, or to one that was idle.
+    fn reset(&mut self, conn: &Connection, state: TcpState, ages: Ages, at: MonoNs) {
+        if self.filter.wants(conn) == Some(false) {
+            return;
         }
+        let opener = self.openers.of(conn.id);
+        let around = (self.options.jiffy_ns, self.around.first_ephemeral(conn.netns));
+        if state == TcpState::Established {
+            self.idle_resets.reset(conn, ages, at, opener, around);
+        } else {
+            let fin = self.fins.of(conn.id);
+            self.stale_reuse.reset(conn, (state, ages), at, (fin, opener), around);
+        }
+    }
+
+    /// Of what has happened only what passes this filter counts.
+    pub fn set_filter(&mut self, filter: Filter) {
+        self.filter = filter;
     }
 
     /// A walk is over.
@@ -257,6 +286,9 @@ impl Watch {
             findings.extend(self.judge(table, group, now));
         }
         self.exhaustion(&found, counts, now, &mut findings);
+        let thresholds = self.options.thresholds;
+        self.stale_reuse.findings(thresholds.of(RuleId::StaleReuse), now, &mut findings);
+        self.idle_resets.findings(thresholds.of(RuleId::IdleReset), now, &mut findings);
         if *filter == Filter::default() {
             findings.extend(self.idle.note(self.options.thresholds.of(RuleId::Idle), now));
         }
@@ -284,7 +316,7 @@ impl Watch {
             troubles: &self.troubles,
             cohorts: &self.cohorts,
             openers: &self.openers,
-            last_data: &self.last_data,
+            fins: &self.fins,
             now,
             counts,
         })
