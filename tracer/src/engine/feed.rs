@@ -71,11 +71,13 @@ impl Engine {
         }
     }
 
-    /// With rules.
+    /// With rules, or without.
     #[must_use]
-    pub fn with_rules(mut self, mut rules: Rules) -> Engine {
-        rules.watch.set_filter(rules.scope.clone());
-        self.rules = Some(Box::new(rules));
+    pub fn with_rules(mut self, rules: Option<Rules>) -> Engine {
+        self.rules = rules.map(Box::new);
+        if let Some(rules) = &mut self.rules {
+            rules.watch.set_filter(rules.scope.clone());
+        }
         self
     }
 

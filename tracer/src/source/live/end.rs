@@ -2,84 +2,83 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::output::writer::Ended;
-use crate::source::live::Live;
-use crate::source::live::origin::{exit_code, summary};
+use crate::source::live::run::Live;
+use crate::source::outcome::{exit_code, summary};
 use crate::time::MonoNs;
 
 /// How long a reader of our output may stand still at the end before it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the last walk may take.
+const LAST_LOOK: Duration = Duration::from_millis(120);
 
-impl Live<'_> {
-    pub(super) async fn finish(mut self) -> Result<u8> {
-        if !self.output.has_ended() {
-            self.last_look().await;
-        }
-        self.settled = true;
-        let stalled = !self.take_the_rest().await;
-        self.read_losses(true);
-        self.end_stacks();
-        let now = MonoNs::now();
-        self.session.draw_last(now, false);
-        self.session.end(now);
-        self.tell_failures();
-        self.output.push(self.session.out());
-        self.tell_lost_stacks();
-        let totals = self.session.totals();
-        let patience = if stalled { Duration::ZERO } else { PATIENCE };
-        let ended = self.output.finish(patience);
-        let mut code = u8::from(self.output_failed);
-        match ended {
-            Ended::Closed => return Ok(code),
-            Ended::Done if !stalled => {}
-            Ended::Done | Ended::Stalled => {
-                eprintln!(
-                    "tcptrail: the reader of the output does not read: what came last was not written"
-                );
-                code = 1;
-            }
-            Ended::Failed(error) => {
-                eprintln!("tcptrail: cannot write the output: {error}");
-                code = 1;
-            }
-        }
-        let took = now.since(self.start);
-        let own = self.session.summary(&totals, took);
-        eprintln!("{}", own.unwrap_or_else(|| summary(&totals, took)));
-        if code == 0 {
-            code = exit_code(&self.session);
-        }
-        Ok(code)
+/// Ends a run; returns the exit code.
+pub(super) async fn finish(mut live: Live<'_>) -> u8 {
+    if !live.stdout.has_ended() {
+        last_look(&mut live).await;
     }
-
-    /// Everything that is in the ring now and has been received; false when the writer stands still.
-    pub(super) async fn take_the_rest(&mut self) -> bool {
-        while self.take_records() || self.blocked {
-            if self.output.has_ended() {
-                return true;
-            }
-            if self.blocked && timeout(PATIENCE, self.output.progress()).await.is_err() {
-                return false;
-            }
-        }
-        true
+    live.walks.settle();
+    let stalled = !take_the_rest(&mut live).await;
+    live.read_losses(true);
+    let reported = live.needs.stacks.and_then(|needs| needs.named_at_end);
+    if let (Some(stacks), Some(older)) = (&mut live.stacks, reported) {
+        stacks.name_the_rest(&mut live.session, &live.config.filter, older);
     }
-
-    /// Mini-sockets whose FIN came since the last walk are finished connections: one more look, if
-    /// it is quick.
-    pub(super) async fn last_look(&mut self) {
-        let patience = Instant::now() + Duration::from_millis(120);
-        if self.settled && self.walking == 0 && self.session.engine.table().wants_poll() {
-            self.walk_minis();
+    let now = MonoNs::now();
+    live.session.draw_last(now, false);
+    live.session.end(now);
+    live.tell_failures();
+    live.stdout.push(live.session.out());
+    if let (Some(stacks), Some(_)) = (&live.stacks, reported) {
+        stacks.tell_lost(&live.session.engine.book);
+    }
+    let Live { session, stdout, output_failed, start, .. } = live;
+    let mut code = u8::from(output_failed);
+    match stdout.finish(if stalled { Duration::ZERO } else { PATIENCE }) {
+        Ended::Closed => return code,
+        Ended::Done if !stalled => {}
+        Ended::Done | Ended::Stalled => {
+            eprintln!(
+                "tcptrail: the reader of the output does not read: what came last was not written"
+            );
+            code = 1;
         }
-        while self.walking > 0 {
-            tokio::select! {
-                Some(answer) = self.poller.answer() => self.answered(answer),
-                () = sleep_until(patience) => return,
-            }
+        Ended::Failed(error) => {
+            eprintln!("tcptrail: cannot write the output: {error}");
+            code = 1;
+        }
+    }
+    eprintln!("{}", summary(&session, now.since(start)));
+    if code == 0 { exit_code(&session) } else { code }
+}
+
+/// Everything that is in the ring now and has been received; false when the writer stands still.
+async fn take_the_rest(live: &mut Live<'_>) -> bool {
+    while live.take_records() || live.intake.blocked {
+        if live.stdout.has_ended() {
+            return true;
+        }
+        if live.intake.blocked && timeout(PATIENCE, live.stdout.progress()).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Mini-sockets whose FIN came since the last walk are finished connections: one more look, if
+/// it is quick.
+async fn last_look(live: &mut Live<'_>) {
+    let patience = Instant::now() + LAST_LOOK;
+    let idle = live.walks.is_settled() && !live.walks.is_under_way();
+    if idle && live.session.engine.table().wants_poll() {
+        live.walks.minis(&mut live.session);
+    }
+    while live.walks.is_under_way() {
+        tokio::select! {
+            Some(answer) = live.walks.answer() => live.answered(answer),
+            () = sleep_until(patience) => return,
         }
     }
 }

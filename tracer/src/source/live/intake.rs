@@ -1,52 +1,64 @@
 //! Records of the ring and rows of walks, into the session in the order of their times.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 use crate::engine::conn::Poll;
 use crate::input::Input;
+use crate::kernel::ring::Ring;
 use crate::output::session::Session;
-use crate::source::live::Live;
+use crate::output::writer::Stdout;
 use crate::time::MonoNs;
 
 /// Records taken in a row before signals and the clock have a turn.
 const BATCH: usize = 8192;
-/// Lines go out this often at most, unless there are many. Half a tick, so that each tick may.
-const PUSH_EVERY: Duration = Duration::from_millis(25);
+/// Lines that wait for stdout are handed over when they are this long.
+const MUCH: usize = 64 << 10;
 
 /// Rows of a walk that are still to be taken in, each before the events that are younger.
-pub(super) struct Rows {
-    pub(super) bytes: Vec<u8>,
-    pub(super) next: usize,
-    pub(super) poll: Poll,
+struct Rows {
+    bytes: Vec<u8>,
+    next: usize,
+    poll: Poll,
 }
 
 const ROW: usize = size_of::<tracer_common::wire::SocketRow>();
 
-impl Live<'_> {
-    pub(super) fn feed(&mut self, input: &Input<'_>) {
-        self.session.feed(input);
+/// The ring, and the rows that go in between.
+pub(super) struct Intake {
+    pub(super) ring: Ring,
+    rows: Option<Rows>,
+    /// Records taken out of the ring.
+    pub(super) taken: u64,
+    /// Records wait because stdout has no room.
+    pub(super) blocked: bool,
+}
+
+impl Intake {
+    pub(super) fn new(ring: Ring) -> Intake {
+        Intake { ring, rows: None, taken: 0, blocked: false }
+    }
+
+    /// Whether rows wait to be taken in.
+    pub(super) fn has_rows(&self) -> bool {
+        self.rows.is_some()
+    }
+
+    /// A walk has ended: its rows.
+    pub(super) fn add_rows(&mut self, bytes: Vec<u8>, poll: Poll) {
+        self.rows = Some(Rows { bytes, next: 0, poll });
     }
 
     /// Takes records out of the ring, and before each the rows that are older. Returns whether there
     /// may be more.
-    pub(super) fn take_records(&mut self) -> bool {
-        // What was there before comes first: until it is in the table, events wait in the ring.
-        if !self.settled && self.walking > 0 && self.rows.is_none() {
-            return false;
-        }
+    pub(super) fn take(&mut self, session: &mut Session, stdout: &mut Stdout) -> bool {
         let mut taken = 0;
         self.blocked = false;
         while taken < BATCH {
-            if !self.output.has_room() {
+            if !stdout.has_room() {
                 self.blocked = true;
                 return false;
             }
-            let (session, rows) = (&mut self.session, &mut self.rows);
+            let rows = &mut self.rows;
             let got = self.ring.next(|record| {
-                let at = time_of(record);
-                feed_rows(session, rows, at);
+                feed_rows(session, rows, time_of(record));
                 session.feed(&Input::Record(record));
             });
             if !got {
@@ -54,30 +66,21 @@ impl Live<'_> {
             }
             taken += 1;
             self.taken += 1;
-            if self.session.waiting() >= 64 << 10 {
-                self.output.push(self.session.out());
+            if session.waiting() >= MUCH {
+                stdout.push(session.out());
             }
         }
         if taken < BATCH {
-            self.end_rows();
-        }
-        // A busy ring wakes us hundreds of times a second; nobody reads that fast.
-        let now = Instant::now();
-        if now >= self.next_push {
-            self.next_push = now + PUSH_EVERY;
-            self.output.push(self.session.out());
+            self.end_rows(session);
         }
         taken == BATCH
     }
 
     /// The ring is empty: whatever rows are left are younger than every event.
-    pub(super) fn end_rows(&mut self) {
-        if self.rows.is_none() {
-            return;
-        }
-        feed_rows(&mut self.session, &mut self.rows, u64::MAX);
+    fn end_rows(&mut self, session: &mut Session) {
+        feed_rows(session, &mut self.rows, u64::MAX);
         if let Some(rows) = self.rows.take() {
-            self.feed(&Input::PollEnd { poll: rows.poll, now: MonoNs::now() });
+            session.feed(&Input::PollEnd { poll: rows.poll, now: MonoNs::now() });
         }
     }
 }

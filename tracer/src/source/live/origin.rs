@@ -1,13 +1,10 @@
-//! What a run says of itself: its origin, its hooks, its last line, its exit code.
+//! What a run says of itself at its start: its origin, its hooks.
 
 use crate::config::Config;
-use crate::event::LossCause;
 use crate::input::{ITER_TCP, Origin};
 use crate::kernel::loader::Programs;
 use crate::kernel::poller::Poller;
 use crate::kernel::preflight;
-use crate::output::Totals;
-use crate::output::session::Session;
 use crate::time::{Anchor, MonoNs, jiffy_ns};
 
 pub(super) fn origin(
@@ -50,37 +47,4 @@ pub(super) fn report_hooks(programs: &Programs, poller: &Poller) {
             eprintln!("tcptrail: without {name}: {reason}");
         }
     }
-}
-
-/// The last line of every run.
-#[must_use]
-pub fn summary(totals: &Totals, duration_ns: u64) -> String {
-    use std::fmt::Write;
-    let mut text = format!(
-        "tcptrail: {} events, {} connections, {} lost",
-        totals.events,
-        totals.connections,
-        totals.all_lost()
-    );
-    let causes: Vec<String> = LossCause::ALL
-        .iter()
-        .zip(totals.lost)
-        .filter(|(_, count)| *count != 0)
-        .map(|(cause, count)| format!("{} {count}", cause.name()))
-        .collect();
-    if !causes.is_empty() {
-        // A write to a String cannot fail.
-        let _ = write!(text, " ({})", causes.join(", "));
-    }
-    let _ = write!(text, " in {}", crate::time::Human(duration_ns));
-    text
-}
-
-/// The exit code of a run, live or replayed, in which nothing went wrong. Says the reason, where there is one.
-pub fn exit_code(session: &Session) -> u8 {
-    let Some(verdict) = session.verdict() else { return 0 };
-    if let Some(reason) = verdict.reason {
-        eprintln!("tcptrail: {reason}");
-    }
-    verdict.code
 }

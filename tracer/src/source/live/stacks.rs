@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::engine::Engine;
 use crate::engine::book::Book;
 use crate::engine::open::survivors;
 use crate::event::SockId;
+use crate::filter::Filter;
 use crate::frame::opener;
 use crate::input::Input;
 use crate::kernel::layout::Resolved;
@@ -17,7 +19,7 @@ use crate::kernel::ring::Reader;
 use crate::kernel::stacks::{self, StackPrograms};
 use crate::names;
 use crate::output::StacksNeed;
-use crate::source::live::Live;
+use crate::output::session::Session;
 use crate::symbolize::worker::{Done, Worker};
 use crate::text;
 use crate::time::MonoNs;
@@ -164,21 +166,24 @@ fn jvms(config: &Config) -> Vec<u32> {
     .collect()
 }
 
-impl Live<'_> {
+impl Stacks {
     /// Every second: asks for names of what stays open, and forgets what is gone.
-    pub(super) fn tend_stacks(&mut self) {
-        self.ask_for_names(NAMED_AFTER, MOST_ASKED);
-        self.tell_openers();
-        let Some(stacks) = &mut self.stacks else { return };
-        self.session.engine.forget_stacks(MonoNs::now());
-        let table = self.session.engine.table();
-        stacks.told.retain(|&id| table.has(id));
-        stacks.forget_processes();
+    pub(super) fn tend(&mut self, session: &mut Session, filter: &Filter) {
+        self.ask_for_names(&mut session.engine, filter, NAMED_AFTER, MOST_ASKED);
+        self.tell_openers(session);
+        session.engine.forget_stacks(MonoNs::now());
+        let table = session.engine.table();
+        self.told.retain(|&id| table.has(id));
+        self.forget_processes();
     }
 
-    fn ask_for_names(&mut self, after: Duration, most: usize) {
-        let Some(stacks) = &mut self.stacks else { return };
-        let (engine, filter) = (&mut self.session.engine, &self.config.filter);
+    fn ask_for_names(
+        &mut self,
+        engine: &mut Engine,
+        filter: &Filter,
+        after: Duration,
+        most: usize,
+    ) {
         let mut wanted = Vec::new();
         for conn in survivors(engine.table(), filter, after, MonoNs::now()) {
             let stack = engine.book.seen(conn.id).and_then(|seen| seen.opener()?.stack);
@@ -191,24 +196,24 @@ impl Live<'_> {
         }
         for id in wanted {
             if let Some(raw) = engine.book.ask(id) {
-                stacks.worker.name(id, raw);
+                self.worker.name(id, raw);
             }
         }
     }
 
     /// The rules group by opener: they are told who opened what, as soon as it has a name.
-    fn tell_openers(&mut self) {
-        let engine = &self.session.engine;
-        let Some(stacks) = self.stacks.as_mut().filter(|_| engine.watch().is_some()) else {
+    fn tell_openers(&mut self, session: &mut Session) {
+        let engine = &session.engine;
+        if engine.watch().is_none() {
             return;
-        };
+        }
         let mut bytes = Vec::new();
         for (id, seen) in engine.book.sockets() {
-            let Some(sighting) = seen.opened.filter(|_| !stacks.told.contains(&id)) else {
+            let Some(sighting) = seen.opened.filter(|_| !self.told.contains(&id)) else {
                 continue;
             };
             let Some(frames) = engine.book.frames(&sighting) else { continue };
-            stacks.told.insert(id);
+            self.told.insert(id);
             if let Some(frame) = opener(frames) {
                 let mut name = Vec::new();
                 text::name(frame.name.as_bytes(), &mut name);
@@ -216,40 +221,37 @@ impl Live<'_> {
             }
         }
         if !bytes.is_empty() {
-            self.feed(&Input::Names(&bytes));
+            session.feed(&Input::Names(&bytes));
         }
     }
 
     /// Before the last report: takes what is left, and waits for names, as far as they come in time.
-    pub(super) fn end_stacks(&mut self) {
-        let Some(older) = self.needs.stacks.and_then(|needs| needs.named_at_end) else { return };
-        let book = &mut self.session.engine.book;
-        if let Some(stacks) = &mut self.stacks {
-            stacks.take(book);
-        }
-        self.session.engine.settle_book(MonoNs::now());
-        self.ask_for_names(older, usize::MAX);
+    pub(super) fn name_the_rest(
+        &mut self,
+        session: &mut Session,
+        filter: &Filter,
+        older: Duration,
+    ) {
+        let engine = &mut session.engine;
+        self.take(&mut engine.book);
+        engine.settle_book(MonoNs::now());
+        self.ask_for_names(engine, filter, older, usize::MAX);
         let began = Instant::now();
-        let book = &mut self.session.engine.book;
-        if let Some(stacks) = &mut self.stacks {
-            while let Some(left) = PATIENCE.checked_sub(began.elapsed()) {
-                let Some(done) = stacks.worker.answer_within(left) else { break };
-                stacks.done(done, book);
-            }
+        while let Some(left) = PATIENCE.checked_sub(began.elapsed()) {
+            let Some(done) = self.worker.answer_within(left) else { break };
+            self.done(done, &mut engine.book);
         }
     }
 
-    /// Says of how many sockets the opener is not known, where a report was made of openers.
-    pub(super) fn tell_lost_stacks(&self) {
-        let reported = self.needs.stacks.is_some_and(|needs| needs.named_at_end.is_some());
-        let Some(stacks) = self.stacks.as_ref().filter(|_| reported) else { return };
-        let lost = stacks.lost(&self.session.engine.book);
+    /// Says of how many sockets the opener is not known.
+    pub(super) fn tell_lost(&self, book: &Book) {
+        let lost = self.lost(book);
         if lost > 0 {
             eprintln!(
                 "tcptrail: {lost} stacks were lost on their way out of the kernel: their openers are not known"
             );
         }
-        let skipped = stacks.skipped();
+        let skipped = self.skipped();
         if skipped > 0 {
             eprintln!(
                 "tcptrail: of up to {skipped} sockets the opener was not seen: the kernel does not run a program twice at a time on a processor"

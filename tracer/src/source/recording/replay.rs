@@ -7,15 +7,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::config::Config;
-use crate::engine::rules::Watch;
-use crate::engine::{Engine, Rules};
+use crate::engine::Engine;
 use crate::input::Input;
+use crate::output::listed;
 use crate::output::session::{Session, needs_of};
 use crate::output::writer::{Ended, Stdout};
-use crate::output::{RulesNeed, listed};
 use crate::privileges;
-use crate::source::live::{exit_code, summary};
-use crate::source::recording::{Item, Reader};
+use crate::source::outcome::{exit_code, summary};
+use crate::source::recording::reader::{Item, Reader};
+use crate::source::rules;
 use crate::time::MonoNs;
 
 /// Replays a file. Returns the exit code: 1 for a recording that is not whole, after what is whole
@@ -31,13 +31,8 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     let (origin, mut reader) = Reader::open(file).with_context(name)?;
     let start = origin.start();
     let outputs = listed::outputs(config, false)?;
-    let needs = needs_of(&outputs);
-    let rules = Watch::new(config.rules(origin.jiffy_ns));
-    let mut engine = Engine::new(origin, config.max_connections);
-    if needs.rules != RulesNeed::None {
-        let looks = needs.rules == RulesNeed::Looks;
-        engine = engine.with_rules(Rules { watch: rules, scope: config.filter.clone(), looks });
-    }
+    let rules = rules(config, &needs_of(&outputs), &origin);
+    let engine = Engine::new(origin, config.max_connections).with_rules(rules);
     let mut session = Session::begin(engine, outputs).context("cannot begin an output")?;
     let mut output = Stdout::start(io::stdout()).context("cannot start a thread")?;
     let mut last = start;
@@ -76,7 +71,6 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     output.push(session.out());
-    let totals = session.totals();
     match output.finish(std::time::Duration::MAX / 4) {
         Ended::Closed => return Ok(0),
         Ended::Done | Ended::Stalled => {}
@@ -94,8 +88,7 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     for failure in failures {
         eprintln!("tcptrail: {failure}");
     }
-    let took = last.since(start);
-    eprintln!("{}", session.summary(&totals, took).unwrap_or_else(|| summary(&totals, took)));
+    eprintln!("{}", summary(&session, last.since(start)));
     Ok(code)
 }
 

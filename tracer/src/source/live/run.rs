@@ -1,0 +1,217 @@
+//! A live run under way: the one `select!` over wake-ups, looks at the ring, walks and signals, and what is
+//! due in between.
+//!
+//! One thread takes records out of the ring and feeds the outputs; a second writes to stdout, a third
+//! walks the iterators. When the writer falls behind, records wait in the ring: that is what it is for.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::Signal;
+use tokio::time::sleep;
+
+use crate::config::Config;
+use crate::input::Input;
+use crate::kernel::loader::{self, DebugMessages, Programs};
+use crate::kernel::poller::Answer;
+use crate::output::session::Session;
+use crate::output::writer::Stdout;
+use crate::output::{Needs, Until};
+use crate::source::live::duties::{Duties, Duty};
+use crate::source::live::intake::Intake;
+use crate::source::live::losses::Losses;
+use crate::source::live::naming;
+use crate::source::live::stacks::Stacks;
+use crate::source::live::walks::Walks;
+use crate::time::MonoNs;
+
+/// While records come the ring is looked at this often; programs wake the reader only for the first
+/// after a quiet time and when the ring fills.
+const TICK_NS: u64 = 50_000_000;
+/// After so many looks that found nothing, the next record wakes the reader: the programs do so when the
+/// last wake-up was [`loader::WAKE_EVERY_NS`] ago.
+const QUIET_TICKS: u32 = 3;
+const _: () = assert!((QUIET_TICKS as u64 - 1) * TICK_NS >= loader::WAKE_EVERY_NS as u64);
+
+/// A live run.
+pub(super) struct Live<'a> {
+    pub(super) config: &'a Config,
+    pub(super) session: Session,
+    /// What all outputs need.
+    pub(super) needs: Needs,
+    pub(super) programs: Programs,
+    pub(super) intake: Intake,
+    pub(super) walks: Walks,
+    /// Who opened what, where this run wants to know.
+    pub(super) stacks: Option<Stacks>,
+    pub(super) stdout: Stdout,
+    pub(super) debug: Option<DebugMessages>,
+    pub(super) signals: [Signal; 3],
+    pub(super) start: MonoNs,
+    pub(super) duties: Duties,
+    /// When it ends by itself.
+    pub(super) deadline: Option<MonoNs>,
+    pub(super) losses: Losses,
+    pub(super) events_at_last_names: u64,
+    /// An output could not go on.
+    pub(super) output_failed: bool,
+    /// Looks in a row that found nothing in the ring.
+    pub(super) quiet: u32,
+}
+
+impl Live<'_> {
+    /// Runs until the time is up, a signal comes, nobody reads any more, or it is done.
+    pub(super) async fn run(&mut self) -> Result<()> {
+        let mut next_look = MonoNs::now();
+        loop {
+            let now = MonoNs::now();
+            let until = |then: MonoNs| Duration::from_nanos(then.since(now));
+            let deadline = self.deadline.map_or(Duration::from_secs(3600), until);
+            let [interrupt, terminate, hangup] = &mut self.signals;
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = hangup.recv() => break,
+                () = sleep(deadline), if self.deadline.is_some() => break,
+                Some(answer) = self.walks.answer() => self.answered(answer),
+                () = self.stdout.progress(), if self.intake.blocked => {}
+                woken = self.intake.ring.woken() => {
+                    woken.context("the ring buffer cannot be watched")?;
+                    self.quiet = 0;
+                }
+                () = sleep(until(next_look)) => self.quiet = self.quiet.saturating_add(1),
+            }
+            let more = self.turn();
+            let now = MonoNs::now();
+            next_look = if more {
+                now
+            } else if self.is_quiet() {
+                self.duties.wake_up(self.session.engine.table().wants_poll(), TICK_NS).max(now)
+            } else {
+                now.after(TICK_NS)
+            };
+            if self.stdout.has_ended() || self.is_done() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has come, and does what is due. Returns whether more may have come.
+    fn turn(&mut self) -> bool {
+        let taken = self.intake.taken;
+        if let Some(stacks) = &mut self.stacks {
+            stacks.take(&mut self.session.engine.book);
+        }
+        let more = self.take_records();
+        if self.stacks.is_some() && !more {
+            self.session.engine.settle_book(MonoNs::now());
+        }
+        self.housekeeping(MonoNs::now());
+        self.tell_failures();
+        if let Some(debug) = &mut self.debug {
+            debug.flush();
+        }
+        if self.intake.taken != taken {
+            self.quiet = 0;
+        }
+        more
+    }
+
+    /// Takes records out of the ring, unless they are to wait. Returns whether there may be more.
+    pub(super) fn take_records(&mut self) -> bool {
+        if self.walks.events_wait(&self.intake) {
+            return false;
+        }
+        let more = self.intake.take(&mut self.session, &mut self.stdout);
+        // A busy ring wakes us hundreds of times a second; nobody reads that fast.
+        if !self.intake.blocked && self.duties.take(Duty::Push, MonoNs::now()) {
+            self.stdout.push(self.session.out());
+        }
+        more
+    }
+
+    pub(super) fn answered(&mut self, answer: Answer) {
+        let (duties, session) = (&mut self.duties, &mut self.session);
+        if self.walks.answered(answer, duties, session, &mut self.intake) {
+            self.take_records();
+            self.walks.settle();
+        }
+    }
+
+    /// What is due.
+    fn housekeeping(&mut self, now: MonoNs) {
+        if self.duties.take(Duty::Losses, now) {
+            let second = self.duties.take(Duty::Second, now);
+            self.read_losses(second);
+            let events = self.session.totals().events;
+            if events != self.events_at_last_names && self.duties.take(Duty::Names, now) {
+                self.events_at_last_names = events;
+                self.name_things();
+            }
+            if second {
+                self.session.feed(&Input::Tick(MonoNs::now()));
+                if let Some(stacks) = &mut self.stacks {
+                    stacks.tend(&mut self.session, &self.config.filter);
+                }
+                self.session.flush();
+            }
+            self.stdout.push(self.session.out());
+        }
+        if self.walks.is_settled() {
+            self.session.draw_due(now);
+        }
+        self.walks.make(&mut self.duties, &mut self.session, &self.intake, now);
+    }
+
+    pub(super) fn read_losses(&mut self, recursion: bool) {
+        let losses = self.losses.read(&mut self.programs, recursion, MonoNs::now());
+        for loss in losses.into_iter().flatten() {
+            self.walks.repair();
+            self.session.feed(&Input::Lost(loss));
+        }
+    }
+
+    fn name_things(&mut self) {
+        let names = naming::all(&self.session.engine, self.needs.executables);
+        self.session.feed(&Input::Names(&names));
+    }
+
+    /// Nothing comes and nothing is under way: until a program wakes us, once a second is enough.
+    fn is_quiet(&self) -> bool {
+        let unwritten = self.intake.blocked || self.session.waiting() != 0;
+        let under_way = self.walks.are_busy() || self.intake.has_rows() || unwritten;
+        self.needs.only_events()
+            && self.walks.is_settled()
+            && !under_way
+            && self.quiet >= QUIET_TICKS
+    }
+
+    /// A list that is not watched is done when it is printed, a recording when it failed, and a run with
+    /// conditions when one of them holds.
+    fn is_done(&mut self) -> bool {
+        let watch = self.session.engine.watch();
+        if self.session.all_failed() || watch.is_some_and(|watch| watch.failed().is_some()) {
+            return true;
+        }
+        if self.needs.until == Until::Facts && self.walks.facts_were_read() {
+            return self.deadline.is_none();
+        }
+        let drawn = self.walks.take_draw(&self.intake, MonoNs::now());
+        if drawn {
+            self.name_things();
+            self.session.draw_walked(MonoNs::now());
+            self.stdout.push(self.session.out());
+        }
+        drawn && self.needs.until == Until::Drawn
+    }
+
+    /// Says what went wrong with outputs. The run goes on without them.
+    pub(super) fn tell_failures(&mut self) {
+        for failure in self.session.take_failures() {
+            eprintln!("tcptrail: {failure}");
+            self.output_failed = true;
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The start of a live run: checks, programs, walks, engine and outputs, in the order they need each other.
+
+use std::io;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::input::Input;
+use crate::kernel::loader::{self, Options, Programs};
+use crate::kernel::poller::{self, Poller};
+use crate::kernel::preflight;
+use crate::kernel::ring::Ring;
+use crate::output::session::{Session, needs_of};
+use crate::output::writer::Stdout;
+use crate::output::{Needs, Output, RulesNeed};
+use crate::privileges::{self, Circumstances};
+use crate::source::live::duties::Duties;
+use crate::source::live::intake::Intake;
+use crate::source::live::losses::Losses;
+use crate::source::live::naming;
+use crate::source::live::origin::{origin, report_hooks};
+use crate::source::live::run::Live;
+use crate::source::live::stacks::{self, Stacks};
+use crate::source::live::walks::{self, Walks};
+use crate::source::rules;
+use crate::time::MonoNs;
+
+/// Rows a walk may have beyond the most connections that are kept.
+const SPARE_ROWS: usize = 1 << 16;
+
+/// Makes outputs, once it is known that this kernel has what is needed.
+pub(super) type Make<'m> = dyn FnOnce(&Config) -> Result<Vec<Box<dyn Output>>> + 'm;
+
+/// Starts everything; events come from now on.
+pub(super) fn start<'a>(
+    config: &'a Config,
+    ring_bytes: u32,
+    make: Box<Make<'_>>,
+) -> Result<Live<'a>> {
+    let signals = signals()?;
+    let resolved = preflight::check()?;
+    // Before anything runs in the kernel: a file that cannot be written ends it here.
+    let outputs = make(config)?;
+    let needs = needs_of(&outputs);
+    let options =
+        Options { filter: config.filter.kernel_side(), ring_bytes, debug: config.verbose >= 2 };
+    let btf = loader::kernel_btf()?;
+    // First, so that of every connection that is seen to begin the opener is seen, too.
+    let stacks = Stacks::start(config, needs.stacks, &resolved, &btf)?;
+    let start = MonoNs::now();
+    let (mut programs, ring) = loader::load(&resolved, &options, &btf)?;
+    let debug = options
+        .debug
+        .then(|| programs.debug_messages())
+        .transpose()
+        .context("the programs' debug messages cannot be read")?;
+    let circumstances = circumstances(config, &needs, &mut programs)?;
+    let poller = poller::Options {
+        filter: options.filter,
+        circumstances,
+        stay_in: config.filter.netns,
+        // The table takes no more, and some of a walk may be in it already.
+        most_rows: config.max_connections.saturating_add(SPARE_ROWS),
+    };
+    let poller = Poller::start(&resolved, &btf, poller)?;
+    let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
+    if config.verbose >= 1 {
+        report_hooks(&programs, &poller);
+        stacks.iter().for_each(stacks::report_hooks);
+    }
+    let rules = rules(config, &needs, &origin);
+    let engine = Engine::new(origin, config.max_connections).with_rules(rules);
+    let session = Session::begin(engine, outputs).context("cannot begin an output")?;
+    let walks = walks::Options {
+        netns: config.filter.netns,
+        looks: needs.rules == RulesNeed::Looks,
+        draws: needs.walked_draws(),
+        verbose: config.verbose >= 1,
+    };
+    let now = MonoNs::now();
+    let mut live = Live {
+        config,
+        session,
+        needs,
+        programs,
+        intake: Intake::new(Ring::new(ring).context("cannot watch the ring buffer")?),
+        walks: Walks::new(poller, walks),
+        stacks,
+        stdout: Stdout::start(io::stdout()).context("cannot start a thread")?,
+        debug,
+        signals,
+        start,
+        duties: Duties::from(now),
+        deadline: config
+            .duration
+            .map(|time| now.after(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))),
+        losses: Losses::from(start),
+        events_at_last_names: 0,
+        output_failed: false,
+        quiet: 0,
+    };
+    privileges::keep_only(&privileges::main_thread(needs.executables, circumstances));
+    live.session.feed(&Input::Names(&naming::all(&live.session.engine, needs.executables)));
+    live.walks.everything(&mut live.session);
+    Ok(live)
+}
+
+fn signals() -> Result<[Signal; 3]> {
+    [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+        .map(signal)
+        .into_iter()
+        .collect::<io::Result<Vec<_>>>()?
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("three signals"))
+}
+
+/// What decides about privileges; says what is not seen for want of one.
+fn circumstances(config: &Config, needs: &Needs, programs: &mut Programs) -> Result<Circumstances> {
+    let watches = needs.rules != RulesNeed::None;
+    let circumstances = Circumstances {
+        bpf_wants_capability: programs.want_capability()?,
+        one_namespace: config.filter.netns.is_some(),
+        lists_descriptors: watches && !poller::descriptors_are_counted(),
+    };
+    if let Some(shortfall) = privileges::shortfall(circumstances) {
+        eprintln!("tcptrail: {shortfall}");
+    }
+    Ok(circumstances)
+}
