@@ -9,7 +9,7 @@ use crate::emit::{identity, is_tcp, opening};
 use crate::layout::{Kernel, load_at};
 use crate::maps::{Turn, set};
 use crate::task::current_task;
-use crate::walk::kernel_word;
+use crate::word::kernel_word;
 
 const IPPROTO_TCP: u16 = 6;
 

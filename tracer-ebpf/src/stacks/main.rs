@@ -16,6 +16,7 @@ mod maps;
 mod read;
 mod task;
 mod walk;
+mod word;
 
 /// As in the other object: the helpers are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

@@ -5,7 +5,7 @@ use tracer_common::comm::until_nul;
 use tracer_common::stack::TASK_SLOTS;
 
 use crate::maps::set;
-use crate::walk::kernel_word;
+use crate::word::kernel_word;
 
 /// The thread that runs.
 pub struct Thread {

@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
+    bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
 };
 use tracer_common::stack::{
     CodeRange, MOST_FRAMES, RawFrame, StackMemory, StackRecord, TOP_WORDS, flags,
@@ -18,6 +18,7 @@ use tracer_common::stack::{
 use crate::layout::{Kernel, load_at};
 use crate::maps::{INTERPRETERS, set};
 use crate::task::Thread;
+use crate::word::kernel_word;
 
 /// Words below the frame pointer that are read with it.
 const BELOW: usize = 8;
@@ -47,21 +48,6 @@ fn registers(task: u64) -> [u64; 3] {
         kernel_word(regs, set!(regs_sp)),
         kernel_word(regs, set!(regs_fp)),
     ]
-}
-
-/// A word of the kernel's memory; 0 where it cannot be read.
-#[inline(always)]
-pub fn kernel_word(base: u64, offset: u32) -> u64 {
-    let mut word = 0u64;
-    // SAFETY: the helper checks the address itself.
-    unsafe {
-        bpf_probe_read_kernel(
-            (&raw mut word).cast::<c_void>(),
-            8,
-            (base + u64::from(offset)) as *const c_void,
-        );
-    }
-    word
 }
 
 /// Words that tell one stack from another where frame pointers do not.
