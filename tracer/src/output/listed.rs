@@ -20,24 +20,24 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
     };
     let on_terminal = Terminal::of_stdout(false).width.is_some();
     let mut outputs: Vec<Box<dyn Output>> = Vec::new();
-    match config.show {
+    match &config.show {
         Show::Tail => outputs.push(Box::new(Tail(setting()))),
         Show::Life { with_time_wait } => {
-            outputs.push(Box::new(Life { setting: setting(), with_time_wait }));
+            outputs.push(Box::new(Life { setting: setting(), with_time_wait: *with_time_wait }));
         }
-        Show::List { watch } => outputs.push(Box::new(List::new(setting(), watch, live))),
+        Show::List { watch } => outputs.push(Box::new(List::new(setting(), *watch, live))),
         Show::Leaks(options) => {
-            outputs.push(Box::new(Leaks { setting: setting(), options, on_terminal }));
+            outputs.push(Box::new(Leaks { setting: setting(), options: *options, on_terminal }));
         }
-        Show::Stuck { once } => {
-            let form = match once {
+        Show::Stuck(options) => {
+            let form = match options.once {
                 true => Form::Once,
                 // Nobody could read screens that pass as fast as a file is read.
                 false if on_terminal && live => Form::Frames,
                 false => Form::Lines,
             };
-            let gates = !config.gates.is_empty();
-            outputs.push(Box::new(Stuck::new(setting(), form, config.openers, gates)));
+            let gates = !options.gates.is_empty();
+            outputs.push(Box::new(Stuck::new(setting(), form, options.openers, gates)));
         }
         Show::Nothing => {}
     }

@@ -1,0 +1,233 @@
+//! The filters of the command line.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use tracer_common::TcpState;
+use tracer_common::globals;
+
+use crate::cli::{Common, RoleArg};
+use crate::config::error::UsageError;
+use crate::engine::conn::Role;
+use crate::event::Family;
+use crate::filter::{Cgroup, Filter, Ports, Prefix};
+
+/// All of them, checked.
+pub(super) fn filter(common: &Common) -> Result<Filter, UsageError> {
+    let ports = |option: &str, list: &[String]| {
+        list.iter().map(|text| port_range(option, text)).collect::<Result<Vec<_>, _>>()
+    };
+    Ok(Filter {
+        pids: common.pid.clone(),
+        comms: common.comm.iter().map(|name| name.clone().into_bytes()).collect(),
+        ports: ports("--port", &common.port)?,
+        local_ports: ports("--lport", &common.lport)?,
+        remote_ports: ports("--rport", &common.rport)?,
+        prefixes: common.addr.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
+        family: match (common.ipv4, common.ipv6) {
+            (true, _) => Some(Family::V4),
+            (_, true) => Some(Family::V6),
+            _ => None,
+        },
+        states: common.state.iter().map(|text| state(text)).collect::<Result<_, _>>()?,
+        role: common.role.map(|role| match role {
+            RoleArg::Client => Role::Client,
+            RoleArg::Server => Role::Server,
+            RoleArg::Listener => Role::Listener,
+        }),
+        netns: common.netns.as_deref().map(netns).transpose()?,
+        cgroup: common.cgroup.as_deref().map(cgroup).transpose()?,
+        min_ns: common
+            .min_duration
+            .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+    })
+}
+
+fn port_range(option: &str, text: &str) -> Result<Ports, UsageError> {
+    let wrong = || {
+        UsageError(format!(
+            "{option} {text}: not a port or range of ports; ports are 1 to 65535, a range is 8000-8099"
+        ))
+    };
+    let port =
+        |text: &str| text.trim().parse::<u16>().ok().filter(|&port| port != 0).ok_or_else(wrong);
+    let (first, last) = match text.split_once('-') {
+        Some((first, last)) => (port(first)?, port(last)?),
+        None => (port(text)?, port(text)?),
+    };
+    if first > last {
+        return Err(UsageError(format!(
+            "{option} {text}: the range is empty; write the smaller port first"
+        )));
+    }
+    Ok(Ports { first, last })
+}
+
+fn prefix(text: &str) -> Result<Prefix, UsageError> {
+    let (addr, length) = match text.split_once('/') {
+        Some((addr, length)) => (addr, Some(length)),
+        None => (text, None),
+    };
+    let addr: IpAddr = addr.trim_matches(['[', ']']).parse().map_err(|_| {
+        UsageError(format!(
+            "--addr {text}: not an address; write 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32"
+        ))
+    })?;
+    let most = if addr.is_ipv4() { 32 } else { 128 };
+    let length = match length {
+        None => most,
+        Some(length) => length.parse().ok().filter(|&length| length <= most).ok_or_else(|| {
+            UsageError(format!("--addr {text}: the prefix length must be 0 to {most}"))
+        })?,
+    };
+    Ok(Prefix::new(addr, length))
+}
+
+/// netstat's and ss's names, in any case.
+fn state(text: &str) -> Result<TcpState, UsageError> {
+    let plain: String =
+        text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect();
+    let found = match plain.as_str() {
+        "ESTAB" => Some(TcpState::Established),
+        "CLOSED" | "UNCONN" => Some(TcpState::Close),
+        "LISTENING" => Some(TcpState::Listen),
+        name => TcpState::ALL.into_iter().find(|state| state.name().replace('_', "") == name),
+    };
+    found.ok_or_else(|| {
+        let names: Vec<_> = TcpState::ALL.iter().map(|state| state.name()).collect();
+        UsageError(format!("--state {text}: no TCP state; one of {}", names.join(", ")))
+    })
+}
+
+fn netns(text: &str) -> Result<u32, UsageError> {
+    if let Ok(inode) = text.parse() {
+        return Ok(inode);
+    }
+    let path = if let Some(pid) = text.strip_prefix("pid:") {
+        PathBuf::from(format!("/proc/{pid}/ns/net"))
+    } else if text.contains('/') {
+        PathBuf::from(text)
+    } else {
+        Path::new("/run/netns").join(text)
+    };
+    crate::kernel::netns::inode(&path).map_err(|error| {
+        UsageError(format!(
+            "--netns {text}: {} is no network namespace ({error}); give a name of `ip netns`, a path, an inode number or pid:PID",
+            path.display()
+        ))
+    })
+}
+
+/// Of the kernel's own root of the cgroups (`kernfs_create_root`). In a cgroup namespace what is mounted
+/// begins further down.
+const ROOT_INODE: u64 = 1;
+
+fn cgroup(path: &Path) -> Result<Cgroup, UsageError> {
+    let text = path.display();
+    let root = crate::kernel::cgroups::root().ok_or_else(|| {
+        UsageError(format!(
+            "--cgroup {text}: no cgroup version 2 hierarchy is mounted here, and sockets have no cgroup of version 1"
+        ))
+    })?;
+    let full = if path.starts_with(&root) {
+        path.to_owned()
+    } else {
+        root.join(path.strip_prefix("/").unwrap_or(path))
+    };
+    let inside = full.strip_prefix(&root).unwrap_or(&full);
+    let metadata = fs::metadata(&full).ok().filter(fs::Metadata::is_dir).ok_or_else(|| {
+        UsageError(format!("--cgroup {text}: there is no cgroup {}", full.display()))
+    })?;
+    let is_whole = fs::metadata(&root).is_ok_and(|root| root.ino() == ROOT_INODE);
+    let level = u32::try_from(inside.components().count()).ok().filter(|_| is_whole);
+    let level = level.unwrap_or(globals::Filter::ANY_LEVEL);
+    let id = metadata.ino();
+    let below = Path::new("/").join(inside);
+    let within = crate::kernel::cgroups::all()
+        .into_iter()
+        .filter(|(_, path)| path.starts_with(&below))
+        .map(|(id, _)| id)
+        .chain([id])
+        .collect();
+    Ok(Cgroup { id, level, within })
+}
+
+/// The filters in the words of the command line.
+pub(super) fn filter_words(common: &Common) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut list = |option: &str, values: Vec<String>| {
+        if !values.is_empty() {
+            words.push(format!("{option} {}", values.join(",")));
+        }
+    };
+    list("--pid", common.pid.iter().map(u32::to_string).collect());
+    list("--comm", common.comm.clone());
+    list("--port", common.port.clone());
+    list("--lport", common.lport.clone());
+    list("--rport", common.rport.clone());
+    list("--addr", common.addr.clone());
+    list("--state", common.state.clone());
+    list("--role", common.role.iter().map(|role| format!("{role:?}").to_lowercase()).collect());
+    list("--netns", common.netns.iter().cloned().collect());
+    list("--cgroup", common.cgroup.iter().map(|path| path.display().to_string()).collect());
+    list(
+        "--min-duration",
+        common
+            .min_duration
+            .iter()
+            .map(|time| humantime::format_duration(*time).to_string().replace(' ', ""))
+            .collect(),
+    );
+    if common.ipv4 {
+        words.push("--ipv4".to_owned());
+    }
+    if common.ipv6 {
+        words.push("--ipv6".to_owned());
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_checked() {
+        let check = |text: &str, expect: Option<(u16, u16)>| {
+            let range = port_range("--port", text).ok().map(|range| (range.first, range.last));
+            assert_eq!(range, expect, "{text}");
+        };
+        check("80", Some((80, 80)));
+        check("8000-8099", Some((8000, 8099)));
+        check("0", None);
+        check("70000", None);
+        check("8099-8000", None);
+        check("http", None);
+        check("-5", None);
+        check("", None);
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        let check = |text: &str, good| assert_eq!(prefix(text).is_ok(), good, "{text}");
+        check("10.0.0.0/8", true);
+        check("10.0.0.0/33", false);
+        check("2001:db8::/129", false);
+        check("[2001:db8::1]", true);
+        check("10.0.0", false);
+        check("10.0.0.0/", false);
+    }
+
+    #[test]
+    fn states_go_by_all_their_names() {
+        let check = |text: &str, expect| assert_eq!(state(text).ok(), expect, "{text}");
+        check("CLOSE_WAIT", Some(TcpState::CloseWait));
+        check("close-wait", Some(TcpState::CloseWait));
+        check("ESTAB", Some(TcpState::Established));
+        check("fin_wait1", Some(TcpState::FinWait1));
+        check("FIN-WAIT-2", Some(TcpState::FinWait2));
+        check("FOO", None);
+    }
+}

@@ -1,0 +1,141 @@
+//! Checks a command line and makes a [`Config`] of it.
+
+use crate::cli::{Command, Common, LeaksArgs, ReplayArgs, ReplayView, StuckArgs};
+use crate::config::error::UsageError;
+use crate::config::filter::{filter, filter_words};
+use crate::config::size::ring_bytes;
+use crate::config::types::{Config, LeaksOptions, Show, Source, StuckOptions};
+use crate::engine::rules::{Gate, Thresholds};
+
+/// Checks and resolves a command line; `doctor` has no configuration.
+///
+/// # Errors
+/// What is wrong, with the remedy.
+pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, UsageError> {
+    let filter = filter(common)?;
+    let live = Source::Live { ring_bytes: ring_bytes(&common.ring_size)? };
+    let mut record_to = common.record_to.clone();
+    let (source, show) = match command.unwrap_or(Command::Tail) {
+        Command::Tail => (live, Show::Tail),
+        Command::Life(args) => (live, Show::Life { with_time_wait: args.with_time_wait }),
+        Command::List(args) => (live, Show::List { watch: args.watch }),
+        Command::Leaks(args) => (live, leaks(&args, common)?),
+        Command::Stuck(args) => (live, Show::Stuck(stuck(&args, common)?)),
+        Command::Record { file } => {
+            if record_to.replace(file).is_some() {
+                return Err(UsageError(
+                    "`record FILE` and `--record FILE` are the same: give one".into(),
+                ));
+            }
+            (live, Show::Nothing)
+        }
+        Command::Replay(args) => replay(args, common)?,
+        // `no_options` has seen it.
+        Command::Doctor => return Err(UsageError("doctor has no view".into())),
+    };
+    if common.max_connections == 0 {
+        return Err(UsageError("--max-connections must be at least 1".into()));
+    }
+    if common.cgroup.is_some() && matches!(source, Source::File(_)) {
+        return Err(UsageError(
+            "--cgroup is decided while recording: give it to `tcptrail record`".into(),
+        ));
+    }
+    Ok(Config {
+        source,
+        show,
+        filter,
+        filter_words: filter_words(common),
+        json: common.json,
+        duration: common.duration,
+        record_to,
+        color: !common.no_color
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        verbose: common.verbose,
+        max_connections: common.max_connections,
+    })
+}
+
+fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageError> {
+    if common.record_to.is_some() {
+        return Err(UsageError("a replay cannot be recorded: copy the file instead".into()));
+    }
+    if common.duration.is_some() {
+        return Err(UsageError(
+            "--duration is for live runs: a replay runs to the file's end".into(),
+        ));
+    }
+    let stuck_args = &args.stuck;
+    let has_stuck =
+        stuck_args.once || !stuck_args.threshold.is_empty() || !stuck_args.fail_on.is_empty();
+    if has_stuck && args.view != ReplayView::Stuck {
+        return Err(UsageError(
+            "--once, --threshold and --fail-on go with `replay FILE stuck`".into(),
+        ));
+    }
+    if args.with_time_wait && args.view != ReplayView::Life {
+        return Err(UsageError("--with-time-wait goes with `replay FILE life`".into()));
+    }
+    let show = match args.view {
+        ReplayView::Tail => Show::Tail,
+        ReplayView::Life => Show::Life { with_time_wait: args.with_time_wait },
+        ReplayView::List => Show::List { watch: None },
+        ReplayView::Stuck => Show::Stuck(stuck(stuck_args, common)?),
+    };
+    Ok((Source::File(args.file), show))
+}
+
+fn leaks(args: &LeaksArgs, common: &Common) -> Result<Show, UsageError> {
+    if args.folded && common.json {
+        return Err(UsageError("--folded and --json are two formats: give one".into()));
+    }
+    if args.folded && args.watch.is_some() {
+        return Err(UsageError(
+            "--folded is written once, at the end: leave --watch out, and say how long with --duration"
+                .into(),
+        ));
+    }
+    if common.min_duration.is_some() {
+        return Err(UsageError("leaks has --older for what --min-duration does elsewhere".into()));
+    }
+    Ok(Show::Leaks(LeaksOptions {
+        watch: args.watch,
+        attach: !args.no_attach,
+        older: args.older,
+        folded: args.folded,
+        full: args.full,
+    }))
+}
+
+/// For `doctor`: what else was given would be ignored.
+///
+/// # Errors
+/// When a filter or a recording is asked for.
+pub fn no_options(common: &Common) -> Result<(), UsageError> {
+    if !filter_words(common).is_empty() || common.record_to.is_some() || common.duration.is_some() {
+        return Err(UsageError(
+            "doctor takes no filters and makes no recording: leave them out".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn stuck(args: &StuckArgs, common: &Common) -> Result<StuckOptions, UsageError> {
+    let mut thresholds = Thresholds::default();
+    for text in &args.threshold {
+        thresholds.set(text).map_err(|error| UsageError(format!("--threshold {text}: {error}")))?;
+    }
+    let gates = args
+        .fail_on
+        .iter()
+        .map(|text| {
+            Gate::parse(text).map_err(|error| UsageError(format!("--fail-on '{text}': {error}")))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if args.once && common.duration.is_none() && gates.iter().any(Gate::takes_time) {
+        return Err(UsageError(
+            "--fail-on with `for TIME` needs time: leave --once out, or add --duration".into(),
+        ));
+    }
+    Ok(StuckOptions { once: args.once, thresholds, gates, openers: !args.no_openers })
+}

@@ -1,0 +1,44 @@
+//! Sizes as the command line has them.
+
+use crate::config::error::UsageError;
+
+/// The ring buffer's: a power of two.
+pub(super) fn ring_bytes(text: &str) -> Result<u32, UsageError> {
+    let wrong = || {
+        UsageError(format!(
+            "--ring-size {text}: not a size; a power of two from 4KiB to 1GiB, like 64KiB or 16MiB"
+        ))
+    };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+    if !bytes.is_power_of_two() || bytes < page || bytes > 1 << 30 {
+        return Err(wrong());
+    }
+    u32::try_from(bytes).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ring_sizes_are_checked() {
+        let check = |text: &str, expect| assert_eq!(ring_bytes(text).ok(), expect, "{text}");
+        check("64KiB", Some(65536));
+        check("16M", Some(16 << 20));
+        check("65536", Some(65536));
+        check("3MiB", None);
+        check("1", None);
+        check("4GiB", None);
+        check("lots", None);
+        check("99999999999999999999G", None);
+    }
+}

@@ -1,0 +1,107 @@
+//! What a command line comes to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::engine::rules::{self, Gate, Thresholds};
+use crate::filter::Filter;
+
+/// The command, with what belongs to it alone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Show {
+    /// Transitions.
+    Tail,
+    /// Finished connections.
+    Life {
+        /// Wait for the end of TIME_WAIT.
+        with_time_wait: bool,
+    },
+    /// What there is.
+    List {
+        /// Again after this time.
+        watch: Option<Duration>,
+    },
+    /// Who opened what is still open.
+    Leaks(LeaksOptions),
+    /// What is stuck.
+    Stuck(StuckOptions),
+    /// Nothing: only recording.
+    Nothing,
+}
+
+/// How `leaks` reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaksOptions {
+    /// Again after this time.
+    pub watch: Option<Duration>,
+    /// JVMs may be asked for names.
+    pub attach: bool,
+    /// Only sockets that have been open for this long.
+    pub older: Duration,
+    /// Folded stacks, as flame graph tools read them.
+    pub folded: bool,
+    /// All frames.
+    pub full: bool,
+}
+
+/// How `stuck` looks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StuckOptions {
+    /// One answer, then the end.
+    pub once: bool,
+    /// From when on something is stuck.
+    pub thresholds: Thresholds,
+    /// Conditions that end the run with exit code 3.
+    pub gates: Vec<Gate>,
+    /// The code that opened a socket is to be named.
+    pub openers: bool,
+}
+
+/// Where events come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This kernel.
+    Live {
+        /// Size of the ring buffer in bytes.
+        ring_bytes: u32,
+    },
+    /// A recording.
+    File(PathBuf),
+}
+
+/// Everything a run needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where events come from.
+    pub source: Source,
+    /// What prints.
+    pub show: Show,
+    /// What is shown.
+    pub filter: Filter,
+    /// The filters as given, for headers.
+    pub filter_words: Vec<String>,
+    /// NDJSON.
+    pub json: bool,
+    /// Stop by itself.
+    pub duration: Option<Duration>,
+    /// Also record.
+    pub record_to: Option<PathBuf>,
+    /// Colours may be used.
+    pub color: bool,
+    /// More on stderr.
+    pub verbose: u8,
+    /// Most connections kept.
+    pub max_connections: usize,
+}
+
+impl Config {
+    /// What the rules are to do in a run of this origin.
+    #[must_use]
+    pub fn rules(&self, jiffy_ns: u64) -> rules::Options {
+        let (thresholds, gates) = match &self.show {
+            Show::Stuck(options) => (options.thresholds, options.gates.clone()),
+            _ => Default::default(),
+        };
+        rules::Options { thresholds, gates, jiffy_ns }
+    }
+}
