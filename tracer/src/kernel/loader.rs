@@ -132,11 +132,14 @@ pub fn load(
     Ok((Programs { ebpf, hooks, drops, covered }, ring))
 }
 
-/// The kernel's BTF as aya wants it, for [`load`] and the poller.
+/// The kernel's BTF as aya wants it.
+pub type KernelBtf = Btf;
+
+/// Reads it, for [`load`] and the poller.
 ///
 /// # Errors
 /// When it cannot be read or makes no sense.
-pub fn kernel_btf() -> Result<Btf, LoadError> {
+pub fn kernel_btf() -> Result<KernelBtf, LoadError> {
     Ok(Btf::from_sys_fs()?)
 }
 

@@ -203,6 +203,22 @@ fn line(pen: &mut Pen, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
     let (words, paint) = how(conn);
     row.cell(if wide { 13 } else { 0 }, paint, words.as_bytes());
 
+    figures(&mut row, conn, wide, cell);
+    for (state, ns) in conn.states() {
+        cell.clear();
+        cell.extend_from_slice(state.short_name().as_bytes());
+        cell.push(b' ');
+        human(ns, cell);
+        row.cell(0, Paint::Dim, cell);
+    }
+    if conn.role == Role::Server && !conn.accepted {
+        row.cell(0, Paint::Warn, b"never accepted");
+    }
+    row.end();
+}
+
+/// Bytes, retransmissions and round-trip time; below the wide layout with their names.
+fn figures(row: &mut Row<'_>, conn: &Connection, wide: bool, cell: &mut Vec<u8>) {
     let counters = conn.counters().unwrap_or_default();
     let mut figure = |name: &str, width: usize, write: &dyn Fn(&mut Vec<u8>)| {
         cell.clear();
@@ -226,17 +242,6 @@ fn line(pen: &mut Pen, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
         Some(us) => human(u64::from(us) * 1000, cell),
         None => cell.push(b'-'),
     });
-    for (state, ns) in conn.states() {
-        cell.clear();
-        cell.extend_from_slice(state.short_name().as_bytes());
-        cell.push(b' ');
-        human(ns, cell);
-        row.cell(0, Paint::Dim, cell);
-    }
-    if conn.role == Role::Server && !conn.accepted {
-        row.cell(0, Paint::Warn, b"never accepted");
-    }
-    row.end();
 }
 
 /// Who ended it and how, in at most thirteen characters.

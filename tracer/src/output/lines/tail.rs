@@ -159,15 +159,50 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
 
 fn line(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
     let columns = layout(pen);
-    let name = |state: TcpState| {
-        if columns.wide { state.name().as_bytes() } else { state.short_name().as_bytes() }
-    };
     let cell = &mut pen.cell;
     let mut row = Row::new(out, pen.terminal, INDENT);
     cell.clear();
     pen.clock.time_of_day(change.at, cell);
     row.cell(12, Paint::Plain, cell);
 
+    what(&mut row, &columns, conn, change, cell);
+    cell.clear();
+    text::endpoint(conn.tuple.local(), cell);
+    row.cell(columns.addr, Paint::Plain, cell);
+    cell.clear();
+    text::endpoint(conn.tuple.remote(), cell);
+    row.cell(columns.addr, Paint::Plain, cell);
+    cell.clear();
+    process(conn, cell);
+    row.cell(0, Paint::Plain, cell);
+    if columns.wide
+        && let Some(peer) = engine.table().peer(conn)
+        && let Some(comm) = peer.comm
+    {
+        cell.clear();
+        cell.extend_from_slice(b"<-> ");
+        text::process(&comm, peer.pid, cell);
+        row.cell(0, Paint::Dim, cell);
+    }
+    cell.clear();
+    note(engine.origin(), conn, change, cell);
+    if !cell.is_empty() {
+        row.cell(0, Paint::Bad, cell);
+    }
+    row.end();
+}
+
+/// The columns of what happened: state left, time there, state entered or segment.
+fn what(
+    row: &mut Row<'_>,
+    columns: &Columns,
+    conn: &Connection,
+    change: &Change,
+    cell: &mut Vec<u8>,
+) {
+    let name = |state: TcpState| {
+        if columns.wide { state.name().as_bytes() } else { state.short_name().as_bytes() }
+    };
     match change.kind {
         Kind::Transition { old, new, in_old, .. } => {
             row.cell(columns.old, Paint::Dim, name(old));
@@ -199,31 +234,6 @@ fn line(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
         }
         Kind::Finished | Kind::Gone => {}
     }
-
-    cell.clear();
-    text::endpoint(conn.tuple.local(), cell);
-    row.cell(columns.addr, Paint::Plain, cell);
-    cell.clear();
-    text::endpoint(conn.tuple.remote(), cell);
-    row.cell(columns.addr, Paint::Plain, cell);
-    cell.clear();
-    process(conn, cell);
-    row.cell(0, Paint::Plain, cell);
-    if columns.wide
-        && let Some(peer) = engine.table().peer(conn)
-        && let Some(comm) = peer.comm
-    {
-        cell.clear();
-        cell.extend_from_slice(b"<-> ");
-        text::process(&comm, peer.pid, cell);
-        row.cell(0, Paint::Dim, cell);
-    }
-    cell.clear();
-    note(engine.origin(), conn, change, cell);
-    if !cell.is_empty() {
-        row.cell(0, Paint::Bad, cell);
-    }
-    row.end();
 }
 
 /// In the width of the column of new states.

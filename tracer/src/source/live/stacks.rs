@@ -14,7 +14,7 @@ use crate::filter::Filter;
 use crate::frame::opener;
 use crate::input::Input;
 use crate::kernel::layout::Resolved;
-use crate::kernel::loader::LoadError;
+use crate::kernel::loader::{KernelBtf, LoadError};
 use crate::kernel::ring::Reader;
 use crate::kernel::stacks::{self, StackPrograms};
 use crate::names;
@@ -54,7 +54,7 @@ impl Stacks {
         config: &Config,
         wants: Option<StacksNeed>,
         resolved: &Resolved,
-        btf: &aya::Btf,
+        btf: &KernelBtf,
     ) -> Result<Option<Stacks>, LoadError> {
         let Some(wants) = wants else { return Ok(None) };
         let loaded = stacks::load(resolved, &config.filter, wants.accepted, btf);

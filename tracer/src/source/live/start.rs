@@ -8,7 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::input::Input;
-use crate::kernel::loader::{self, Options, Programs};
+use crate::kernel::layout::Resolved;
+use crate::kernel::loader::{self, KernelBtf, Options, Programs};
 use crate::kernel::poller::{self, Poller};
 use crate::kernel::preflight;
 use crate::kernel::ring::Ring;
@@ -57,14 +58,7 @@ pub(super) fn start<'a>(
         .transpose()
         .context("the programs' debug messages cannot be read")?;
     let circumstances = circumstances(config, &needs, &mut programs)?;
-    let poller = poller::Options {
-        filter: options.filter,
-        circumstances,
-        stay_in: config.filter.netns,
-        // The table takes no more, and some of a walk may be in it already.
-        most_rows: config.max_connections.saturating_add(SPARE_ROWS),
-    };
-    let poller = Poller::start(&resolved, &btf, poller)?;
+    let poller = poller(config, circumstances, &resolved, &btf)?;
     let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
     if config.verbose >= 1 {
         report_hooks(&programs, &poller);
@@ -73,12 +67,6 @@ pub(super) fn start<'a>(
     let rules = rules(config, &needs, &origin);
     let engine = Engine::new(origin, config.max_connections).with_rules(rules);
     let session = Session::begin(engine, outputs).context("cannot begin an output")?;
-    let walks = walks::Options {
-        netns: config.filter.netns,
-        looks: needs.rules == RulesNeed::Looks,
-        draws: needs.walked_draws(),
-        verbose: config.verbose >= 1,
-    };
     let now = MonoNs::now();
     let mut live = Live {
         config,
@@ -86,7 +74,7 @@ pub(super) fn start<'a>(
         needs,
         programs,
         intake: Intake::new(Ring::new(ring).context("cannot watch the ring buffer")?),
-        walks: Walks::new(poller, walks),
+        walks: Walks::new(poller, walks(config, &needs)),
         stacks,
         stdout: Stdout::start(io::stdout()).context("cannot start a thread")?,
         debug,
@@ -105,6 +93,31 @@ pub(super) fn start<'a>(
     live.session.feed(&Input::Names(&naming::all(&live.session.engine, needs.executables)));
     live.walks.everything(&mut live.session);
     Ok(live)
+}
+
+fn poller(
+    config: &Config,
+    circumstances: Circumstances,
+    resolved: &Resolved,
+    btf: &KernelBtf,
+) -> Result<Poller> {
+    let options = poller::Options {
+        filter: config.filter.kernel_side(),
+        circumstances,
+        stay_in: config.filter.netns,
+        // The table takes no more, and some of a walk may be in it already.
+        most_rows: config.max_connections.saturating_add(SPARE_ROWS),
+    };
+    Ok(Poller::start(resolved, btf, options)?)
+}
+
+fn walks(config: &Config, needs: &Needs) -> walks::Options {
+    walks::Options {
+        netns: config.filter.netns,
+        looks: needs.rules == RulesNeed::Looks,
+        draws: needs.walked_draws(),
+        verbose: config.verbose >= 1,
+    }
 }
 
 fn signals() -> Result<[Signal; 3]> {

@@ -4,6 +4,8 @@
 //! A recording may be cut anywhere, by a full disk or `kill -9`: what is whole before the cut is
 //! read, and the reader says where it ended.
 
+mod cursor;
+mod error;
 mod reader;
 pub mod replay;
 
@@ -12,4 +14,5 @@ pub mod replay;
 mod tests;
 
 pub use crate::record_format::{Ended, FORMAT_VERSION};
-pub use reader::{Item, ReadError, Reader};
+pub use error::ReadError;
+pub use reader::{Item, Reader};

@@ -6,7 +6,6 @@ use std::ops::Range;
 
 use lz4_flex::block::{decompress_into, get_maximum_output_size};
 use serde::Deserialize;
-use thiserror::Error;
 use tracer_common::wire::{OLDEST_WIRE_VERSION, WIRE_VERSION};
 
 use crate::engine::conn::Poll;
@@ -16,77 +15,9 @@ use crate::record_format::{
     self as format, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, HEADER, HEADER_CRC, HOLDERS, LOST,
     MAGIC, MAX_FRAME, MAX_LONG, MAX_ORIGIN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
 };
+use crate::source::recording::cursor::{Cursor, poll_end};
+use crate::source::recording::error::ReadError;
 use crate::time::MonoNs;
-
-/// Why a recording cannot be read, or not further. The texts want the file's name before them:
-/// `FILE: cut off at byte 4711`.
-#[derive(Debug, Error)]
-pub enum ReadError {
-    /// The file is something else.
-    #[error("not a recording of tcptrail")]
-    NotARecording,
-    /// The layout is not known yet.
-    #[error(
-        "written by a newer tcptrail (format {found}, this one reads up to {FORMAT_VERSION}): \
-         update tcptrail"
-    )]
-    NewerFormat {
-        /// The file's format version.
-        found: u16,
-    },
-    /// The records are in the order of another machine.
-    #[error("recorded on a {found}-endian machine: replay it on one")]
-    ForeignByteOrder {
-        /// `big` or `little`.
-        found: &'static str,
-    },
-    /// The records have other fields.
-    #[error(
-        "recorded by tcptrail {version} (records of version {found}, this one reads \
-         {OLDEST_WIRE_VERSION} to {WIRE_VERSION}): replay it with that"
-    )]
-    OtherWire {
-        /// The records' version.
-        found: u16,
-        /// The version of tcptrail that made them.
-        version: String,
-    },
-    /// The file ends too early. What is whole before the offset was delivered.
-    #[error("cut off at byte {at}: what came after that was never written, or is lost")]
-    Truncated {
-        /// Where what is missing begins.
-        at: u64,
-    },
-    /// The file is not as it was written. What is whole before the offset was delivered.
-    #[error("damaged at byte {at}: {what}")]
-    Damaged {
-        /// Where the header or frame begins that is not right.
-        at: u64,
-        /// What is not right.
-        what: &'static str,
-    },
-    /// The file could not be read.
-    #[error("cannot be read at byte {at}: {error}")]
-    Io {
-        /// Where.
-        at: u64,
-        /// Why.
-        error: io::Error,
-    },
-}
-
-impl ReadError {
-    /// The offset in the file, where the error has one.
-    #[must_use]
-    pub fn offset(&self) -> Option<u64> {
-        match *self {
-            ReadError::Truncated { at }
-            | ReadError::Damaged { at, .. }
-            | ReadError::Io { at, .. } => Some(at),
-            _ => None,
-        }
-    }
-}
 
 /// What a recording holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -313,37 +244,10 @@ impl<R: Read> Reader<R> {
             POLL_END | HOLDERS | NAMES | FACTS => {
                 let length = items.length()?;
                 let part = items.range(length)?;
-                let whole = if !more && self.long_tag.is_none() {
-                    Whole::InFrame(part)
-                } else {
-                    if self.long_tag.is_none() {
-                        self.long.clear();
-                    }
-                    if self.long.len() + length > self.max_long {
-                        return Err("an item is too long");
-                    }
-                    self.long.extend_from_slice(&self.raw[part]);
-                    self.long_tag = more.then_some(tag);
-                    if more {
-                        self.taken = items.at;
-                        return Ok(None);
-                    }
-                    Whole::InLong
-                };
-                if tag == HOLDERS {
-                    Found::Holders(whole)
-                } else if tag == NAMES {
-                    Found::Names(whole)
-                } else if tag == FACTS {
-                    Found::Facts(whole)
-                } else {
-                    let payload = match whole {
-                        Whole::InFrame(range) => &self.raw[range],
-                        Whole::InLong => &self.long,
-                    };
-                    let (poll, now) = poll_end(payload)?;
-                    Found::PollEnd(poll, now)
-                }
+                let at = items.at;
+                let whole = self.whole(tag, more, part)?;
+                self.taken = at;
+                return whole.map(|whole| self.long_item(tag, whole)).transpose();
             }
             LOST if !more => {
                 let count = items.u64()?;
@@ -361,6 +265,42 @@ impl<R: Read> Reader<R> {
         };
         self.taken = items.at;
         Ok(Some(found))
+    }
+
+    /// A part of an item that may come in several; `None` when there is more to come.
+    fn whole(
+        &mut self,
+        tag: u8,
+        more: bool,
+        part: Range<usize>,
+    ) -> Result<Option<Whole>, &'static str> {
+        if !more && self.long_tag.is_none() {
+            return Ok(Some(Whole::InFrame(part)));
+        }
+        if self.long_tag.is_none() {
+            self.long.clear();
+        }
+        if self.long.len() + part.len() > self.max_long {
+            return Err("an item is too long");
+        }
+        self.long.extend_from_slice(&self.raw[part]);
+        self.long_tag = more.then_some(tag);
+        Ok((!more).then_some(Whole::InLong))
+    }
+
+    fn long_item(&self, tag: u8, whole: Whole) -> Result<Found, &'static str> {
+        Ok(match tag {
+            HOLDERS => Found::Holders(whole),
+            NAMES => Found::Names(whole),
+            FACTS => Found::Facts(whole),
+            _ => {
+                let (poll, now) = poll_end(match whole {
+                    Whole::InFrame(range) => &self.raw[range],
+                    Whole::InLong => &self.long,
+                })?;
+                Found::PollEnd(poll, now)
+            }
+        })
     }
 
     fn lend(&self, found: Found) -> Item<'_> {
@@ -401,20 +341,6 @@ fn fill(source: &mut impl Read, buffer: &mut [u8], at: u64) -> Result<usize, Rea
     Ok(got)
 }
 
-fn poll_end(payload: &[u8]) -> Result<(Poll, MonoNs), &'static str> {
-    let mut cursor = Cursor { bytes: payload, at: 0 };
-    let now = cursor.time()?;
-    let began = cursor.time()?;
-    let [kind] = cursor.array()?;
-    let kind = format::poll_kind(kind).ok_or("the kind of a walk is unknown")?;
-    let (netns, rest) = payload[cursor.at..].as_chunks();
-    if !rest.is_empty() {
-        return Err(SHORT);
-    }
-    let netns = netns.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
-    Ok((Poll { began, netns, kind }, now))
-}
-
 /// The version of tcptrail in an origin whose other fields may be different. It goes to a terminal,
 /// so nothing but what versions are made of.
 fn version_of(origin: &[u8]) -> String {
@@ -427,38 +353,4 @@ fn version_of(origin: &[u8]) -> String {
         .map(|Version { version }| version)
         .filter(|version| version.len() <= 64 && version.bytes().all(|b| b.is_ascii_graphic()))
         .unwrap_or_else(|| "of another version".to_owned())
-}
-
-const SHORT: &str = "an item is cut short";
-
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Cursor<'_> {
-    fn range(&mut self, length: usize) -> Result<Range<usize>, &'static str> {
-        let start = self.at;
-        let end = start.checked_add(length).filter(|&end| end <= self.bytes.len());
-        self.at = end.ok_or(SHORT)?;
-        Ok(start..self.at)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
-        let bytes = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()).ok_or(SHORT)?;
-        self.at += N;
-        Ok(*bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, &'static str> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn time(&mut self) -> Result<MonoNs, &'static str> {
-        self.u64().map(MonoNs)
-    }
-
-    fn length(&mut self) -> Result<usize, &'static str> {
-        self.array().map(|bytes| u32::from_le_bytes(bytes) as usize)
-    }
 }

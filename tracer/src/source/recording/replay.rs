@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -14,6 +15,7 @@ use crate::output::session::{Session, needs_of};
 use crate::output::writer::{Ended, Stdout};
 use crate::privileges;
 use crate::source::outcome::{exit_code, summary};
+use crate::source::recording::error::ReadError;
 use crate::source::recording::reader::{Item, Reader};
 use crate::source::rules;
 use crate::time::MonoNs;
@@ -35,43 +37,10 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     let engine = Engine::new(origin, config.max_connections).with_rules(rules);
     let mut session = Session::begin(engine, outputs).context("cannot begin an output")?;
     let mut output = Stdout::start(io::stdout()).context("cannot start a thread")?;
-    let mut last = start;
-    let outcome = loop {
-        if session.waiting() >= 64 << 10 {
-            while !output.has_room() && !output.has_ended() {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            output.push(session.out());
-        }
-        if output.has_ended() {
-            break Ok(());
-        }
-        if session.engine.watch().is_some_and(|watch| watch.failed().is_some()) {
-            session.end(last);
-            break Ok(());
-        }
-        match reader.next() {
-            Ok(Some(Item::Input(input))) => {
-                last = last.max(time_of(&input));
-                session.feed(&input);
-            }
-            Ok(Some(Item::Ended(ended))) => {
-                last = ended.at;
-                session.draw_last(last, true);
-                session.end(last);
-            }
-            Ok(None) => break Ok(()),
-            Err(error) => {
-                session.draw_last(last, true);
-                break Err(error);
-            }
-        }
-    };
-    while !output.has_room() && !output.has_ended() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    let (last, outcome) = feed_all(&mut reader, &mut session, &mut output);
+    wait_for_room(&mut output);
     output.push(session.out());
-    match output.finish(std::time::Duration::MAX / 4) {
+    match output.finish(Duration::MAX / 4) {
         Ended::Closed => return Ok(0),
         Ended::Done | Ended::Stalled => {}
         Ended::Failed(error) => return Err(error).context("cannot write the output"),
@@ -90,6 +59,51 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     }
     eprintln!("{}", summary(&session, last.since(start)));
     Ok(code)
+}
+
+/// Feeds everything that is whole, and draws and ends what there is to. Returns the time of the last input,
+/// and what is wrong with the file.
+fn feed_all(
+    reader: &mut Reader<File>,
+    session: &mut Session,
+    output: &mut Stdout,
+) -> (MonoNs, Result<(), ReadError>) {
+    let mut last = session.engine.origin().start();
+    loop {
+        if session.waiting() >= 64 << 10 {
+            wait_for_room(output);
+            output.push(session.out());
+        }
+        if output.has_ended() {
+            return (last, Ok(()));
+        }
+        if session.engine.watch().is_some_and(|watch| watch.failed().is_some()) {
+            session.end(last);
+            return (last, Ok(()));
+        }
+        match reader.next() {
+            Ok(Some(Item::Input(input))) => {
+                last = last.max(time_of(&input));
+                session.feed(&input);
+            }
+            Ok(Some(Item::Ended(ended))) => {
+                last = ended.at;
+                session.draw_last(last, true);
+                session.end(last);
+            }
+            Ok(None) => return (last, Ok(())),
+            Err(error) => {
+                session.draw_last(last, true);
+                return (last, Err(error));
+            }
+        }
+    }
+}
+
+fn wait_for_room(output: &mut Stdout) {
+    while !output.has_room() && !output.has_ended() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn time_of(input: &Input<'_>) -> MonoNs {

@@ -1,0 +1,114 @@
+//! `leaks`: sockets that were opened and not closed, by who opened them. `group` finds them; `text`, `json`
+//! and `folded` write them.
+
+mod folded;
+mod group;
+mod json;
+mod text;
+
+use std::io;
+use std::time::Duration;
+
+use crate::config::LeaksOptions;
+use crate::engine::{Engine, Update};
+use crate::filter::Filter;
+use crate::output::lines::Setting;
+use crate::output::lines::leaks::folded::folded;
+use crate::output::lines::leaks::group::find;
+use crate::output::lines::leaks::json::as_json;
+use crate::output::lines::leaks::text::{Scene, as_text};
+use crate::output::{Draws, Needs, Output, StacksNeed, Totals};
+use crate::time::MonoNs;
+
+/// A report on a terminal is made again after this time.
+const REDRAW_EVERY: Duration = Duration::from_secs(5);
+
+/// The view.
+#[derive(Debug)]
+pub struct Leaks {
+    /// How and what.
+    pub setting: Setting,
+    /// What the report has.
+    pub options: LeaksOptions,
+    /// Stdout is a terminal: reports are drawn over one another.
+    pub on_terminal: bool,
+}
+
+impl Leaks {
+    fn draws_over(&self) -> bool {
+        !self.setting.pen.json && !self.options.folded && self.on_terminal
+    }
+}
+
+impl Output for Leaks {
+    fn needs(&self) -> Needs {
+        let options = &self.options;
+        let every = options.watch.or(self.draws_over().then_some(REDRAW_EVERY));
+        let named_at_end = Some(options.older);
+        Needs {
+            stacks: Some(StacksNeed { attach: options.attach, accepted: true, named_at_end }),
+            draws: every.map_or(Draws::AtEnd, Draws::Every),
+            ..Needs::default()
+        }
+    }
+
+    fn filter(&self) -> Filter {
+        self.setting.filter.clone()
+    }
+
+    fn begin(&mut self, engine: &Engine, out: &mut Vec<u8>) -> io::Result<()> {
+        let mut nothing = Vec::new();
+        // Folded: nothing but stacks goes out.
+        self.setting.pen.begin(engine, if self.options.folded { &mut nothing } else { out });
+        Ok(())
+    }
+
+    fn update(&mut self, _engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
+        if let Update::Lost(loss) = update
+            && !self.options.folded
+        {
+            self.setting.pen.loss(loss, out);
+        }
+    }
+
+    fn draw(&mut self, engine: &Engine, now: MonoNs, last: bool, out: &mut Vec<u8>) {
+        if !last && self.draws_over() {
+            out.extend_from_slice(b"\x1b[H\x1b[2J");
+        }
+        report(&mut self.setting, engine, &self.options, now, out);
+    }
+
+    fn end(
+        &mut self,
+        engine: &Engine,
+        totals: &Totals,
+        now: MonoNs,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.setting.pen.end(engine, totals, now, out);
+        Ok(())
+    }
+}
+
+/// Writes the report.
+fn report(
+    setting: &mut Setting,
+    engine: &Engine,
+    options: &LeaksOptions,
+    now: MonoNs,
+    out: &mut Vec<u8>,
+) {
+    let (table, book) = (engine.table(), &engine.book);
+    let Setting { pen, filter } = setting;
+    let findings = find(table, book, filter, options.older, now);
+    if options.folded {
+        folded(&findings, book, out);
+    } else if pen.json {
+        for group in &findings.groups {
+            as_json(pen, group, book, now, out);
+        }
+    } else {
+        let scene = Scene { table, book, options, now, terminal: pen.terminal };
+        as_text(&findings, &scene, out);
+    }
+}
