@@ -1,16 +1,15 @@
-//! `build`: the binary with the committed eBPF objects; and cargo for the eBPF programs themselves.
+//! `build`: the binary with the committed eBPF objects.
 
 use std::env;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::command::{cargo, chooses_compiler, must, root, target};
+use crate::command::{cargo, must};
 use crate::ebpf;
+use crate::ebpf_cargo::{built, ebpf_cargo_for};
 use crate::setup::Toolchain;
-
-const BPF_TARGET: &str = "bpfel-unknown-none";
 
 pub(crate) fn verb() -> Result<ExitCode> {
     all()?;
@@ -34,89 +33,4 @@ pub(crate) fn floor(toolchain: &Toolchain) -> Result<PathBuf> {
     build.args(["--bin", "bench-floor"]);
     must(&mut build, "build the floor program", "fix what the compiler says above")?;
     Ok(built(arch, "bench-floor"))
-}
-
-/// Cargo for the eBPF crate, with `verb` (`build` or `clippy`) and its target filled in, for kernels of
-/// `arch`.
-pub(crate) fn ebpf_cargo_for(toolchain: &Toolchain, verb: &str, arch: &str) -> Result<Command> {
-    // So that `without_paths` finds them.
-    let mut fetch = nightly_cargo(toolchain);
-    fetch.args(["fetch", "--locked", "--quiet"]);
-    must(&mut fetch, "download what the eBPF programs use", "check the network")?;
-    let mut command = nightly_cargo(toolchain);
-    command.args([verb, "-Z", "build-std=core", "--locked", "--release", "--target", BPF_TARGET]);
-    // The encoded form allows a space in a path.
-    let mut flags = vec![
-        "-Cdebuginfo=2".to_owned(),
-        format!("-Clinker={}", toolchain.linker.display()),
-        "-Clink-arg=--btf".to_owned(),
-        format!("--cfg=bpf_target_arch=\"{arch}\""),
-    ];
-    flags.extend(without_paths(&toolchain.sysroot, arch));
-    command
-        // The linker's LLVM is the compiler's, and not what xtask itself was started with.
-        .env("LD_LIBRARY_PATH", toolchain.sysroot.join("lib"))
-        .env("CARGO_TARGET_DIR", ebpf_target(arch))
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
-    ebpf::wrap_rustc(&mut command)?;
-    Ok(command)
-}
-
-/// The pinned toolchain's cargo in the directory of the eBPF crate, without what was set for xtask or for the
-/// host's compiler.
-fn nightly_cargo(toolchain: &Toolchain) -> Command {
-    // Through rustup by name: the first cargo on PATH need not be rustup's.
-    let mut command = Command::new("rustup");
-    command.args(["run", &toolchain.name, "cargo"]).current_dir(root().join("tracer-ebpf"));
-    for (name, _) in env::vars_os() {
-        let leaks = name.to_str().is_some_and(|name| {
-            chooses_compiler(name)
-                || name.starts_with("CARGO_PKG_")
-                || name.starts_with("CARGO_MANIFEST_")
-        });
-        if leaks {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-/// Flags that keep this machine's paths out of the objects: the line information of BTF names source files.
-fn without_paths(sysroot: &Path, arch: &str) -> Vec<String> {
-    let sources = cargo_home().join("registry/src");
-    let mut to = vec![
-        (root(), "tcptrail".to_owned()),
-        (sysroot.join("lib/rustlib/src/rust"), "rust".to_owned()),
-    ];
-    // One directory for each registry; their names are hashes.
-    for registry in std::fs::read_dir(sources).into_iter().flatten().flatten() {
-        let registry = registry.path();
-        for bindings in std::fs::read_dir(&registry).into_iter().flatten().flatten() {
-            let name = bindings.file_name().to_string_lossy().into_owned();
-            // Helpers are the same for all architectures, and stand in a file for each.
-            if name.starts_with("aya-ebpf-bindings-") {
-                let own = bindings.path().join("src").join(arch);
-                to.push((own, format!("crates/{name}/src/arch")));
-            }
-        }
-        to.insert(0, (registry, "crates".to_owned()));
-    }
-    to.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
-}
-
-fn cargo_home() -> PathBuf {
-    env::var_os("CARGO_HOME").map_or_else(
-        || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"),
-        PathBuf::from,
-    )
-}
-
-/// Where the eBPF programs for kernels of `arch` are built.
-pub(crate) fn ebpf_target(arch: &str) -> PathBuf {
-    target().join("ebpf").join(arch)
-}
-
-/// An eBPF program as cargo makes it.
-pub(crate) fn built(arch: &str, program: &str) -> PathBuf {
-    ebpf_target(arch).join(BPF_TARGET).join("release").join(program)
 }

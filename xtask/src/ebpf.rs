@@ -4,17 +4,14 @@
 //! from (`SOURCES`). Whether the sources have changed since can be told without a compiler for eBPF; whether
 //! the objects are what the sources make, with it.
 
-use std::env;
-use std::ffi::OsString;
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use crate::build;
 use crate::command::{must, root};
+use crate::ebpf_cargo::{built, ebpf_cargo_for, ebpf_target};
 use crate::setup::{self, LINKER_VERSION, NIGHTLY, Toolchain};
 
 /// What cargo makes of the eBPF crate, and what tracer's build script takes.
@@ -30,8 +27,6 @@ const SOURCES: [&str; 5] = [
 ];
 /// Of kernels whose objects are compared: one set is for all.
 const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
-/// Set when xtask is to act as rustc.
-const WRAPPER: &str = "XTASK_AS_RUSTC";
 const REMEDY: &str = "run `cargo xtask ebpf` and commit tracer/ebpf with the change";
 
 /// Makes the committed objects anew, or with `check` says whether they are what the sources make.
@@ -118,12 +113,12 @@ fn make(toolchain: &Toolchain) -> Result<()> {
 
 /// Builds the objects for kernels of `arch`, without debug information but BTF. Returns where they are.
 fn build_for(toolchain: &Toolchain, arch: &str) -> Result<PathBuf> {
-    let mut cargo = build::ebpf_cargo_for(toolchain, "build", arch)?;
+    let mut cargo = ebpf_cargo_for(toolchain, "build", arch)?;
     must(&mut cargo, "build the eBPF programs", "fix what the compiler says above")?;
-    let dir = build::ebpf_target(arch);
+    let dir = ebpf_target(arch);
     for (program, object) in OBJECTS {
         let mut strip = Command::new(toolchain.tool("rust-objcopy"));
-        strip.arg("--strip-debug").arg(build::built(arch, program)).arg(dir.join(object));
+        strip.arg("--strip-debug").arg(built(arch, program)).arg(dir.join(object));
         strip.env("LD_LIBRARY_PATH", toolchain.sysroot.join("lib"));
         must(&mut strip, "strip an eBPF object", "install the toolchain again")?;
     }
@@ -190,34 +185,6 @@ fn changed(committed: &str, here: &str) -> Vec<String> {
     files
 }
 
-/// Lets cargo call xtask in place of rustc for the eBPF programs.
-pub(crate) fn wrap_rustc(cargo: &mut Command) -> Result<()> {
-    let own = env::current_exe().context("could not find xtask's own path")?;
-    cargo.env("RUSTC_WRAPPER", own).env(WRAPPER, "1");
-    Ok(())
-}
-
-/// As cargo's wrapper of rustc: becomes rustc, with a crate identity that names no directory.
-///
-/// Cargo makes `-C metadata` from, among others, the paths of the sources of `core` and of tracer-common, and
-/// names of symbols contain a hash of it.
-pub(crate) fn as_rustc() -> Option<ExitCode> {
-    env::var_os(WRAPPER)?;
-    let mut args = env::args_os().skip(1);
-    let package = env::var("CARGO_PKG_NAME").unwrap_or_default();
-    let error =
-        Command::new(args.next()?).args(args.map(|arg| without_paths(arg, &package))).exec();
-    eprintln!("xtask: could not start rustc: {error}");
-    Some(ExitCode::FAILURE)
-}
-
-fn without_paths(arg: OsString, package: &str) -> OsString {
-    if arg.to_string_lossy().starts_with("metadata=") {
-        return format!("metadata={package}").into();
-    }
-    arg
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,15 +204,5 @@ mod tests {
         check("# made by x\n1  a\n2  b\n", &["c"]);
         check("# made by y\n1  a\n2  b\n3  c\n", &["# made by x", "# made by y"]);
         assert_eq!(changed("", "1  a\n"), ["a"]);
-    }
-
-    #[test]
-    fn the_identity_of_a_crate_names_no_directory() {
-        let check = |arg: &str, expect: &str| {
-            assert_eq!(without_paths(arg.into(), "tracer-common"), expect);
-        };
-        check("metadata=0123abc", "metadata=tracer-common");
-        check("extra-filename=-0123abc", "extra-filename=-0123abc");
-        check("src/lib.rs", "src/lib.rs");
     }
 }

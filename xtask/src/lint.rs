@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::command::{cargo, must, root};
+use crate::ebpf;
+use crate::ebpf_cargo::ebpf_cargo_for;
 use crate::setup::{self, Toolchain};
-use crate::{build, ebpf};
 
 const FIX: &str = "fix what the compiler says above";
 
@@ -42,7 +43,7 @@ pub(crate) fn all() -> Result<()> {
 
 /// The eBPF programs: no warnings, and the committed objects are what the sources make.
 fn programs(toolchain: &Toolchain) -> Result<()> {
-    let mut clippy = build::ebpf_cargo_for(toolchain, "clippy", env::consts::ARCH)?;
+    let mut clippy = ebpf_cargo_for(toolchain, "clippy", env::consts::ARCH)?;
     clippy.args(["--", "-Dwarnings"]);
     must(&mut clippy, "find the eBPF programs free of warnings", FIX)?;
     ebpf::compare(toolchain)

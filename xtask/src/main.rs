@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod command;
 mod ebpf;
+mod ebpf_cargo;
 mod fuzz;
 mod kernels;
 mod lint;
@@ -95,7 +96,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = ebpf::as_rustc() {
+    if let Some(code) = ebpf_cargo::as_rustc() {
         return code;
     }
     let done = match Cli::parse().verb {
