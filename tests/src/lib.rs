@@ -11,6 +11,7 @@ pub mod pace;
 pub mod tcptrail;
 pub mod traffic;
 pub mod watch;
+pub mod web;
 pub mod witness;
 
 use std::env;

@@ -9,9 +9,9 @@ use tests::ready;
 use tests::traffic::connect;
 use tests::witness::eventually;
 
-use crate::healthy::Daemon;
 use crate::keep_alive::nginx;
 use crate::stage::{Python, check_verdict, finding, listening, silent, start};
+use tests::web::Daemon;
 
 const THRESHOLD: &[&str] = &["--threshold", "IDLE_RESET=1s"];
 

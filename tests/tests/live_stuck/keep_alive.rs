@@ -15,8 +15,8 @@ use tests::tcptrail::{Event, Tcptrail};
 use tests::traffic::connect;
 use tests::witness::eventually;
 
-use crate::healthy::Daemon;
 use crate::stage::{Python, check_silent, check_verdict, finding, listening, silent, start};
+use tests::web::Daemon;
 
 const PORT: u16 = 8401;
 const THREADS: u64 = 12;

@@ -2,45 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tests::netns::Netns;
 use tests::pace::is_slow;
 use tests::ready;
 use tests::tcptrail::{Event, Run, Tcptrail};
-use tests::traffic::connect;
-use tests::witness::eventually;
-
-const FRONT: u16 = 8080;
-const BACK: u16 = 8081;
-
-/// A process that is asked to end, and then made to.
-struct Daemon {
-    child: Child,
-    name: &'static str,
-}
-
-impl Daemon {
-    fn end(mut self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("a pid")?;
-        kill_process(pid, signal)?;
-        eventually(self.name, Duration::from_secs(10), || Ok(self.child.try_wait()?.map(drop)))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
+use tests::web::{BACK, FRONT, Kind, TOOLS, Web};
 
 /// What a log says of one connection.
 #[derive(Clone, Debug, Default)]
@@ -152,69 +123,8 @@ fn check(
 fn through_haproxy(keep_alive: bool) -> Result<()> {
     const CONNECTIONS: usize = 50;
     let netns = Netns::new()?;
-    let dir = tempfile::tempdir()?;
-    // nginx's workers are another user's.
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
-    let path = |name: &str| dir.path().join(name);
-    fs::write(path("index.html"), vec![b'x'; 3_000])?;
-    fs::write(
-        path("nginx.conf"),
-        format!(
-            "daemon off; worker_processes 2; pid {dir}/nginx.pid; error_log {dir}/error.log;
-            events {{ worker_connections 4096; }}
-            http {{
-                log_format conn 'conn $remote_port $pid $request_length $bytes_sent $request_completion';
-                access_log {dir}/nginx.log conn;
-                client_body_temp_path {dir}/a; proxy_temp_path {dir}/b; fastcgi_temp_path {dir}/c;
-                uwsgi_temp_path {dir}/d; scgi_temp_path {dir}/e;
-                keepalive_requests 30;
-                server {{ listen 127.0.0.1:{BACK} backlog=4096; root {dir}; }}
-            }}",
-            dir = dir.path().display()
-        ),
-    )?;
-    // In its mode `http` haproxy counts the bytes of its own form of messages, not those on the wire.
-    fs::write(
-        path("haproxy.cfg"),
-        format!(
-            "global
-                log stdout format raw local0
-                maxconn 4096
-            defaults
-                mode tcp
-                log global
-                timeout connect 5s
-                timeout client 20s
-                timeout server 20s
-            frontend front
-                bind 127.0.0.1:{FRONT}
-                log-format \"conn %cp %pid %U %B %ts\"
-                default_backend back
-            backend back
-                server nginx 127.0.0.1:{BACK}\n"
-        ),
-    )?;
-    let spawn = |name: &'static str, command: &mut Command| {
-        command.stdin(Stdio::null()).stderr(Stdio::null());
-        anyhow::Ok(Daemon { child: netns.spawn(command)?, name })
-    };
-    let nginx = spawn(
-        "nginx",
-        Command::new("nginx").arg("-c").arg(path("nginx.conf")).stdout(Stdio::null()),
-    )?;
-    let haproxy = spawn(
-        "haproxy",
-        Command::new("haproxy")
-            .args(["-db", "-f"])
-            .arg(path("haproxy.cfg"))
-            .stdout(fs::File::create(path("haproxy.log"))?),
-    )?;
-    let haproxy_pid = u64::from(haproxy.child.id());
-    for port in [BACK, FRONT] {
-        eventually(&format!("a listener at :{port}"), Duration::from_secs(10), || {
-            Ok(connect(&netns, ([127, 0, 0, 1], port).into()).ok())
-        })?;
-    }
+    let mut web = Web::start(&netns, Kind::Logged)?;
+    let haproxy_pid = u64::from(web.haproxy.0.id());
     // The workers that share a listener are found by the first walk.
     let mut life = Tcptrail::start(&["life", "--netns", netns.name()])?;
     let mut wrk = Command::new("wrk");
@@ -224,19 +134,16 @@ fn through_haproxy(keep_alive: bool) -> Result<()> {
     if !keep_alive {
         wrk.args(["-H", "Connection: close"]);
     }
-    wrk.arg(format!("http://127.0.0.1:{FRONT}/index.html"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    wrk.arg(Web::url()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let wrk = netns.spawn(&mut wrk)?;
     let wrk_pid = u64::from(wrk.id());
     let output = wrk.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "wrk: {said}");
-    haproxy.end(Signal::USR1)?;
-    nginx.end(Signal::QUIT)?;
-    let front = logged(&path("haproxy.log"))?;
-    let back = logged(&path("nginx.log"))?;
+    web.haproxy.end(Signal::USR1)?;
+    web.nginx.end(Signal::QUIT)?;
+    let front = logged(&web.path("haproxy.log"))?;
+    let back = logged(&web.path("nginx.log"))?;
     // What a RST ended in FIN_WAIT2 is told by the second look that misses it.
     let mut ended: HashMap<(u16, bool), usize> = HashMap::new();
     loop {
@@ -275,8 +182,6 @@ fn through_haproxy(keep_alive: bool) -> Result<()> {
     }
     Ok(())
 }
-
-const TOOLS: &[&str] = &["haproxy", "nginx", "wrk"];
 
 #[test]
 fn connections_that_are_kept_alive_agree_with_the_logs() -> Result<()> {
