@@ -19,7 +19,7 @@ use crate::pace::is_slow;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where Debian has them; `cargo xtask setup --tests` installs them.
 const JARS: &str = "/usr/share/java";
-const WANTED: [&str; 16] = [
+const WANTED: [&str; 20] = [
     "tomcat10-catalina",
     "tomcat10-coyote",
     "tomcat10-util",
@@ -36,6 +36,10 @@ const WANTED: [&str; 16] = [
     "httpcore",
     "commons-logging",
     "commons-codec",
+    "HikariCP",
+    "postgresql",
+    "slf4j-api",
+    "slf4j-nop",
 ];
 
 /// Written after what it stands beside.

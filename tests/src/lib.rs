@@ -8,6 +8,7 @@ pub mod hand;
 pub mod java;
 pub mod netns;
 pub mod pace;
+pub mod servers;
 pub mod tcptrail;
 pub mod traffic;
 pub mod watch;

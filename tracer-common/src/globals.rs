@@ -218,8 +218,8 @@ pub struct Settings {
     pub sock_from_file: u32,
     /// 1: `bpf_get_current_task_btf` may be called.
     pub task_btf: u32,
-    /// Fills it up to whole words.
-    pub pad: u32,
+    /// 1: short walks show half-closed sockets too, of which only rows tell whether data goes over them.
+    pub half_closed: u32,
 }
 
 const _: () = {

@@ -32,7 +32,8 @@ extern "C" fn iter_tcp(ctx: *mut c_void) -> i32 {
 }
 
 /// As `iter_tcp`, but of full sockets only those of which no tracepoint tells what there is to know:
-/// those that wait to be accepted, that get no answer, and listeners, for their queues.
+/// those that wait to be accepted, that get no answer, and listeners, for their queues; and half-closed
+/// ones where it is asked whether data goes over them.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 extern "C" fn iter_minis(ctx: *mut c_void) -> i32 {
@@ -117,6 +118,12 @@ const WAITS_LONG: u32 = 1_000;
 #[inline(always)]
 fn is_worth_a_look(common: Kernel, state: u8) -> bool {
     if state == TcpState::Listen.number() {
+        return true;
+    }
+    let is_half_closed = state >= TcpState::FinWait1.number()
+        && state <= TcpState::Closing.number()
+        && state != TcpState::Close.number();
+    if is_half_closed && global!(SETTINGS.half_closed) != 0 {
         return true;
     }
     // SAFETY: a trusted `sock_common` pointer; the helper checks that it is a full TCP socket.

@@ -17,7 +17,7 @@ use tests::witness::now_ns;
 
 use crate::stage::{PATIENCE, check_frames, check_silent, closing_server, leaks, wait_for_leak};
 
-const COUNT: u64 = 9;
+const COUNT: u64 = 16;
 const MISSING: &[u8] =
     b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\nConnection: close\r\n\r\nnot here\n";
 
@@ -51,7 +51,7 @@ fn the_servlet_that_forgets_is_named_and_the_mended_one_is_not() -> Result<()> {
     let netns = Netns::new()?;
     let backend = closing_server(&netns, MISSING)?.to_string();
     let mut leaks = leaks(&netns, &["--comm", "java"])?;
-    let mut stuck = stuck(&netns, "CLOSE_WAIT=6s")?;
+    let mut stuck = stuck(&netns, "CLOSE_WAIT=3s")?;
     let mut leaking = Program::java(&netns, &[], "PageServlet", &["8089", &backend, "leak"])?;
     let mut mended = Program::java(&netns, &[], "PageServlet", &["8090", &backend, "fixed"])?;
     leaking.wait_for("ready")?;
@@ -83,6 +83,7 @@ fn the_servlet_that_forgets_is_named_and_the_mended_one_is_not() -> Result<()> {
         event.number("pid") == Some(pid)
             && event.text("severity") == "leak"
             && event.0["growth_per_min"].as_f64().is_some()
+            && !event.0["opener"].is_null()
     })?;
     assert_eq!(found.text("comm"), "java");
     assert_eq!(found.text("state"), "CLOSE_WAIT");

@@ -10,4 +10,5 @@ mod gone;
 mod healthy;
 mod idle_reset;
 mod keep_alive;
+mod leak;
 mod stage;

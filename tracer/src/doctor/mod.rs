@@ -157,7 +157,12 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
         Ok(btf) => btf,
         Err(error) => return push(checks, "kernel BTF", true, Err(error.to_string())),
     };
-    let options = Options { filter: Filter::default(), ring_bytes: 1 << 20, debug: false };
+    let options = Options {
+        filter: Filter::default(),
+        ring_bytes: 1 << 20,
+        debug: false,
+        half_closed: false,
+    };
     let mut circumstances = Circumstances {
         bpf_wants_capability: false,
         one_namespace: false,
@@ -197,6 +202,7 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
             circumstances,
             stay_in: None,
             most_rows: 1_000_000,
+            half_closed: true,
         },
     ) {
         Ok(mut poller) => try_iterators(checks, &mut poller),

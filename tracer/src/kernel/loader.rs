@@ -64,6 +64,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Whether the programs' debug messages are wanted.
     pub debug: bool,
+    /// Whether short walks are to show half-closed sockets too.
+    pub half_closed: bool,
 }
 
 /// A tracepoint and whether it serves.
@@ -172,7 +174,7 @@ pub(super) fn load_object(
         reset_reason: u32::from(resolved.send_reset_has_reason),
         sock_from_file: u32::from(resolved.sock_from_file),
         task_btf: u32::from(resolved.task_btf),
-        pad: 0,
+        half_closed: u32::from(options.half_closed),
     };
     let level = if options.debug { LOG_DEBUG } else { LOG_OFF };
     let ebpf = EbpfLoader::new()

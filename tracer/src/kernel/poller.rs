@@ -86,6 +86,8 @@ pub struct Options {
     pub stay_in: Option<u32>,
     /// Most rows of one walk: whoever opens sockets must not decide how much memory we use.
     pub most_rows: usize,
+    /// Whether short walks are to show half-closed sockets too.
+    pub half_closed: bool,
 }
 
 /// The thread's handle. Dropping it ends the thread after its present walk.
@@ -106,7 +108,12 @@ impl Poller {
     pub fn start(resolved: &Resolved, btf: &Btf, how: Options) -> Result<Poller, LoadError> {
         // Maps of its own, which the iterators do not use: a page for the ring will do.
         let ring_bytes = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
-        let options = loader::Options { filter: how.filter, ring_bytes, debug: false };
+        let options = loader::Options {
+            filter: how.filter,
+            ring_bytes,
+            debug: false,
+            half_closed: how.half_closed,
+        };
         let mut ebpf = load_object(resolved, &options, btf)?;
         let sockets = load(&mut ebpf, names::ITER_TCP, "tcp", btf)
             .and_then(|()| load(&mut ebpf, names::ITER_MINIS, "tcp", btf));

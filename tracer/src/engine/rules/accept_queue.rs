@@ -77,6 +77,7 @@ fn finding(listener: &Listener, full_ns: u64, dropped: Option<u64>) -> Finding {
         local_port: Some(listener.port),
         remote: None,
         opener: None,
+        opened: crate::engine::rules::Opened::default(),
         conns: Vec::new(),
         verdict,
         advice: "The kernel drops further handshakes; clients see timeouts or believe themselves connected. accept() is \

@@ -1,5 +1,5 @@
-//! CLOSE_WAIT: the peer has closed, the application has not. By cause: never closed, or held open by
-//! a process that inherited it; and the fingerprint of a peer's idle timeout.
+//! CLOSE_WAIT: the peer has closed, the application has not. By cause: a leak; held by a process that
+//! inherited it; a restart of the peer; the fingerprint of a peer's idle timeout; or just there.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::engine::rules::finding::{Forecast, What};
 use crate::engine::rules::group::{Cause, Group};
 use crate::engine::rules::growth::as_f64;
 use crate::engine::rules::place::Side;
-use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
+use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, restart, words};
 use crate::event::Holder;
 
 pub(crate) struct CloseWait;
@@ -21,36 +21,18 @@ impl Rule for CloseWait {
     }
 
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
-        let survival = &group.survival;
-        if survival.mostly_leave() {
-            return None;
-        }
-        let leak = survival.is_leak();
-        let severity = if leak { Severity::Leak } else { Severity::Stuck };
-        let who = words::process(group.key.process);
-        let side = words::side(group);
-        let many = words::so_many(group, ("socket", ""), about.now, about.growth);
-        let mut verdict = match group.key.cause {
-            Cause::Inherited => {
-                let from = match group.opened_by {
-                    Some(opener) => format!("from {}", words::process(Some(opener))),
-                    None => "by fork".to_owned(),
-                };
-                format!("{who} keeps CLOSE_WAIT {side} open, inherited {from}: {many}")
-            }
-            _ if leak => format!("{who} leaks CLOSE_WAIT {side}: {many}"),
-            _ => format!("{who} holds CLOSE_WAIT {side}: {many}"),
+        let severity = if about.leaks { Severity::Leak } else { Severity::Stuck };
+        let mut verdict = match why(group, about)? {
+            Why::Inherited => inherited(group, about),
+            Why::Leak => format!(
+                "{} leaks CLOSE_WAIT {}",
+                words::process(group.key.process),
+                many(group, about)
+            ),
+            Why::Restart => restart::verdict(group, about),
+            Why::Held => held(group, about),
         };
-        match survival.late_share() {
-            Some(share) if share > 0.0 => {
-                let _ = write!(verdict, ", {:.0} % closed", share * 100.0);
-            }
-            _ if group.count() > 1 => verdict.push_str(", none closed"),
-            _ => {}
-        }
-        if let Some(opener) = &group.key.opener {
-            let _ = write!(verdict, "; opened by {opener}");
-        }
+        verdict.push_str(&group.opened.words());
         if let Some(idle) = group.idle_timeout() {
             let _ = write!(verdict, "; the peer closes after {} idle", words::age(idle.ns));
         }
@@ -61,28 +43,21 @@ impl Rule for CloseWait {
         Some(Said { verdict, severity, forecast })
     }
 
-    fn advice(&self, group: &Group, _about: &About<'_>) -> String {
-        let who = words::process(group.key.process);
-        let mut text = String::new();
-        if group.key.cause == Cause::Inherited {
-            let _ = write!(
-                text,
-                "{who} began after the connection was made, so it has the descriptor from its parent. While it has \
-                 it, no close() elsewhere ends the connection. Open sockets with SOCK_CLOEXEC (accept4, O_CLOEXEC), \
-                 or close what the child does not need between fork and exec; ending {who} ends these."
-            );
-        } else {
-            let _ = write!(
-                text,
-                "The peer has closed; close() is missing here, and no timeout of the kernel's makes up for it. Look \
-                 for the path that skips it: an exception, an early return, a response or stream that is not \
-                 closed (try-with-resources, finally, defer)"
-            );
-            if matches!(group.key.side, Side::Remote(_) | Side::Remotes) {
-                text.push_str(", a client's connection that is not given back to its pool");
+    fn advice(&self, group: &Group, about: &About<'_>) -> String {
+        let mut text = match why(group, about) {
+            Some(Why::Inherited) => {
+                let who = words::process(group.key.process);
+                format!(
+                    "{who} began after the connection was made, so it has the descriptor from its parent. While it \
+                     has it, no close() elsewhere ends the connection. Open sockets with SOCK_CLOEXEC (accept4, \
+                     O_CLOEXEC), or close what the child does not need between fork and exec; ending {who} ends \
+                     these."
+                )
             }
-            text.push('.');
-        }
+            Some(Why::Restart) => restart::advice(group),
+            Some(Why::Leak) => close_is_missing(group),
+            Some(Why::Held) | None => holding(group),
+        };
         if let Some(idle) = group.idle_timeout() {
             let _ = write!(
                 text,
@@ -92,21 +67,119 @@ impl Rule for CloseWait {
                 words::age(idle.ns)
             );
         }
-        if group.unread != 0 {
-            let _ = write!(
-                text,
-                " {} wait unread: the application does not even look at them.",
-                words::bytes(group.unread)
-            );
-        } else if group.end_read != 0 && group.end_not_read == 0 {
-            text.push_str(" The application has read to the end, so it knows.");
-        } else if group.end_not_read != 0 && group.end_read == 0 {
-            text.push_str(
-                " The application has not read the end: it does not look at them any more.",
-            );
-        }
+        text.push_str(&what_was_read(group));
         text.push_str(&words::fds(group));
         text
+    }
+}
+
+/// What the sockets of a group are in CLOSE_WAIT for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Why {
+    /// Nobody closes them, and more come.
+    Leak,
+    /// A child has them from its parent.
+    Inherited,
+    /// The peer ended them all at one moment.
+    Restart,
+    /// They are there, and do not get more.
+    Held,
+}
+
+/// `None` when they mostly leave by themselves: slow, not stuck.
+fn why(group: &Group, about: &About<'_>) -> Option<Why> {
+    let inherited = group.key.cause == Cause::Inherited;
+    match (inherited, about.leaks) {
+        (true, true) => Some(Why::Inherited),
+        (false, true) => Some(Why::Leak),
+        _ if group.survival.mostly_leave() => None,
+        (true, false) => Some(Why::Inherited),
+        _ if restart::is_restart(group) => Some(Why::Restart),
+        _ => Some(Why::Held),
+    }
+}
+
+/// `on :8089: 9 sockets, oldest 14m02s, +3/min, none closed`.
+fn many(group: &Group, about: &About<'_>) -> String {
+    let many = words::so_many(group, ("socket", ""), about.now, about.growth);
+    let mut text = format!("{}: {many}", words::side(group));
+    match group.survival.late_share() {
+        Some(share) if share > 0.0 => {
+            let _ = write!(text, ", {:.0} % closed", share * 100.0);
+        }
+        _ if group.count() > 1 => text.push_str(", none closed"),
+        _ => {}
+    }
+    text
+}
+
+fn inherited(group: &Group, about: &About<'_>) -> String {
+    let who = words::process(group.key.process);
+    let from = match group.opened_by {
+        Some(opener) => format!("from {}", words::process(Some(opener))),
+        None => "by fork".to_owned(),
+    };
+    let side = words::side(group);
+    let many = many(group, about);
+    let many = many.strip_prefix(&side).unwrap_or(&many);
+    format!("{who} keeps CLOSE_WAIT {side} open, inherited {from}{many}")
+}
+
+/// With how they came, as far as that says that they do not get more.
+fn held(group: &Group, about: &About<'_>) -> String {
+    let mut text =
+        format!("{} holds CLOSE_WAIT {}", words::process(group.key.process), many(group, about));
+    let came = || group.members.iter().map(|member| member.since);
+    if let (Some(first), Some(last)) = (came().min(), came().max())
+        && group.count() > 1
+        && about.growth.is_none()
+    {
+        let silent = about.now.since(last);
+        if last.since(first) <= 2 * SECOND {
+            text.push_str(", all since one moment");
+        } else if silent > 10 * SECOND {
+            let _ = write!(text, ", no more for {}", words::age(silent));
+        }
+    }
+    text
+}
+
+fn close_is_missing(group: &Group) -> String {
+    let mut text = "The peer has closed; close() is missing here, and no timeout of the kernel's makes up for it. Look \
+         for the path that skips it: an exception, an early return, a response or stream that is not closed \
+         (try-with-resources, finally, defer)"
+        .to_owned();
+    if matches!(group.key.side, Side::Remote(_) | Side::Remotes) {
+        text.push_str(", a client's connection that is not given back to its pool");
+    }
+    text.push('.');
+    text
+}
+
+fn holding(group: &Group) -> String {
+    if matches!(group.key.side, Side::Local(_)) {
+        return "The peer has closed and the application has not: it is still at work on them, or has forgotten them. \
+                They do not get more by now. Where threads still work on them, see what these wait for (jstack, \
+                gdb); where none does, close() is missing on some path."
+            .to_owned();
+    }
+    "The peer has closed and the application has not. They do not get more by now: a pool notices at the next use \
+     and drops them. If they stay although the application goes on working, nobody has them any more, and \
+     close() is missing on some path."
+        .to_owned()
+}
+
+/// Whether the application looks at them, from what waits to be read.
+fn what_was_read(group: &Group) -> String {
+    if group.unread != 0 {
+        let unread = words::bytes(group.unread);
+        format!(" {unread} wait unread: the application does not even look at them.")
+    } else if group.end_read != 0 && group.end_not_read == 0 {
+        " The application has read to the end, so it knows.".to_owned()
+    } else if group.end_not_read != 0 && group.end_read == 0 {
+        " The application has not read the end: it does not look at them any more.".to_owned()
+    } else {
+        String::new()
     }
 }
 

@@ -1,13 +1,17 @@
-//! Survival: of those that outlive the threshold, how many leave after all?
+//! Survival: of those that get old, how many leave after all?
 //!
 //! A busy service has many short CLOSE_WAITs, and a slow one has some that outlive any threshold: they
-//! leave. Those of a leak do not, however many others of the same service come and go. So what counts
-//! is not how many there are, nor the share of all that closed, but the fate of the old.
+//! leave. A pool replaces its members from round to round: they leave, too. Those of a leak do not, however
+//! many others of the same service come and go. So what counts is not how many there are, nor the share
+//! of all that closed, but the fate of the old: [`Ages::settled`] is the age from which on next to none
+//! leaves. What is older than that and than the threshold has survived; it leaks when such survivors
+//! [keep coming](super::generations).
 
 use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
+use crate::engine::rules::generations::{self, Ask, Pace, goes_on};
 use crate::engine::rules::place::Place;
 use crate::time::MonoNs;
 
@@ -17,16 +21,58 @@ const SPELL_NS: u64 = 600_000_000_000;
 /// Most places kept.
 const MOST: usize = 16_384;
 
-/// Of which an old share leaves is no leak.
-const LEAVE: f64 = 0.1;
+/// Least number of survivors for a leak: one may be an accident, two may be a pair of them.
+const LEAST: usize = 3;
 
-/// Least number of old ones for a leak: one may be an accident, two may be a pair of them.
-const LEAST: u64 = 3;
+/// Ages, by powers of two: up to 1/16 s, 1/8 s, ..., 1 s, 2 s, ... 36 hours, and more.
+const BUCKETS: usize = 23;
+const FIRST_NS: u64 = 62_500_000;
+
+/// How old those were that left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Ages {
+    left: [u32; BUCKETS],
+}
+
+impl Ages {
+    fn add(&mut self, age_ns: u64) {
+        // The first bucket whose upper bound is not below the age.
+        let bucket = (0..BUCKETS - 1).find(|&bucket| age_ns <= FIRST_NS << bucket);
+        let count = &mut self.left[bucket.unwrap_or(BUCKETS - 1)];
+        *count = count.saturating_add(1);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Ages) {
+        for (count, other) in self.left.iter_mut().zip(other.left) {
+            *count = count.saturating_add(other);
+        }
+    }
+
+    /// The age from which on fewer than one in ten of those that reach it leave. `came` are the arrival
+    /// times of those that are there, ascending. `None` when there is no such age.
+    fn settled(&self, came: &[MonoNs], now: MonoNs) -> Option<u64> {
+        let mut older: u64 = self.left.iter().map(|&count| u64::from(count)).sum();
+        let mut age = 0;
+        for bucket in 0..=BUCKETS {
+            let there = came.partition_point(|&at| now.since(at) >= age) as u64;
+            if there == 0 {
+                return None;
+            }
+            if older * 9 < there {
+                return Some(age);
+            }
+            older -= u64::from(*self.left.get(bucket)?);
+            age = FIRST_NS << bucket;
+        }
+        None
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Spell {
     left: u64,
     late: u64,
+    ages: Ages,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,23 +82,34 @@ struct Leavers {
     began: MonoNs,
 }
 
-/// How many left, by place.
+/// Who left, by place.
 #[derive(Debug, Default)]
 pub(crate) struct Cohorts {
     by_place: HashMap<Place, Leavers, FixedState>,
 }
 
+/// Who left a place lately.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Left {
+    /// How many.
+    pub(crate) all: u64,
+    /// Of those, after they had been beyond the threshold.
+    pub(crate) late: u64,
+    /// How old they were.
+    pub(crate) ages: Ages,
+}
+
 /// What became of a group's sockets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Survival {
     /// In the state now.
     pub(crate) present: u64,
     /// Of those, beyond the threshold.
     pub(crate) old: u64,
-    /// Left the state, lately.
-    pub(crate) left: u64,
-    /// Of those, after they had been beyond the threshold.
-    pub(crate) late: u64,
+    /// When they came: those that are there now, the young ones too.
+    pub(crate) came: Vec<MonoNs>,
+    /// Who left.
+    pub(crate) left: Left,
 }
 
 impl Cohorts {
@@ -69,14 +126,18 @@ impl Cohorts {
         turn(leavers, at);
         leavers.now.left += 1;
         leavers.now.late += u64::from(after_ns >= threshold);
+        leavers.now.ages.add(after_ns);
     }
 
-    /// How many left, and how many of them late.
-    pub(crate) fn leavers(&self, place: &Place, at: MonoNs) -> (u64, u64) {
-        let Some(leavers) = self.by_place.get(place) else { return (0, 0) };
+    /// Who left a place in the last ten to twenty minutes.
+    pub(crate) fn leavers(&self, place: &Place, at: MonoNs) -> Left {
+        let Some(leavers) = self.by_place.get(place) else { return Left::default() };
         let mut leavers = *leavers;
         turn(&mut leavers, at);
-        (leavers.now.left + leavers.before.left, leavers.now.late + leavers.before.late)
+        let Leavers { now, before, .. } = leavers;
+        let mut ages = now.ages;
+        ages.merge(&before.ages);
+        Left { all: now.left + before.left, late: now.late + before.late, ages }
     }
 }
 
@@ -91,24 +152,52 @@ fn turn(leavers: &mut Leavers, at: MonoNs) {
 }
 
 impl Survival {
-    /// Whether this is a leak: enough have outlived the threshold, and next to none of those left.
-    pub(crate) fn is_leak(&self) -> bool {
-        self.old >= LEAST && self.late_share().is_none_or(|share| share < LEAVE)
+    /// Takes in those of another group.
+    pub(crate) fn merge(&mut self, other: Survival) {
+        self.present += other.present;
+        self.old += other.old;
+        self.came.extend(other.came);
+        self.came.sort_unstable();
+        self.left.all += other.left.all;
+        self.left.late += other.left.late;
+        self.left.ages.merge(&other.left.ages);
+    }
+
+    /// Whether this is a leak: enough have survived, and survivors keep coming. `grew`: it was one at
+    /// the last look.
+    pub(crate) fn leaks(&self, threshold: u64, grew: bool, now: MonoNs) -> Option<Pace> {
+        let settled = self.left.ages.settled(&self.came, now)?;
+        let age = settled.max(threshold);
+        let survivors = self.came.partition_point(|&at| now.since(at) >= age);
+        // Of those that are old by their events, rows may still say that data goes over them.
+        if survivors < LEAST || self.old < LEAST as u64 {
+            return None;
+        }
+        let ask = Ask { generations: generations::GENERATIONS, span_ns: threshold, grew };
+        goes_on(&self.came, now.before(settled), ask)
+    }
+
+    /// How many more a minute there are of what stays; `None` when they stopped coming, or came at
+    /// once.
+    pub(crate) fn growth(&self, grew: bool, now: MonoNs) -> Option<f64> {
+        let settled = self.left.ages.settled(&self.came, now)?;
+        let ask = Ask { generations: generations::RATE, span_ns: 1_000_000_000, grew };
+        goes_on(&self.came, now.before(settled), ask).map(|pace| pace.per_minute)
     }
 
     /// Whether those that get old mostly leave after all: slow, not stuck.
     pub(crate) fn mostly_leave(&self) -> bool {
-        self.late > 0 && self.late >= self.old
+        self.left.late > 0 && self.left.late >= self.old
     }
 
     /// Of all that came, the share that left.
     pub(crate) fn closed_share(&self) -> Option<f64> {
-        share(self.left, self.present)
+        share(self.left.all, self.present)
     }
 
     /// Of those that got old, the share that left.
     pub(crate) fn late_share(&self) -> Option<f64> {
-        share(self.late, self.old)
+        share(self.left.late, self.old)
     }
 }
 

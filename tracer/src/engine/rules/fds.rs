@@ -87,6 +87,7 @@ pub(crate) fn check(
         local_port: None,
         remote: None,
         opener: None,
+        opened: crate::engine::rules::Opened::default(),
         conns: Vec::new(),
         verdict,
         advice,

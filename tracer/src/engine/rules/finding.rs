@@ -3,7 +3,7 @@
 use tracer_common::TcpState;
 
 use crate::engine::rules::id::RuleId;
-use crate::engine::rules::openers::Opener;
+use crate::engine::rules::openers::{Opened, Opener};
 use crate::event::{Comm, SockId, Tuple};
 use crate::time::MonoNs;
 
@@ -130,8 +130,10 @@ pub struct Finding {
     pub local_port: Option<u16>,
     /// Remote endpoint of the group.
     pub remote: Option<std::net::SocketAddr>,
-    /// The code that opened them, where known.
+    /// The code that opened most of them, where known.
     pub opener: Option<Opener>,
+    /// All of those, with counts, and how many are of nobody known.
+    pub opened: Opened,
     /// At most [`Finding::SAMPLES`] of its sockets, the oldest.
     pub conns: Vec<Sample>,
     /// What is the case, in one sentence.

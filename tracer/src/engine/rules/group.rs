@@ -1,11 +1,16 @@
-//! Groups of stuck sockets: by process, state, local port or remote endpoint, and opener.
+//! Groups of stuck sockets: by process, state, and local port or remote endpoint.
+//!
+//! Not by opener: of some sockets of a leak the opener is known, of others (older than the tracer, or
+//! their stack was lost) it is not, and it is one leak all the same. Two openers that leak at one place are
+//! one finding with both names, too. Nobody can say which of them has the sockets without a name, and
+//! who opened a pooled connection need not be who forgot it.
 
 use crate::engine::conn::{Connection, Owner, Role};
 use crate::engine::rules::cohort::Survival;
 use crate::engine::rules::finding::Process;
 use crate::engine::rules::fingerprint::{End, Timeout, idle_timeout};
 use crate::engine::rules::id::RuleId;
-use crate::engine::rules::openers::Opener;
+use crate::engine::rules::openers::Opened;
 use crate::engine::rules::place::{Place, Side};
 use crate::event::{SockId, Tuple};
 use crate::time::MonoNs;
@@ -46,8 +51,6 @@ pub struct Key {
     pub process: Option<Process>,
     /// Where.
     pub side: Side,
-    /// The code that opened them.
-    pub opener: Option<Opener>,
 }
 
 impl Key {
@@ -70,8 +73,7 @@ impl Key {
             Side::Remote(addr) => addr.to_string(),
             Side::Remotes => "*".to_owned(),
         };
-        let opener = self.opener.as_ref().map_or_else(String::new, |opener| format!("/{opener}"));
-        format!("{}{}/{pid}/{}/{side}{opener}", self.rule.name(), self.cause.name(), self.netns)
+        format!("{}{}/{pid}/{}/{side}", self.rule.name(), self.cause.name(), self.netns)
     }
 }
 
@@ -93,6 +95,8 @@ pub(crate) struct Group {
     pub(crate) key: Key,
     pub(crate) members: Vec<Member>,
     pub(crate) survival: Survival,
+    /// Who opened them, as far as known.
+    pub(crate) opened: Opened,
     /// Who else has them, by fork: opener and heirs.
     pub(crate) opened_by: Option<Process>,
     /// Of members in CLOSE_WAIT that nobody has accepted.
@@ -116,6 +120,8 @@ pub(crate) struct Group {
     pub(crate) orphans: u64,
     /// When the peer closed members, and for how long they had been idle.
     pub(crate) ends: Vec<End>,
+    /// How long nothing had been sent to the peer when it closed, nanoseconds, where known.
+    pub(crate) quiet: Vec<u64>,
     /// Without keepalive.
     pub(crate) without_keepalive: u64,
 }
@@ -126,6 +132,7 @@ impl Group {
             key,
             members: Vec::new(),
             survival: Survival::default(),
+            opened: Opened::default(),
             opened_by: None,
             given_up: 0,
             unread: 0,
@@ -138,6 +145,7 @@ impl Group {
             last_give_up: None,
             orphans: 0,
             ends: Vec::new(),
+            quiet: Vec::new(),
             without_keepalive: 0,
         }
     }
@@ -145,10 +153,8 @@ impl Group {
     /// Takes another group in, whose endpoint no longer matters.
     pub(crate) fn merge(&mut self, other: Group) {
         self.members.extend(other.members);
-        self.survival.present += other.survival.present;
-        self.survival.old += other.survival.old;
-        self.survival.left += other.survival.left;
-        self.survival.late += other.survival.late;
+        self.survival.merge(other.survival);
+        self.opened.merge(other.opened);
         self.opened_by = self.opened_by.or(other.opened_by);
         self.given_up += other.given_up;
         self.unread += other.unread;
@@ -161,6 +167,7 @@ impl Group {
         self.last_give_up = self.last_give_up.max(other.last_give_up);
         self.orphans += other.orphans;
         self.ends.extend(other.ends);
+        self.quiet.extend(other.quiet);
         self.without_keepalive += other.without_keepalive;
     }
 

@@ -1,4 +1,4 @@
-//! Growth: of a series of figures, and of a group from the ages of its members.
+//! Growth of a series of figures. That of a group, from the ages of its members, is in `generations`.
 
 use std::collections::VecDeque;
 
@@ -132,33 +132,6 @@ pub(crate) const fn as_f64(value: u64) -> f64 {
     value as f64
 }
 
-/// How many more a minute there are of what stays, from when each member came: it needs no watching, so
-/// that what was there before counts at once.
-///
-/// Only members older than `settle_ns` count, of which it is known that they stay. `None` with less
-/// than two of them, or when all came at once.
-#[must_use]
-pub(crate) fn per_minute(
-    entered: impl Iterator<Item = MonoNs> + Clone,
-    settle_ns: u64,
-    now: MonoNs,
-) -> Option<f64> {
-    const MOST_NS: u64 = 600 * SECOND;
-    let until = now.before(settle_ns);
-    let old = entered.filter(|&at| at <= until);
-    let oldest = old.clone().min()?;
-    let window = until.since(oldest).min(MOST_NS);
-    let newest = old.clone().max()?;
-    // One burst is no rate.
-    if newest.since(oldest) < SECOND {
-        return None;
-    }
-    let from = until.before(window);
-    // The oldest begins the window; those after it came within.
-    let came = old.filter(|&at| at > from).count();
-    Some(as_f64(came as u64) * 60.0 / (as_f64(window) / 1e9))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -203,29 +176,6 @@ mod tests {
         assert!(long.samples.len() <= MOST);
         let growth = long.sustained().expect("growth");
         assert!((growth.per_second - 0.25).abs() < 0.02, "{growth:?}");
-    }
-
-    #[test]
-    fn ages_tell_a_rate_without_watching() {
-        let now = MonoNs(10_000 * SECOND);
-        let check = |ages: &[u64], settle: u64, expect: Option<f64>| {
-            let entered = ages.iter().map(|age| now.before(age * SECOND));
-            let got = per_minute(entered, settle * SECOND, now);
-            match (got, expect) {
-                (Some(got), Some(expect)) => {
-                    assert!((got - expect).abs() < expect * 0.3 + 0.01, "{ages:?}: {got}");
-                }
-                (got, expect) => assert_eq!(got, expect, "{ages:?}"),
-            }
-        };
-        // Nine, one each 100 s.
-        check(&[840, 740, 640, 540, 440, 340, 240, 140, 60], 60, Some(0.6));
-        check(&[60, 120, 180, 240], 60, Some(1.0));
-        check(&[500, 500, 500], 60, None);
-        check(&[500], 60, None);
-        check(&[30, 20], 60, None);
-        // It stopped half an hour ago.
-        check(&[3000, 2990, 2980, 1800], 60, Some(0.0));
     }
 
     proptest! {

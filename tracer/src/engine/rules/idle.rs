@@ -61,6 +61,7 @@ impl Idle {
             local_port: None,
             remote: None,
             opener: None,
+        opened: crate::engine::rules::Opened::default(),
             conns: Vec::new(),
             verdict: format!(
                 "{} idle for more than {} without keepalive: whether the peer is still there cannot be known",

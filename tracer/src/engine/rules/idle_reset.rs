@@ -244,6 +244,7 @@ fn finding(place: &Place, deaths: &Deaths, pattern: &Pattern, now: MonoNs) -> Fi
         local_port,
         remote,
         opener: common_opener(pattern),
+        opened: crate::engine::rules::Opened::default(),
         conns,
         verdict: verdict(place, deaths, pattern, now),
         advice: advice(place, pattern),

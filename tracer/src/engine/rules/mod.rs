@@ -4,9 +4,10 @@
 //! with [`Finding`]s that appear, change and clear. What it needs to know of processes and namespaces
 //! comes as [`Surroundings`].
 //!
-//! A socket is stuck when it is in its state for longer than the rule's threshold. Stuck sockets are
-//! grouped by process, state, local port or remote endpoint, and opener. A group leaks when those that
-//! outlive the threshold do not leave either (`cohort`), however many others come and go.
+//! A socket is stuck when it is in its state for longer than the rule's threshold, and no data goes over it
+//! (`progress`). Stuck sockets are grouped by process, state, and local port or remote endpoint. A group
+//! leaks when those that outlive the threshold do not leave either (`cohort`), however many others come
+//! and go, and more of them keep coming (`generations`).
 
 mod accept_queue;
 mod close_wait;
@@ -19,6 +20,7 @@ mod fin_wait2;
 mod finding;
 mod fingerprint;
 pub mod gate;
+mod generations;
 mod give_up;
 mod group;
 mod growth;
@@ -30,7 +32,9 @@ mod openers;
 mod place;
 mod pools;
 mod ports;
+mod progress;
 mod registry;
+mod restart;
 mod rule;
 mod scan;
 mod stale_reuse;
@@ -50,7 +54,7 @@ pub use finding::{Finding, Forecast, Process, Sample, Severity, Update, What};
 pub use gate::Gate;
 pub use group::Key;
 pub use id::RuleId;
-pub use openers::{Opener, Openers};
+pub use openers::{Opened, Opener, Openers};
 pub use place::Side;
 pub use surroundings::{Facts, NetnsFacts, ProcessFacts, Surroundings};
 pub use thresholds::Thresholds;

@@ -94,6 +94,7 @@ pub(crate) fn check(
         local_port: None,
         remote: Some(route.remote),
         opener: None,
+        opened: crate::engine::rules::Opened::default(),
         conns: Vec::new(),
         verdict,
         advice,

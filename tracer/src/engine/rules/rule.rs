@@ -14,6 +14,8 @@ pub(crate) struct Look<'a> {
     pub(crate) conn: &'a Connection,
     /// What walks and retransmissions told of it, when it is in trouble.
     pub(crate) trouble: Option<&'a Trouble>,
+    /// When data last went over it, where that was since it entered its state.
+    pub(crate) moved: Option<MonoNs>,
     pub(crate) around: &'a Surroundings,
     pub(crate) now: MonoNs,
     /// The rule's threshold, nanoseconds.
@@ -21,9 +23,12 @@ pub(crate) struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Time in the state, as far as known: at least this.
+    /// Time in the state without progress, as far as known: at least this.
     pub(crate) fn age(&self) -> Option<u64> {
-        self.conn.in_state(self.now).ns()
+        match self.moved {
+            Some(moved) => Some(self.now.since(moved)),
+            None => self.conn.in_state(self.now).ns(),
+        }
     }
 
     /// For states whose last segment nobody answers: what its retransmissions took, where that is more
@@ -68,6 +73,8 @@ pub(crate) struct About<'a> {
     pub(crate) now: MonoNs,
     /// More of them a minute.
     pub(crate) growth: Option<f64>,
+    /// Survivors keep coming, and those before them stay.
+    pub(crate) leaks: bool,
 }
 
 /// The verdict on a group.

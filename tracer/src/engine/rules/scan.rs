@@ -8,12 +8,13 @@ use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
 use crate::engine::conn::{Connection, Owner, Role, Spent, Table};
-use crate::engine::rules::cohort::Cohorts;
+use crate::engine::rules::cohort::{Cohorts, Left, Survival};
 use crate::engine::rules::finding::Process;
 use crate::engine::rules::fingerprint::{End, Fins};
 use crate::engine::rules::group::{Cause, Group, Key, Member, process_of, side_of};
 use crate::engine::rules::openers::Openers;
 use crate::engine::rules::place::{Place, Side};
+use crate::engine::rules::progress::{Progress, waits};
 use crate::engine::rules::trouble::Troubles;
 use crate::engine::rules::{
     Look, RuleId, Surroundings, Thresholds, close_wait, give_up, rule, rule_of,
@@ -38,6 +39,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) openers: &'a Openers,
     /// What was known of what is in CLOSE_WAIT now when the FIN came.
     pub(crate) fins: &'a Fins,
+    pub(crate) progress: &'a Progress,
     pub(crate) now: MonoNs,
     /// Also count by process and destination, which is dearer.
     pub(crate) counts: bool,
@@ -107,7 +109,7 @@ pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
     let mut found = Scan::default();
     let mut groups: HashMap<Key, Group, FixedState> = HashMap::default();
     // Of CLOSE_WAIT, the young ones too: survival is of all.
-    let mut present: HashMap<Place, u64, FixedState> = HashMap::default();
+    let mut present: HashMap<Place, Vec<MonoNs>, FixedState> = HashMap::default();
     let mut clients: HashMap<u32, u64, FixedState> = HashMap::default();
     let unfiltered = *scene.filter == Filter::default();
     let mut netns = 0;
@@ -151,25 +153,45 @@ pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
         if id == RuleId::CloseWait {
             let pid = process_of(conn).and_then(|process| process.pid);
             let place = Place { netns: conn.netns, pid, side: side_of(conn, first) };
-            *present.entry(place).or_default() += 1;
+            let came = present.entry(place).or_default();
+            // What data goes over for most of the time has not come to stay.
+            let busy = scene.progress.moved(conn).map_or(0, |moved| moved.since(conn.entered));
+            if busy <= scene.now.since(conn.entered) / 2 {
+                came.push(conn.entered);
+            }
         }
         take_in(scene, conn, id, first, &mut groups);
     }
     for group in groups.values_mut() {
-        let place = group.key.place();
-        let (left, late) = match group.key.rule {
-            RuleId::CloseWait => scene.cohorts.leavers(&place, scene.now),
-            _ => (0, 0),
-        };
-        let old = group.count();
-        let present = present.get(&place).copied().unwrap_or(0).max(old);
-        group.survival = super::cohort::Survival { present, old, left, late };
+        group.survival = survival(scene, group, &mut present);
+        group.opened.sort();
     }
     found.groups = merged(groups.into_values().collect());
     if scene.counts {
         routes(scene, &clients, &mut found);
     }
     found
+}
+
+/// What became of those at the group's place.
+fn survival(
+    scene: &Scene<'_>,
+    group: &Group,
+    present: &mut HashMap<Place, Vec<MonoNs>, FixedState>,
+) -> Survival {
+    let place = group.key.place();
+    let is_counted = group.key.rule == RuleId::CloseWait;
+    let mut came = Vec::new();
+    if is_counted && group.key.cause == Cause::Plain {
+        came = present.remove(&place).unwrap_or_default();
+    }
+    let left = if is_counted { scene.cohorts.leavers(&place, scene.now) } else { Left::default() };
+    let old = group.count();
+    if (came.len() as u64) < old {
+        came = group.members.iter().map(|member| member.since).collect();
+    }
+    came.sort_unstable();
+    Survival { present: came.len() as u64, old, came, left }
 }
 
 fn wanted(filter: &Filter, conn: &Connection) -> bool {
@@ -189,11 +211,19 @@ fn take_in(
         table: scene.table,
         conn,
         trouble,
+        moved: scene.progress.moved(conn),
         around: scene.around,
         now: scene.now,
         threshold: scene.thresholds.of(id),
     };
     let Some(stuck) = rule.check(&look) else { return };
+    let since = scene.now.before(stuck.age);
+    if waits(conn.state)
+        && conn.shape == Shape::Full
+        && !scene.progress.confirms(conn.id, since, look.threshold, scene.now)
+    {
+        return;
+    }
     let mut process = process_of(conn);
     let mut opened_by = None;
     let mut fd = conn.owner.as_ref().and_then(Owner::fd);
@@ -217,10 +247,10 @@ fn take_in(
         netns: conn.netns,
         process,
         side: side_of(conn, first_ephemeral),
-        opener: scene.openers.of(conn.id).cloned(),
     };
     let group = groups.entry(key.clone()).or_insert_with(|| Group::new(key));
-    let since = scene.now.before(stuck.age);
+    let was_there = conn.born <= scene.table.options.start;
+    group.opened.add(scene.openers.of(conn.id), was_there);
     let at_latest = matches!(conn.in_state(scene.now), Spent::AtLeast(_) | Spent::Unknown);
     group.members.push(Member { id: conn.id, tuple: conn.tuple, since, at_latest, fd });
     group.opened_by = group.opened_by.or(opened_by);
@@ -241,6 +271,11 @@ fn take_in(
     if let Some(end) = end_of(scene, conn, id, &look) {
         group.first_give_up = Some(group.first_give_up.map_or(end, |first| first.min(end)));
         group.last_give_up = Some(group.last_give_up.map_or(end, |last| last.max(end)));
+    }
+    if id == RuleId::CloseWait {
+        let lived = conn.complete.then(|| conn.time_in(TcpState::Established));
+        let quiet = scene.progress.sent_at(conn.id).map(|sent| since.since(sent));
+        group.quiet.extend(quiet.or(lived));
     }
     if id == RuleId::CloseWait
         && let Some(fin) = scene.fins.of(conn.id)

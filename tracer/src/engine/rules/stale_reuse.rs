@@ -207,6 +207,7 @@ fn finding(from: &From, uses: &Uses, now: MonoNs) -> Finding {
         local_port: None,
         remote: Some(from.remote),
         opener: opener(uses),
+        opened: crate::engine::rules::Opened::default(),
         conns,
         verdict: verdict(from, uses, timeout, now),
         advice: advice(from, uses, timeout),

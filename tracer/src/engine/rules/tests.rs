@@ -1,6 +1,7 @@
 //! Simulated time: what is found in minutes and hours, and what is not.
 
 mod idle;
+mod leaks;
 
 use proptest::prelude::*;
 use tracer_common::TcpState;
@@ -37,6 +38,7 @@ struct Sim {
     told: Vec<(Update, Finding)>,
     next_id: u64,
     facts: Facts,
+    holders: Vec<HolderRow>,
 }
 
 impl Sim {
@@ -78,6 +80,7 @@ impl Sim {
                 }],
                 ..Facts::default()
             },
+            holders: Vec::new(),
         };
         sim.listener(8089, JAVA);
         sim
@@ -95,6 +98,17 @@ impl Sim {
     }
 
     fn feed(&mut self, id: u64, tuple: Tuple, flags: SocketFlags, what: Happened) {
+        self.feed_counted(id, tuple, flags, Counters::default(), what);
+    }
+
+    fn feed_counted(
+        &mut self,
+        id: u64,
+        tuple: Tuple,
+        flags: SocketFlags,
+        counters: Counters,
+        what: Happened,
+    ) {
         let event = Event {
             at: self.now,
             id: SockId(id),
@@ -105,7 +119,7 @@ impl Sim {
             flags,
             error: 0,
             ages: None,
-            counters: Some(Counters::default()),
+            counters: Some(counters),
             what,
         };
         self.table.apply(&event, &mut self.changes);
@@ -162,6 +176,23 @@ impl Sim {
     fn close(&mut self, (id, tuple): (u64, Tuple)) {
         self.to(id, tuple, TcpState::CloseWait, TcpState::LastAck, Some(JAVA));
         self.to(id, tuple, TcpState::LastAck, TcpState::Close, None);
+    }
+
+    /// A descriptor of the process that has this socket; known once [`Sim::hold`] is called.
+    fn own(&mut self, id: u64) {
+        let mut row = HolderRow::new_zeroed();
+        (row.id, row.pid, row.fd, row.netns) = (id, JAVA, 9, NETNS);
+        row.comm[..4].copy_from_slice(b"java");
+        row.start_ns = self.now.0 - 3_600 * SECOND;
+        row.mono_ns = self.now.0;
+        self.holders.push(row);
+    }
+
+    fn hold(&mut self) {
+        let holders = self.holders.iter();
+        let holders =
+            holders.map(|row| crate::engine::decode::holder(row.as_bytes()).expect("a row"));
+        self.table.set_holders(holders.collect());
     }
 
     fn fds(&mut self, limit: u64, fds: u64) {

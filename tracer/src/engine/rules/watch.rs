@@ -12,10 +12,11 @@ use crate::engine::rules::cohort::Cohorts;
 use crate::engine::rules::fingerprint::Fins;
 use crate::engine::rules::gate::Shares;
 use crate::engine::rules::group::{Group, process_of, side_of};
-use crate::engine::rules::growth::{Series, per_minute};
+use crate::engine::rules::growth::Series;
 use crate::engine::rules::idle::Idle;
 use crate::engine::rules::idle_reset::IdleResets;
 use crate::engine::rules::place::Place;
+use crate::engine::rules::progress::Progress;
 use crate::engine::rules::scan::{Held, Route, Scan, Scene, scan};
 use crate::engine::rules::stale_reuse::StaleReuse;
 use crate::engine::rules::trouble::Troubles;
@@ -84,6 +85,7 @@ pub struct Watch {
     pub openers: Openers,
     troubles: Troubles,
     cohorts: Cohorts,
+    progress: Progress,
     idle: Idle,
     queues: Queues,
     /// What was known of the sockets that are in CLOSE_WAIT now when the FIN came.
@@ -114,6 +116,7 @@ impl Watch {
             openers: Openers::default(),
             troubles: Troubles::default(),
             cohorts: Cohorts::default(),
+            progress: Progress::default(),
             idle: Idle::default(),
             queues: Queues::default(),
             fins: Fins::default(),
@@ -147,7 +150,8 @@ impl Watch {
                 let side = side_of(conn, self.around.first_ephemeral(conn.netns));
                 let place = Place { netns: conn.netns, pid, side };
                 let threshold = self.options.thresholds.of(RuleId::CloseWait);
-                self.cohorts.left(place, in_old.ns().unwrap_or(0), threshold, change.at);
+                let stayed = in_old.ns().unwrap_or(0).min(self.progress.still(conn.id, change.at));
+                self.cohorts.left(place, stayed, threshold, change.at);
             }
             Kind::Transition {
                 old: TcpState::Established,
@@ -163,6 +167,7 @@ impl Watch {
             }
             Kind::Gone => {
                 self.troubles.gone(conn.id);
+                self.progress.gone(conn.id);
                 self.idle.gone(conn.id);
                 self.openers.forget(conn.id);
                 self.fins.gone(conn.id);
@@ -175,6 +180,7 @@ impl Watch {
     pub fn row(&mut self, event: &Event, row: &Existing) {
         let jiffy = self.options.jiffy_ns;
         self.troubles.row(event, row, jiffy);
+        self.progress.row(event, row, jiffy);
         self.idle.row(event, row, jiffy, self.options.thresholds.of(RuleId::Idle));
         self.fins.row(event, row, jiffy);
     }
@@ -202,6 +208,7 @@ impl Watch {
     /// A walk is over.
     pub fn end_poll(&mut self, poll: &Poll) {
         self.troubles.end_poll(poll);
+        self.progress.end_poll(poll);
     }
 
     /// What was read around.
@@ -317,6 +324,7 @@ impl Watch {
             cohorts: &self.cohorts,
             openers: &self.openers,
             fins: &self.fins,
+            progress: &self.progress,
             now,
             counts,
         })
@@ -335,19 +343,25 @@ impl Watch {
         let key = &group.key;
         let threshold = self.options.thresholds.of(key.rule);
         let id = key.id();
+        let before = self.active.get(&id);
+        let grew = before.is_some_and(|active| active.finding.growth_per_min.is_some());
         let growth = match key.rule {
             // Those that stay tell by their ages.
             RuleId::CloseWait | RuleId::FinWait2 | RuleId::Unaccepted => {
-                per_minute(group.members.iter().map(|member| member.since), threshold, now)
+                group.survival.growth(grew, now)
             }
             // Of the others some go: only watching tells.
-            _ => self
-                .active
-                .get(&id)
+            _ => before
                 .and_then(|active| active.counts.sustained())
                 .map(|growth| growth.per_second * 60.0),
         };
-        let about = About { table, around: &self.around, now, growth };
+        let leaked = before.is_some_and(|active| active.finding.severity == Severity::Leak);
+        let pace = (key.rule == RuleId::CloseWait)
+            .then(|| group.survival.leaks(threshold, leaked, now))
+            .flatten();
+        let leaks = pace.is_some();
+        let growth = pace.map(|pace| pace.per_minute).or(growth);
+        let about = About { table, around: &self.around, now, growth, leaks };
         let rule = rule(key.rule)?;
         let said = rule.format(group, &about)?;
         let mut conns: Vec<Sample> = group
@@ -398,7 +412,8 @@ impl Watch {
             process: key.process,
             local_port,
             remote,
-            opener: key.opener.clone(),
+            opener: group.opened.first().cloned(),
+            opened: group.opened.clone(),
             conns,
             verdict: said.verdict,
             advice: rule.advice(group, &about),
@@ -489,7 +504,9 @@ impl Watch {
                     active.counts.push(now, finding.count);
                     let half = |left: u64| active.told_left.is_some_and(|told| left <= told / 2);
                     let runs_out = finding.severity == Severity::Exhaustion;
+                    let named = active.finding.opener.is_none() && finding.opener.is_some();
                     let worse = finding.severity != active.finding.severity
+                        || named
                         || runs_out && left.is_some_and(half) && active.told_left != Some(0);
                     let worse = worse || finding.count >= active.told_count.saturating_mul(2);
                     let other = finding.count != active.told_count

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use crate::engine::rules::{self, Finding, Forecast, Sample, Severity, Watch};
+use crate::engine::rules::{self, Finding, Forecast, Opened, Sample, Severity, Watch};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
-use crate::output::json::Object;
+use crate::output::json::{self, Object};
 use crate::output::lines::{Pen, Setting, times};
 use crate::output::{Draws, Needs, Output, RulesNeed, StacksNeed, Totals, Until, Verdict};
 use crate::text::{self, Paint, Row, Terminal};
@@ -127,7 +127,7 @@ impl Output for Stuck {
 /// One finding that came, changed or went.
 fn line(pen: &mut Pen, update: &rules::Update, finding: &Finding, now: MonoNs, out: &mut Vec<u8>) {
     if pen.json {
-        json(pen, update, finding, now, out);
+        object(pen, update, finding, now, out);
         return;
     }
     pen.cell.clear();
@@ -159,7 +159,7 @@ fn once(pen: &mut Pen, watch: &Watch, now: MonoNs, out: &mut Vec<u8>) {
     let findings = watch.findings();
     if pen.json {
         for (finding, _) in findings {
-            json(pen, &rules::Update::Appear, finding, now, out);
+            object(pen, &rules::Update::Appear, finding, now, out);
         }
         return;
     }
@@ -288,7 +288,13 @@ const fn paint(severity: Severity) -> Paint {
     }
 }
 
-fn json(pen: &mut Pen, update: &rules::Update, finding: &Finding, now: MonoNs, out: &mut Vec<u8>) {
+fn object(
+    pen: &mut Pen,
+    update: &rules::Update,
+    finding: &Finding,
+    now: MonoNs,
+    out: &mut Vec<u8>,
+) {
     let mut object = Object::event(out, "stuck");
     times(&mut object, &mut pen.clock, now);
     object
@@ -321,6 +327,8 @@ fn json(pen: &mut Pen, update: &rules::Update, finding: &Finding, now: MonoNs, o
     };
     object
         .string_or_null("opener", finding.opener.as_deref().map(str::as_bytes))
+        .with("openers", |out| openers(&finding.opened, out))
+        .number("opened_before", finding.opened.before)
         .with("conns", |out| {
             out.push(b'[');
             for (index, sample) in finding.conns.iter().enumerate() {
@@ -351,6 +359,17 @@ fn decimal(object: &mut Object<'_>, key: &str, value: Option<f64>) {
         }),
         None => object.null(key),
     };
+}
+
+fn openers(opened: &Opened, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (index, (opener, count)) in opened.by.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(out, "{comma}{{\"opener\":");
+        json::string(opener.as_bytes(), out);
+        let _ = write!(out, ",\"count\":{count}}}");
+    }
+    out.push(b']');
 }
 
 fn samples(samples: &[Sample], out: &mut Vec<u8>) {

@@ -45,8 +45,12 @@ pub(super) fn start<'a>(
     // Before anything runs in the kernel: a file that cannot be written ends it here.
     let outputs = make(config)?;
     let needs = needs_of(&outputs);
-    let options =
-        Options { filter: config.filter.kernel_side(), ring_bytes, debug: config.verbose >= 2 };
+    let options = Options {
+        filter: config.filter.kernel_side(),
+        ring_bytes,
+        debug: config.verbose >= 2,
+        half_closed: false,
+    };
     let btf = loader::kernel_btf()?;
     // First, so that of every connection that is seen to begin the opener is seen, too.
     let stacks = Stacks::start(config, needs.stacks, &resolved, &btf)?;
@@ -58,7 +62,7 @@ pub(super) fn start<'a>(
         .transpose()
         .context("the programs' debug messages cannot be read")?;
     let circumstances = circumstances(config, &needs, &mut programs)?;
-    let poller = poller(config, circumstances, &resolved, &btf)?;
+    let poller = poller(config, circumstances, needs.rules, (&resolved, &btf))?;
     let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
     if config.verbose >= 1 {
         report_hooks(&programs, &poller);
@@ -98,8 +102,8 @@ pub(super) fn start<'a>(
 fn poller(
     config: &Config,
     circumstances: Circumstances,
-    resolved: &Resolved,
-    btf: &KernelBtf,
+    rules: RulesNeed,
+    (resolved, btf): (&Resolved, &KernelBtf),
 ) -> Result<Poller> {
     let options = poller::Options {
         filter: config.filter.kernel_side(),
@@ -107,6 +111,7 @@ fn poller(
         stay_in: config.filter.netns,
         // The table takes no more, and some of a walk may be in it already.
         most_rows: config.max_connections.saturating_add(SPARE_ROWS),
+        half_closed: rules != RulesNeed::None,
     };
     Ok(Poller::start(resolved, btf, options)?)
 }
