@@ -14,7 +14,10 @@ use tracer::config::{self, Config};
 use tracer::engine::rules::{Facts, Gate, Thresholds, Watch};
 use tracer::engine::{Engine, Rules, decode};
 use tracer::input::{Input, Origin};
+use tracer::java::lines::line_of;
 use tracer::java::perf_map::{Code, PerfMap};
+use tracer::java::scopes::{self, MOST_DEPTH, PcDesc};
+use tracer::java::unsigned5::Encoding;
 use tracer::kernel::btf::Btf;
 use tracer::kernel::layout;
 use tracer::names::{self, Names};
@@ -28,7 +31,7 @@ use tracer::time::MonoNs;
 pub type Check = fn(&[u8]);
 
 /// Every check by its target's name.
-pub const ALL: [(&str, Check); 8] = [
+pub const ALL: [(&str, Check); 9] = [
     ("wire", wire),
     ("recording", recording),
     ("session", session),
@@ -37,6 +40,7 @@ pub const ALL: [(&str, Check); 8] = [
     ("cli", cli),
     ("names", names),
     ("perf_map", perf_map),
+    ("jvm_streams", jvm_streams),
 ];
 
 /// Connections a table may have here.
@@ -146,6 +150,26 @@ pub fn perf_map(data: &[u8]) {
         }
     }
     let _ = (map.at(0), map.at(u64::MAX), map.is_empty());
+}
+
+/// A JVM's debug information: where to begin, then a stream and a table of entries, the same bytes.
+pub fn jvm_streams(data: &[u8]) {
+    let Some((&[a, b, c, d], rest)) = data.split_first_chunk() else { return };
+    let begin = i32::from_le_bytes([a, b, c, d]);
+    let byte = |at: u32| rest.get(usize::try_from(at).ok()?).copied();
+    let word =
+        |at: u32| Some(i32::from_le_bytes(*rest.get(usize::try_from(at).ok()?..)?.first_chunk()?));
+    for encoding in [Encoding::Plain, Encoding::NoZero] {
+        let found = scopes::chain(begin, encoding, byte);
+        assert!(found.len() <= MOST_DEPTH && found.iter().all(|scope| scope.method != 0));
+        let _ = line_of(rest, begin.cast_unsigned(), encoding);
+    }
+    for count in [u32::MAX, u32::from(d)] {
+        let _ = scopes::find(count, begin, |index| {
+            let at = index.checked_mul(8)?;
+            Some(PcDesc { pc: word(at)?, scope: word(at + 4)? })
+        });
+    }
 }
 
 /// Everything that may be printed.
@@ -363,6 +387,13 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"\x1b[2J\x07\r\n\x9b31m\xff\xfe\\\"\x7f",
             "\u{202e}\u{2066}\u{200b}\u{feff}\u{1f600}\u{e0041}".as_bytes(),
             b"/system.slice/docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope",
+        ]
+        .map(<[u8]>::to_vec)
+        .into(),
+        // A scope in its caller, and lines in either form.
+        "jvm_streams" => [
+            &[4, 0, 0, 0, 0, 0, 3, 11, 1, 244, 6, 1, 1, 1][..],
+            &[5, 0, 0, 0, 0xff, 0, 20, 5 << 3 | 1, 0xff, 8, 3, 0xff, 62, 200, 0, 0],
         ]
         .map(<[u8]>::to_vec)
         .into(),

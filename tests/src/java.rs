@@ -116,6 +116,8 @@ pub fn class_path() -> Result<String> {
     let files = sources()?;
     once(&classes, &files, || {
         let mut javac = Command::new("javac");
+        // The oldest JDK that tests run with.
+        javac.args(["--release", "11"]);
         javac.args(["-g", "-nowarn", "-Xlint:none", "-cp", &path, "-d"]).arg(&classes).args(&files);
         run(javac)
     })?;
@@ -284,8 +286,16 @@ impl Drop for Program {
 /// # Errors
 /// When it cannot be compiled.
 pub fn java(options: &[&str], class: &str, args: &[&str]) -> Result<Command> {
+    java_of(Path::new("java"), options, class, args)
+}
+
+/// The same with a launcher of one's choice.
+///
+/// # Errors
+/// When it cannot be compiled.
+pub fn java_of(launcher: &Path, options: &[&str], class: &str, args: &[&str]) -> Result<Command> {
     let path = class_path()?;
-    let mut command = Command::new("java");
+    let mut command = Command::new(launcher);
     command
         // Small and quick to start: several run at a time.
         .args(["-Xmx96m", "-Xshare:auto", "-XX:+UseSerialGC", "-XX:-UsePerfData"])

@@ -6,6 +6,7 @@
 
 pub mod hand;
 pub mod java;
+pub mod jdks;
 pub mod netns;
 pub mod pace;
 pub mod servers;

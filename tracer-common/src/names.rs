@@ -57,6 +57,8 @@ pub const STACK_READ_MISSED: &str = "stack_read_missed";
 pub const STACK_RING: &str = "STACK_RING";
 /// Per-CPU array of one `u64`: stacks that found the ring full.
 pub const STACK_DROPS: &str = "STACK_DROPS";
+/// Hashes of stacks that were written whole.
+pub const STACK_KNOWN: &str = "KNOWN";
 /// Hash of [`crate::stack::CodeRange`] by pid.
 pub const INTERPRETERS: &str = "INTERPRETERS";
 /// Global of type [`crate::stack::StackSettings`].

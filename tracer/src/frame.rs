@@ -99,7 +99,9 @@ impl Frame {
     #[must_use]
     pub fn java(name: &str, line: Option<u32>) -> Frame {
         let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
-        let kind = if starts(&JDK) {
+        // Classes that the JVM makes of lambdas and method references are nobody's code, and have other names in
+        // each run.
+        let kind = if starts(&JDK) || name.contains("$$Lambda") {
             Kind::Runtime
         } else if starts(&LIBRARIES) {
             Kind::Library
@@ -182,6 +184,8 @@ mod tests {
         check(&frames, Some("com.acme.Crawler.fetch"));
         check(&frames[..3], Some("org.apache.http.impl.client.CloseableHttpClient.execute"));
         check(&frames[..2], None);
+        let lambda = Frame::java("com.acme.Crawler$$Lambda/0x00000000b6080438.run", None);
+        check(&[lambda, frames[3].clone()], Some("com.acme.Crawler.fetch"));
         check(&[Frame::native("fetch", "crawler", None)], Some("fetch"));
         check(&[Frame::native("<std::net::TcpStream>::connect", "crawler", None)], None);
     }

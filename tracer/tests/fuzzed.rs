@@ -131,3 +131,8 @@ fn write_seeds() {
         }
     }
 }
+
+#[test]
+fn jvm_streams() {
+    run("jvm_streams");
+}

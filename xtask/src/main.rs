@@ -6,6 +6,7 @@ mod command;
 mod ebpf;
 mod ebpf_cargo;
 mod fuzz;
+mod jdks;
 mod kernels;
 mod lint;
 mod run;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{as_root, cargo, find, is_root, must, quietly, target, within};
+use crate::jdks;
 
 /// The one compiler of the eBPF programs, whose bytes are committed: another gives others. Later nightlies
 /// have LLVM 23, which the linker below cannot read.
@@ -294,6 +295,7 @@ pub(crate) fn has_target(target: &str) -> bool {
 /// Installs what the live tests use, as far as it goes; what is missing is named.
 pub(crate) fn test_tools() {
     programs(&TEST_TOOLS, "only the live tests (nginx may start as a service)", "the live tests");
+    jdks::all();
 }
 
 /// Installs the tracers that `bench --peers` compares with, as far as it goes; what is missing is named.

@@ -1,6 +1,7 @@
 //! `leaks`: who opened what is never closed, against what the programs that opened it really are.
 
 mod incident;
+mod inlined;
 mod jvm;
 mod native;
 mod server;

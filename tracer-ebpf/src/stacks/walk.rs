@@ -137,14 +137,23 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
     if range.memory != 0 {
         // The same few frames for whoever calls: return addresses into compiled code tell them apart.
         let length = range.code_end - range.code_start;
+        // Unless the process is not known: then every word counts anyway.
+        let interpreter = if range.start == 0 { 0 } else { range.end - range.start };
         // SAFETY: the memory is ours, and `at` within it.
         unsafe {
             read_first(memory, sp);
             let mut at = 0;
+            let mut below = 0;
             while at < TELLING {
                 let word = (*memory).words[at];
                 let is_code = (word.wrapping_sub(range.code_start) < length) as u64;
                 hash = (hash.rotate_left(5) ^ (word & is_code.wrapping_neg())).wrapping_mul(PRIME);
+                if word.wrapping_sub(range.start) < interpreter {
+                    // Whatever method the interpreter runs, it is returned to at the same few addresses.
+                    // The word below has its frame pointer.
+                    hash = (hash.rotate_left(5) ^ running(memory, sp, below)).wrapping_mul(PRIME);
+                }
+                below = word;
                 at += 1;
             }
         }
@@ -156,6 +165,24 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
         (*record).head.frames = count as u16;
     }
     range.memory != 0
+}
+
+/// What an interpreted frame runs, as far as it tells one stack from another: method and bytecode. Nothing where
+/// the words are not those of a frame: they may be left over from one that is gone.
+///
+/// # Safety
+/// `memory` is ours, its first `TELLING` words were read.
+#[inline(always)]
+unsafe fn running(memory: *const StackMemory, sp: u64, fp: u64) -> u64 {
+    let at = (fp.wrapping_sub(sp) >> 3) as usize;
+    // SAFETY: as promised; all are below `TELLING`.
+    unsafe {
+        let word = |below: usize| (*memory).words[at.wrapping_sub(below) & (TELLING - 1)];
+        // Where its caller's stack ends (`interpreter_frame_sender_sp_offset`): above it.
+        let above = word(1).wrapping_sub(fp);
+        let sound = at < TELLING && fp & 7 == 0 && above != 0 && above < LARGEST_FRAME;
+        (word(3) ^ word(BELOW).rotate_left(32)) & (sound as u64).wrapping_neg()
+    }
 }
 
 /// Reads what `walk` left.

@@ -124,10 +124,11 @@ impl Engine {
         self.book.settle(now, |address| identities.living(address));
     }
 
-    /// Forgets stacks of sockets that are gone.
-    pub fn forget_stacks(&mut self, now: MonoNs) {
+    /// Forgets stacks of sockets that are gone; returns the hashes of those that were let go.
+    pub fn forget_stacks(&mut self, now: MonoNs) -> Vec<u64> {
         let table = &self.table;
         self.book.forget(now, |id| table.has(id));
+        self.book.forgotten()
     }
 
     /// Takes in one input; what it changed goes to `sink`.

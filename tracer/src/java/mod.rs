@@ -1,6 +1,16 @@
-//! What a HotSpot JVM tells of its code: `hotspot` reads the tables it exports for debuggers, `perf_map` the
-//! list it writes of compiled code, `attach` asks it for that list.
+//! What a HotSpot JVM tells of its code. `hotspot` answers, from the tables it exports for debuggers
+//! (`vm_structs`): `code_cache` finds compiled code, `nmethods` the methods inlined there (`scopes`),
+//! `methods` their names and `lines`. `perf_map` reads the list that a JVM writes of compiled code,
+//! `attach` asks it for that list.
 
 pub(crate) mod attach;
+pub(crate) mod code_cache;
+mod flags;
 pub(crate) mod hotspot;
+pub mod lines;
+pub(crate) mod methods;
+mod nmethods;
 pub mod perf_map;
+pub mod scopes;
+pub mod unsigned5;
+mod vm_structs;

@@ -46,6 +46,7 @@ pub struct StackPrograms {
     pub hooks: Vec<Hook>,
     drops: PerCpuArray<MapData, u64>,
     interpreters: HashMap<MapData, u32, Pod<CodeRange>>,
+    known: HashMap<MapData, u64, u8>,
 }
 
 /// Loads and attaches what this kernel permits; the ring is handed out for reading. `accepted`: also who
@@ -102,10 +103,12 @@ pub fn load(
     let ring = take_map(&mut ebpf, names::STACK_RING)?;
     let drops = take_map(&mut ebpf, names::STACK_DROPS)?;
     let interpreters = take_map(&mut ebpf, names::INTERPRETERS)?;
+    let known = take_map(&mut ebpf, names::STACK_KNOWN)?;
     let ring = Reader(RingBuf::try_from(ring).map_err(EbpfError::from)?);
     let drops = PerCpuArray::try_from(drops).map_err(EbpfError::from)?;
     let interpreters = HashMap::try_from(interpreters).map_err(EbpfError::from)?;
-    Ok((StackPrograms { ebpf, hooks, drops, interpreters }, ring))
+    let known = HashMap::try_from(known).map_err(EbpfError::from)?;
+    Ok((StackPrograms { ebpf, hooks, drops, interpreters, known }, ring))
 }
 
 fn hook(name: &'static str, cost: &'static str, outcome: Result<(), String>) -> Hook {
@@ -279,6 +282,14 @@ impl StackPrograms {
     pub fn set_interpreter(&mut self, pid: u32, range: CodeRange) {
         // A full map costs only that more of the stack is written.
         let _ = self.interpreters.insert(pid, Pod(range), 0);
+    }
+
+    /// Stacks that were let go here are to be written whole when they are seen again.
+    pub fn forget_stacks(&mut self, hashes: &[u64]) {
+        for hash in hashes {
+            // It may have had to give way to others.
+            let _ = self.known.remove(hash);
+        }
     }
 
     /// Forgets a process that has ended.

@@ -8,7 +8,9 @@ use tracer_common::stack::{CodeRange, RawFrame, TOP_WORDS, flags};
 use crate::engine::book::Raw;
 use crate::frame::{Frame, Named, opener};
 use crate::java::attach as jvm_attach;
+use crate::java::code_cache::Blob;
 use crate::java::hotspot::HotSpot;
+use crate::java::methods::Position;
 use crate::java::perf_map::{Code, PerfMap};
 use crate::native::process::{Identity, Process};
 use crate::native::symbols::Native;
@@ -230,7 +232,7 @@ impl Known {
         None
     }
 
-    /// Names; and where the first frame of a compiled method is.
+    /// Names; and how many there are up to the first compiled method.
     fn frames(&self, native: &mut Native, walked: &[RawFrame]) -> (Vec<Frame>, Option<usize>) {
         let mut frames = Vec::new();
         let mut compiled = None;
@@ -238,7 +240,9 @@ impl Known {
             // A return address may be the first of the next function.
             let ip = if index == 0 { raw.ip } else { raw.ip.wrapping_sub(1) };
             if self.is_interpreted(ip) {
-                let method = self.jvm().and_then(|jvm| jvm.method(raw.method, raw.bytecode));
+                let method = self
+                    .jvm()
+                    .and_then(|jvm| jvm.method(raw.method, Position::Pointer(raw.bytecode)));
                 frames.push(match method {
                     Some((name, line)) => Frame::java(&name, line),
                     None => Frame::stub("Interpreter"),
@@ -255,31 +259,33 @@ impl Known {
                 frames.extend(native.frames(&self.process, ip));
                 continue;
             }
-            frames.push(match self.map.at(ip) {
-                Some(Code::Method(name)) => {
-                    compiled.get_or_insert(frames.len());
-                    Frame::java(name, None)
-                }
-                Some(Code::Stub(name)) => Frame::stub(name),
-                None => {
-                    compiled.get_or_insert(frames.len());
-                    self.compiled(raw, ip)
-                }
-            });
+            let (found, is_method) = self.generated(raw, ip);
+            frames.extend(found);
+            if is_method {
+                compiled.get_or_insert(frames.len());
+            }
         }
         (frames, compiled)
     }
 
-    /// A compiled method that the perf map does not have, by the JVM's tables.
-    fn compiled(&self, raw: &RawFrame, ip: u64) -> Frame {
-        let by_tables = self.jvm().and_then(|jvm| {
-            let blob = jvm.blob(ip)?;
-            match blob.method {
-                Some(method) => Some(Frame::java(&jvm.method(method, 0)?.0, None)),
-                None => Some(Frame::stub(&blob.name)),
+    /// Frames of code that the JVM generated, those inlined first, and whether it is a method's: by the
+    /// JVM's tables, which are of now, else by its perf map.
+    fn generated(&self, raw: &RawFrame, ip: u64) -> (Vec<Frame>, bool) {
+        let blob = self.jvm().and_then(|jvm| Some((jvm, jvm.blob(ip)?)));
+        if let Some((jvm, blob)) = &blob {
+            let frames = compiled(jvm, blob, raw.ip);
+            if !frames.is_empty() {
+                return (frames, true);
             }
-        });
-        by_tables.unwrap_or_else(|| Frame::unknown(format!("[compiled {:#x}]", raw.ip)))
+        }
+        match (self.map.at(ip), blob) {
+            (Some(Code::Method(name)), _) => (vec![Frame::java(name, None)], true),
+            (Some(Code::Stub(name)), _) => (vec![Frame::stub(name)], false),
+            (None, Some((_, blob))) if blob.method.is_none() => {
+                (vec![Frame::stub(&blob.name)], true)
+            }
+            (None, _) => (vec![Frame::unknown(format!("[compiled {:#x}]", raw.ip))], true),
+        }
     }
 
     fn note(
@@ -296,7 +302,7 @@ impl Known {
                 if let Some(at) = compiled_at.filter(|_| self.is_blind()) {
                     // Without it a compiled method does not say where its caller's frame is: what
                     // follows may have left callers out.
-                    frames.truncate(at + 1);
+                    frames.truncate(at);
                     return Some(
                         "the callers of compiled Java code could not be followed: start the JVM with \
                          -XX:+PreserveFramePointer to see them"
@@ -304,7 +310,7 @@ impl Known {
                     );
                 }
                 if !nameless {
-                    return None;
+                    return frozen(frames);
                 }
                 let why = if attach {
                     self.cannot_be_asked().or_else(|| self.refused.clone())
@@ -330,6 +336,33 @@ impl Known {
             ),
             None => None,
         }
+    }
+}
+
+/// Of a virtual thread that has waited only the innermost methods are on a stack again; it returns to the others by
+/// way of a stub.
+fn frozen(frames: &[Frame]) -> Option<String> {
+    frames.last().filter(|last| last.name.starts_with("StubRoutines (continuation")).map(|_| {
+        "a virtual thread that has waited: the outer methods are in the Java heap, where they are not read; jcmd PID \
+         Thread.dump_to_file FILE shows them"
+            .into()
+    })
+}
+
+/// The methods of a compiled frame by the JVM's tables, those inlined first; empty where they do not tell.
+fn compiled(jvm: &HotSpot, blob: &Blob, ip: u64) -> Vec<Frame> {
+    let Some(method) = blob.method else { return Vec::new() };
+    let name = |method, position| {
+        let (name, line) = jvm.method(method, position)?;
+        Some(Frame::java(&name, line))
+    };
+    let inlined = jvm.inlined(blob, ip);
+    let inlined =
+        inlined.iter().map(|frame| name(frame.method, Position::Bytecode(frame.bytecode)));
+    match inlined.collect::<Option<Vec<Frame>>>() {
+        Some(frames) if !frames.is_empty() => frames,
+        // Native methods have no scopes.
+        _ => name(method, Position::Unknown).into_iter().collect(),
     }
 }
 

@@ -171,7 +171,8 @@ impl Stacks {
     pub(super) fn tend(&mut self, session: &mut Session, filter: &Filter) {
         self.ask_for_names(&mut session.engine, filter, NAMED_AFTER, MOST_ASKED);
         self.tell_openers(session);
-        session.engine.forget_stacks(MonoNs::now());
+        let forgotten = session.engine.forget_stacks(MonoNs::now());
+        self.programs.forget_stacks(&forgotten);
         let table = session.engine.table();
         self.told.retain(|&id| table.has(id));
         self.forget_processes();

@@ -1,0 +1,57 @@
+//! A stack in the book.
+
+use std::sync::Arc;
+
+use tracer_common::stack::{RawFrame, TOP_WORDS};
+
+use crate::event::Comm;
+use crate::frame::Named;
+
+/// A stack in the book.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct StackId(pub u32);
+
+/// A stack as the kernel took it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Raw {
+    /// Process.
+    pub pid: u32,
+    /// The thread that had it first.
+    pub tid: u32,
+    /// Bits of `tracer_common::stack::flags`.
+    pub flags: u8,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer.
+    pub fp: u64,
+    /// What stood from the stack pointer up: a few words, or where frame pointers lead nowhere many.
+    pub top: Vec<u64>,
+    /// Innermost first.
+    pub frames: Vec<RawFrame>,
+}
+
+/// A stack, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// By which the kernel knows it.
+    pub(super) hash: u64,
+    /// As taken.
+    pub raw: Arc<Raw>,
+    /// The process's name.
+    pub comm: Comm,
+    /// The name of the thread that had it first.
+    pub thread: Comm,
+    /// Sockets opened with it so far.
+    pub opened: u64,
+    /// Its names, once they are known.
+    pub named: Option<Named>,
+    /// Its names have been asked for.
+    pub asked: bool,
+}
+
+impl Stack {
+    /// Its memory is kept.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.raw.top.len() > TOP_WORDS
+    }
+}

@@ -1,0 +1,170 @@
+//! Which socket has which stack.
+
+use proptest::prelude::*;
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::*;
+
+fn record(kind: StackKind, id: u64, hash: u64) -> StackRecord {
+    let mut record = StackRecord::new_zeroed();
+    record.head = StackHead {
+        mono_ns: 1,
+        id,
+        hash,
+        pid: 7,
+        tid: 8,
+        kind: kind as u8,
+        frames: 2,
+        ..StackHead::new_zeroed()
+    };
+    record.frames[0].ip = hash;
+    record
+}
+
+#[test]
+fn a_stack_is_kept_once_and_its_sockets_counted() {
+    let mut book = Book::default();
+    let whole = record(StackKind::Connect, 1, 0xa);
+    assert_eq!(book.take_in(whole.as_bytes()), None);
+    let mut known = whole.head;
+    known.id = 2;
+    book.take_in(known.as_bytes());
+    let opener = |id| *book.seen(SockId(id)).expect("seen").opener().expect("an opener");
+    assert_eq!(opener(1).stack, opener(2).stack);
+    let stack = book.stack(opener(1).stack.expect("kept")).expect("there");
+    assert_eq!((stack.opened, stack.raw.frames.len()), (2, 2));
+    // A hash whose stack was lost is no stack, but a thread all the same.
+    known.hash = 0xb;
+    book.take_in(known.as_bytes());
+    let opener = *book.seen(SockId(2)).expect("seen").opener().expect("an opener");
+    assert_eq!((opener.stack, opener.tid), (None, 8));
+}
+
+#[test]
+fn who_reads_is_named_rather_than_who_accepts_but_not_than_who_connects() {
+    let check = |kinds: &[StackKind], expect: StackKind| {
+        let mut book = Book::default();
+        for (&kind, hash) in kinds.iter().zip(1..) {
+            book.take_in(record(kind, 1, hash).as_bytes());
+        }
+        let kind = book.seen(SockId(1)).and_then(|seen| Some(seen.opener()?.kind));
+        assert_eq!(kind, Some(expect), "{kinds:?}");
+    };
+    use StackKind::{Accept, Connect, Read};
+    check(&[Accept], Accept);
+    check(&[Accept, Read], Read);
+    check(&[Read, Accept], Read);
+    check(&[Connect, Read], Connect);
+    // Connected again: who read before does not count.
+    check(&[Read, Connect], Connect);
+}
+
+#[test]
+fn without_cookies_a_stack_is_of_the_socket_that_stood_there_then() {
+    const MS: u64 = 1_000_000;
+    // A thread at `at` ms, at that address a socket since `since` ms, looked for at `now` ms.
+    let check = |kind, at: u64, since: Option<(u64, bool)>, now: u64, found: bool, waits: bool| {
+        let mut book = Book::default();
+        let mut record = record(kind, 0xffff_8880_0000_1000, 0xa);
+        record.head.flags = flags::ID_IS_ADDRESS;
+        record.head.mono_ns = at * MS;
+        book.take_in(record.as_bytes());
+        let living = since.map(|(since, connected)| {
+            let since = MonoNs(since * MS);
+            Living { id: SockId(3), since, connected }
+        });
+        book.settle(MonoNs(now * MS), |_| living);
+        let case = format!("{kind:?} at {at}, socket since {since:?}, now {now}");
+        assert_eq!(book.seen(SockId(3)).is_some(), found, "{case}");
+        assert_eq!(!book.waiting.is_empty(), waits, "{case}");
+    };
+    use StackKind::{Accept, Connect, Read};
+    // One program is before the other, whichever.
+    check(Connect, 1_000, Some((1_001, true)), 1_002, true, false);
+    check(Connect, 1_001, Some((1_000, true)), 1_002, true, false);
+    // Its event has still to come; or never will.
+    check(Connect, 1_000, None, 1_002, false, true);
+    check(Connect, 1_000, Some((100, true)), 1_002, false, true);
+    check(Connect, 1_000, None, 7_000, false, false);
+    // The socket is gone, and another is there.
+    for kind in [Connect, Accept, Read] {
+        check(kind, 1_000, Some((1_100, true)), 1_200, false, false);
+    }
+    check(Connect, 1_000, Some((1_001, false)), 1_200, false, false);
+    check(Read, 1_000, Some((1_001, false)), 1_200, false, false);
+    check(Accept, 1_100, Some((1_000, false)), 1_200, true, false);
+    check(Read, 9_000, Some((1_000, true)), 9_200, true, false);
+}
+
+#[test]
+fn memory_is_kept_until_there_are_names() {
+    let mut book = Book::default();
+    let mut memory = StackMemory::new_zeroed();
+    memory.record = record(StackKind::Connect, 1, 0xa);
+    memory.words[1000] = 5;
+    book.take_in(memory.as_bytes());
+    let id = book.seen(SockId(1)).and_then(|seen| seen.opener()?.stack).expect("kept");
+    assert_eq!(book.stack(id).expect("there").raw.top.len(), 1001);
+    book.name(id, Named::default());
+    assert_eq!(book.stack(id).expect("there").raw.top.len(), TOP_WORDS);
+    assert_eq!(book.with_memory, 0);
+}
+
+#[test]
+fn what_is_gone_is_forgotten_but_not_what_has_just_come() {
+    let mut book = Book::default();
+    book.take_in(record(StackKind::Connect, 1, 0xa).as_bytes());
+    book.forget(MonoNs(2), |_| false);
+    assert_eq!(book.len(), 1);
+    book.forget(MonoNs(A_MOMENT_NS + 2), |_| true);
+    assert_eq!(book.len(), 1);
+    book.forget(MonoNs(A_MOMENT_NS + 2), |_| false);
+    assert!(book.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_taken_or_counted(bytes in proptest::collection::vec(any::<u8>(), 0..200), fill: u8) {
+        let mut book = Book::default();
+        book.take_in(&bytes);
+        for length in [size_of::<StackHead>(), size_of::<StackRecord>(), size_of::<StackMemory>()] {
+            let mut record = vec![fill; length];
+            record[..bytes.len().min(length)].copy_from_slice(&bytes[..bytes.len().min(length)]);
+            book.take_in(&record);
+        }
+    }
+}
+
+/// A busy service opens and closes with stacks that are never the same: those that stay open have room.
+#[test]
+fn memory_of_stacks_that_no_socket_has_gives_room_to_others() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut book = Book::default();
+    let mut kernel_knows = HashSet::new();
+    let mut memory = StackMemory::new_zeroed();
+    memory.words = [1; MEMORY_WORDS];
+    for round in 0..10u64 {
+        for at in 0..400u64 {
+            let id = round * 400 + at + 1;
+            memory.record = record(StackKind::Connect, id, id);
+            memory.record.head.mono_ns = round * SECOND;
+            kernel_knows.insert(id);
+            book.take_in(memory.as_bytes());
+        }
+        // Only the first of each round stays.
+        book.forget(MonoNs((round + 1) * SECOND + 1), |id| id.0 % 400 == 1);
+        for hash in book.forgotten() {
+            kernel_knows.remove(&hash);
+        }
+    }
+    let stack =
+        |id| book.stack(book.seen(SockId(id)).expect("seen").opened.expect("opened").stack?);
+    for round in 0..10 {
+        let stack = stack(round * 400 + 1).expect("a stack");
+        assert!(stack.is_heavy(), "the stack of round {round} has lost its memory");
+    }
+    // What the kernel thinks is known is known.
+    let known: HashSet<u64> = book.stacks.values().map(|stack| stack.hash).collect();
+    assert_eq!(known, kernel_knows);
+    assert!(book.with_memory < MOST_WITH_MEMORY, "{}", book.with_memory);
+}
