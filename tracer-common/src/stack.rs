@@ -206,6 +206,10 @@ pub struct StackSettings {
     pub accept_args: u32,
     /// A reader's stack is taken again after this many milliseconds.
     pub read_every_ms: u32,
+    /// `tcp_sock.write_seq`.
+    pub write_seq: u32,
+    /// Zero.
+    pub pad: u32,
     /// Number of `pids`.
     pub pid_count: u32,
     /// Number of `comms`.
@@ -235,7 +239,7 @@ const _: () = {
     assert!(size_of::<CodeRange>() == 40);
     assert!(offset_of!(StackMemory, words) == size_of::<StackRecord>());
     assert!(size_of::<StackMemory>() == size_of::<StackRecord>() + 8 * MEMORY_WORDS);
-    assert!(offset_of!(StackSettings, pids) == 24 * 4);
-    assert!(offset_of!(StackSettings, comms) == 128);
-    assert!(size_of::<StackSettings>() == 256);
+    assert!(offset_of!(StackSettings, pids) == 26 * 4);
+    assert!(offset_of!(StackSettings, comms) == 136);
+    assert!(size_of::<StackSettings>() == 264);
 };

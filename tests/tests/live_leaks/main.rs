@@ -1,8 +1,10 @@
 //! `leaks`: who opened what is never closed, against what the programs that opened it really are.
 
+mod collected;
 mod incident;
 mod inlined;
 mod jvm;
 mod native;
 mod server;
 mod stage;
+mod users;

@@ -48,24 +48,20 @@ pub fn opening(kind: StackKind, id: (u64, u8), turn: Turn) {
     let Some(thread) = wanted() else {
         return;
     };
-    let written = emit(kind, id, &thread, turn);
-    // Who connected is known: who reads from it does not matter. Where an address stands for a socket (before
-    // 5.12), the next one there may be another's.
-    let settled =
-        written && kind as u8 == StackKind::Connect as u8 && id.1 & flags::ID_IS_ADDRESS == 0;
-    let at = if settled { Reader::NEVER } else { 0 };
-    let _ = READERS.insert(id.0, Reader { at, tid: 0, taken_by: turn as u64 }, 0);
+    emit(kind, id, &thread, turn);
+    let opened = Reader { at: 0, tid: 0, taken_by: turn as u64, written: 0, count: 0 };
+    let _ = READERS.insert(id.0, opened, 0);
 }
 
-/// Writes the current thread's stack; says what it came to: false when the ring was full.
+/// Writes the current thread's stack.
 #[inline(always)]
-pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread, turn: Turn) -> bool {
+pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread, turn: Turn) {
     // Before the walk, which takes its time: so near to the program that tells of the same event.
     // SAFETY: helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let slot = 2 * (kind as u32 - 1) + (turn as u32 - 1);
     let Some(memory) = SCRATCH.get_ptr_mut(slot) else {
-        return false;
+        return;
     };
     // SAFETY: this CPU's own slot of this program, which the kernel does not run twice at a time on
     // a CPU (`bpf_prog.active`).
@@ -100,7 +96,7 @@ pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread, turn: Turn) -> bool
             // SAFETY: this CPU's own slot.
             unsafe { *drops += 1 };
         }
-        return false;
+        return;
     }
     if !known {
         // SAFETY: initialised above.
@@ -108,5 +104,4 @@ pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread, turn: Turn) -> bool
         // Full: it is written whole again next time.
         let _ = KNOWN.insert(hash, 1, 0);
     }
-    true
 }

@@ -21,7 +21,7 @@ pub static SCRATCH: PerCpuArray<StackMemory> = PerCpuArray::with_max_entries(6, 
 #[map]
 pub static KNOWN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
 
-/// Who has read from a socket last, and whether its opening was seen; by the socket's identity.
+/// Who has read from a socket last; by the socket's identity.
 #[map]
 pub static READERS: LruHashMap<u64, Reader> = LruHashMap::with_max_entries(65_536, 0);
 
@@ -38,17 +38,16 @@ pub static STACK_SETTINGS: StackSettings = unsafe { core::mem::zeroed() };
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Reader {
-    /// When, nanoseconds: 0 when nobody has read yet, [`Reader::NEVER`] when the opener is known.
+    /// When, nanoseconds: 0 when nobody has read yet.
     pub at: u64,
     /// The thread.
     pub tid: u64,
     /// The [`Turn`] that took the stack of who opened it, until the other has seen that; else 0.
     pub taken_by: u64,
-}
-
-impl Reader {
-    /// Its readers are of no interest.
-    pub const NEVER: u64 = u64::MAX;
+    /// What had been written to the socket by then (`tcp_sock.write_seq`).
+    pub written: u64,
+    /// Stacks that were taken without a pause.
+    pub count: u64,
 }
 
 /// Each hook has two programs that do the same. A task that is preempted within one keeps its CPU's other

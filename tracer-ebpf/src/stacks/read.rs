@@ -10,6 +10,10 @@ use crate::emit::{emit, identity, is_tcp};
 use crate::layout::Kernel;
 use crate::maps::{READERS, Reader, Turn, set};
 use crate::task::wanted;
+use crate::walk::kernel_word;
+
+/// Stacks of one socket's readers that are taken without a pause.
+const MOST_IN_A_ROW: u64 = 8;
 
 /// Arguments: `struct sock *sk`.
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
@@ -31,22 +35,26 @@ fn has_read(sk: Kernel, turn: Turn) -> i32 {
     let id = identity(sk);
     // SAFETY: helpers without arguments.
     let (now, tid) = unsafe { (bpf_ktime_get_ns(), u64::from(bpf_get_current_pid_tgid() as u32)) };
-    // A stack a second and thread is enough; and what the other program has just taken is recent.
+    let written = kernel_word(sk as u64, set!(write_seq)) & 0xffff_ffff;
+    let mut count = 1;
+    // Of a thread a stack a second is enough, and what the other program has just taken is recent. But another
+    // thread, or an answer to another request, may be other code's: who borrows a connection from a pool must not
+    // be taken for who had it a moment before.
     // SAFETY: another CPU may write the entry under way: then one stack more or less is taken.
     if let Some(last) = unsafe { READERS.get(id.0) } {
         let pause = u64::from(set!(read_every_ms)) * 1_000_000;
         // Another CPU's reader may be later than `now`.
-        let since = now.saturating_sub(last.at);
-        let recent = last.at == Reader::NEVER
-            || last.at != 0 && since < if last.tid == tid { pause } else { pause / 8 };
-        if recent {
-            return 0;
+        if last.at != 0 && now.saturating_sub(last.at) < pause {
+            if last.tid == tid && last.written == written || last.count >= MOST_IN_A_ROW {
+                return 0;
+            }
+            count = last.count + 1;
         }
     }
     let Some(thread) = wanted() else {
         return 0;
     };
     emit(StackKind::Read, id, &thread, turn);
-    let _ = READERS.insert(id.0, Reader { at: now, tid, taken_by: 0 }, 0);
+    let _ = READERS.insert(id.0, Reader { at: now, tid, taken_by: 0, written, count }, 0);
     0
 }

@@ -2,7 +2,7 @@
 //! has changed.
 
 use crate::engine::book::Book;
-use crate::engine::conn::{Identities, Living, Table};
+use crate::engine::conn::{Identities, Living, Table, closed_by_collector};
 use crate::engine::decode;
 use crate::engine::rules::{Facts, Needs, Watch};
 use crate::engine::update::Update;
@@ -207,6 +207,14 @@ impl Engine {
             for change in &changes {
                 if let Some(conn) = self.table.get(change.conn) {
                     rules.watch.change(conn, change);
+                }
+            }
+        }
+        if !self.book.is_empty() {
+            for change in &changes {
+                let conn = self.table.get(change.conn);
+                if let Some(conn) = conn.filter(|conn| closed_by_collector(conn, change)) {
+                    self.book.collected(conn.id);
                 }
             }
         }

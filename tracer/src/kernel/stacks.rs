@@ -193,6 +193,7 @@ fn settings(btf: &Btf, resolved: &Resolved, filter: &Filter) -> Result<StackSett
         // The result stands behind the arguments. The number changed with 6.10.
         accept_args: accept_args(btf),
         read_every_ms: READ_EVERY_MS,
+        write_seq: optional("tcp_sock", "write_seq"),
         ..StackSettings::default()
     };
     if cfg!(target_arch = "x86_64") {

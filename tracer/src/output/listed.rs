@@ -27,7 +27,7 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
         }
         Show::List { watch } => outputs.push(Box::new(List::new(setting(), *watch, live))),
         Show::Leaks(options) => {
-            outputs.push(Box::new(Leaks { setting: setting(), options: *options, on_terminal }));
+            outputs.push(Box::new(Leaks::new(setting(), *options, on_terminal)));
         }
         Show::Stuck(options) => {
             let form = match options.once {

@@ -37,6 +37,13 @@ const BETWEEN_RINGS_NS: u64 = 1_000_000_000;
 /// apart than that, even where a hypervisor stops the processor in between.
 const BETWEEN_PROGRAMS_NS: u64 = 50_000_000;
 
+/// What a thread does so much later has nothing to do with the request that it read.
+const ONE_REQUEST_NS: u64 = 10_000_000_000;
+/// Threads whose requests are followed.
+const MOST_THREADS: usize = 10_000;
+/// Stacks kept for sockets that a garbage collector closed.
+const MOST_COLLECTED: usize = 1_000;
+
 /// Sightings kept whose socket is known by its address only.
 const MOST_WAITING: usize = 100_000;
 
@@ -49,6 +56,10 @@ pub struct Book {
     /// On kernels without cookies (before 5.12): sightings by the address of the socket, in order.
     waiting: VecDeque<(u64, Sighting)>,
     next: u32,
+    /// Threads that have read from an accepted socket, and from no other since: which, and when.
+    handling: HashMap<u32, (SockId, MonoNs), FixedState>,
+    /// Stacks whose sockets a garbage collector closed.
+    collected: usize,
     /// Stacks whose memory is kept until they have names.
     with_memory: usize,
     /// Hashes of stacks that were let go, until the kernel knows.
@@ -124,10 +135,51 @@ impl Book {
         match sighting.kind {
             StackKind::Read => seen.read = Some(sighting),
             // A socket that connects again, or whose identity is used again, starts anew.
-            StackKind::Connect => *seen = Seen { opened: Some(sighting), read: None },
+            StackKind::Connect => *seen = Seen { opened: Some(sighting), ..Seen::default() },
             // The reader may be another thread, and faster.
             StackKind::Accept => seen.opened = Some(sighting),
         }
+        let opened = seen.opened.map(|opened| opened.kind);
+        match (sighting.kind, opened) {
+            (StackKind::Read, Some(StackKind::Accept)) => {
+                if self.handling.len() < MOST_THREADS {
+                    self.handling.insert(sighting.tid, (id, sighting.at));
+                }
+            }
+            (StackKind::Connect, _) | (StackKind::Read, Some(StackKind::Connect)) => {
+                self.handles(&sighting);
+            }
+            // It may be the next request.
+            (StackKind::Read, _) => drop(self.handling.remove(&sighting.tid)),
+            (StackKind::Accept, _) => {}
+        }
+    }
+
+    /// A thread uses a connection of its own: on behalf of the request that it has read before, if it has.
+    fn handles(&mut self, sighting: &Sighting) {
+        let Some(&(id, at)) = self.handling.get(&sighting.tid) else { return };
+        if sighting.at.since(at) > ONE_REQUEST_NS {
+            self.handling.remove(&sighting.tid);
+        } else if let Some(seen) = self.sockets.get_mut(&id) {
+            seen.handled = Some(*sighting);
+        }
+    }
+
+    /// A garbage collector has closed this socket: who opened it is to be named, though it is gone.
+    pub fn collected(&mut self, id: SockId) {
+        let stack = self.sockets.get(&id).and_then(|seen| seen.opened?.stack);
+        let Some(stack) = stack.and_then(|id| self.stacks.get_mut(&id)) else { return };
+        if !stack.collected && self.collected < MOST_COLLECTED {
+            stack.collected = true;
+            self.collected += 1;
+        }
+    }
+
+    /// Stacks without names whose sockets a garbage collector closed.
+    pub fn collected_nameless(&self) -> impl Iterator<Item = StackId> {
+        let any = self.collected > 0;
+        let all = self.stacks.iter().filter(move |_| any);
+        all.filter(|(_, stack)| stack.collected && !stack.asked).map(|(&id, _)| id)
     }
 
     /// Finds the sockets that were seen by their address; `living` says whose it is now. Called after the
@@ -179,6 +231,7 @@ impl Book {
                 thread: Comm::of_kernel(head.thread),
                 opened: 0,
                 named: None,
+                collected: false,
                 asked: false,
             },
         );
@@ -253,6 +306,9 @@ impl Book {
     pub fn forget(&mut self, now: MonoNs, is_there: impl Fn(SockId) -> bool + Copy) {
         let is_new = |sighting: &Sighting| now.since(sighting.at) < A_MOMENT_NS;
         self.sockets.retain(|&id, seen| is_there(id) || seen.all().any(is_new));
+        let sockets = &self.sockets;
+        self.handling
+            .retain(|_, (id, at)| now.since(*at) < ONE_REQUEST_NS && sockets.contains_key(id));
         let crowded = self.stacks.len() >= MOST_STACKS / 2;
         let heavy = self.with_memory >= MOST_WITH_MEMORY / 2;
         if crowded || heavy {
@@ -278,7 +334,7 @@ impl Book {
             .collect();
         let forgotten = &mut self.forgotten;
         self.stacks.retain(|id, stack| {
-            let keep = used.contains(id) || !light_ones && !stack.is_heavy();
+            let keep = used.contains(id) || stack.collected || !light_ones && !stack.is_heavy();
             if !keep {
                 forgotten.push(stack.hash);
             }

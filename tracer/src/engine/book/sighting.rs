@@ -28,6 +28,9 @@ pub struct Sighting {
 /// What is known of one socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Seen {
+    /// What the thread that read from it did next with another socket: its stack may have the method that handles
+    /// the request.
+    pub handled: Option<Sighting>,
     /// Who connected or accepted it.
     pub opened: Option<Sighting>,
     /// Who has read from it last.
@@ -37,7 +40,17 @@ pub struct Seen {
 impl Seen {
     /// Everything that was seen.
     pub(super) fn all(&self) -> impl Iterator<Item = &Sighting> {
-        [&self.opened, &self.read].into_iter().flatten()
+        [&self.opened, &self.read, &self.handled].into_iter().flatten()
+    }
+
+    /// Who has used a connection last that we opened: whoever has read from it.
+    #[must_use]
+    pub fn user(&self) -> Option<&Sighting> {
+        self.read.as_ref().filter(|_| self.is_opened_by(StackKind::Connect))
+    }
+
+    pub(super) fn is_opened_by(&self, kind: StackKind) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.kind == kind)
     }
 
     /// Who is to be named for it: who connected; of an accepted socket rather who handles it than who

@@ -45,6 +45,8 @@ pub struct Stack {
     pub opened: u64,
     /// Its names, once they are known.
     pub named: Option<Named>,
+    /// It opened sockets that only a garbage collector closed: kept, though no socket has it any more.
+    pub(super) collected: bool,
     /// Its names have been asked for.
     pub asked: bool,
 }

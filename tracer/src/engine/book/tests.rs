@@ -168,3 +168,52 @@ fn memory_of_stacks_that_no_socket_has_gives_room_to_others() {
     assert_eq!(known, kernel_knows);
     assert!(book.with_memory < MOST_WITH_MEMORY, "{}", book.with_memory);
 }
+
+fn by_thread(kind: StackKind, id: u64, tid: u32, at_s: u64) -> StackRecord {
+    let mut record = record(kind, id, id << 8 | u64::from(tid) << 4 | kind as u64);
+    record.head.tid = tid;
+    record.head.mono_ns = at_s * 1_000_000_000;
+    record
+}
+
+/// What a thread does after it has read a request is done for that request, until it reads another, and for a
+/// while only.
+#[test]
+fn what_a_thread_does_next_is_of_the_request_it_has_read() {
+    use StackKind::{Accept, Connect, Read};
+    let check = |steps: &[(StackKind, u64, u32, u64)], expect: [Option<u64>; 2]| {
+        let mut book = Book::default();
+        for &(kind, id, tid, at_s) in steps {
+            book.take_in(by_thread(kind, id, tid, at_s).as_bytes());
+        }
+        let handled = |id| Some(book.seen(SockId(id))?.handled?.at.0 / 1_000_000_000);
+        assert_eq!([handled(1), handled(2)], expect, "{steps:?}");
+    };
+    let begin = [(Accept, 1, 1, 1), (Accept, 2, 1, 1), (Read, 1, 7, 2)];
+    let check = |more: &[(StackKind, u64, u32, u64)], expect| {
+        check(&[&begin[..], more].concat(), expect);
+    };
+    check(&[], [None, None]);
+    check(&[(Connect, 9, 7, 3)], [Some(3), None]);
+    check(&[(Connect, 9, 7, 3), (Read, 9, 7, 4)], [Some(4), None]);
+    // Another thread; too late; after the next request.
+    check(&[(Connect, 9, 8, 3)], [None, None]);
+    check(&[(Connect, 9, 7, 13)], [None, None]);
+    check(&[(Read, 2, 7, 3), (Connect, 9, 7, 4)], [None, Some(4)]);
+    // Whether that is a client's or a server's nobody saw: it may be the next request.
+    check(&[(Read, 5, 7, 3), (Connect, 9, 7, 4)], [None, None]);
+}
+
+#[test]
+fn stacks_of_what_was_collected_are_kept_and_named() {
+    let mut book = Book::default();
+    book.take_in(record(StackKind::Connect, 1, 0xa).as_bytes());
+    assert_eq!(book.collected_nameless().count(), 0);
+    book.collected(SockId(1));
+    book.collected(SockId(2));
+    assert_eq!(book.collected_nameless().count(), 1);
+    let late = MonoNs(3_600_000_000_000);
+    book.let_go_of_unused(late, |_| false, true);
+    assert_eq!(book.collected_nameless().count(), 1, "it was let go");
+    assert_eq!(book.forgotten(), []);
+}

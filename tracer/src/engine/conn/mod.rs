@@ -7,9 +7,10 @@
 //! `existing` (the iterators' rows). `mini` follows mini-sockets to their end, `ending` says how a
 //! connection ended, `identity` says which connection an event is about where the kernel does not, `index`
 //! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have,
-//! `how` the ways to end, `change` is what comes out.
+//! `how` the ways to end, `collector` those that a garbage collector makes, `change` is what comes out.
 
 mod change;
+mod collector;
 mod connection;
 mod ending;
 mod existing;
@@ -28,6 +29,7 @@ mod transition;
 mod tests;
 
 pub use change::{Change, ConnRef, Kind};
+pub use collector::closed_by_collector;
 pub use connection::{Connection, Ends, Owner, OwnerSource, Retransmits, Role, Spent};
 pub use existing::{Poll, PollKind};
 pub use how::{How, errno_name};

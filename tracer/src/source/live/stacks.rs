@@ -187,14 +187,15 @@ impl Stacks {
     ) {
         let mut wanted = Vec::new();
         for conn in survivors(engine.table(), filter, after, MonoNs::now()) {
-            let stack = engine.book.seen(conn.id).and_then(|seen| seen.opener()?.stack);
-            if let Some(id) = stack.filter(|&id| engine.book.is_nameless(id)) {
-                wanted.push(id);
-                if wanted.len() >= most {
-                    break;
-                }
+            let Some(seen) = engine.book.seen(conn.id) else { continue };
+            let told = [seen.opener(), seen.user(), seen.handled.as_ref()];
+            let stacks = told.into_iter().flatten().filter_map(|sighting| sighting.stack);
+            wanted.extend(stacks.filter(|&id| engine.book.is_nameless(id)));
+            if wanted.len() >= most {
+                break;
             }
         }
+        wanted.extend(engine.book.collected_nameless().take(most));
         for id in wanted {
             if let Some(raw) = engine.book.ask(id) {
                 self.worker.name(id, raw);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use crate::engine::book::Book;
-use crate::output::lines::leaks::group::{Findings, named};
+use crate::output::lines::leaks::find::{Findings, named};
 use crate::text;
 
 /// A line for each stack: the thread, the frames from the outermost on, and how many sockets.

@@ -1,17 +1,17 @@
-//! An object for each opener.
+//! A leak as a JSON object.
 
 use std::io::Write;
 
 use tracer_common::stack::StackKind;
 
 use crate::engine::book::Book;
-use crate::frame::opener;
+use crate::frame::{Frame, opener};
 use crate::output::json::{self, Object};
-use crate::output::lines::leaks::group::Group;
+use crate::output::lines::leaks::find::Group;
 use crate::output::lines::{Pen, times};
 use crate::time::MonoNs;
 
-/// Connections named in an object of the JSON.
+/// Connections named in an object.
 const MOST_CONNS: usize = 20;
 
 const fn side(kind: StackKind) -> &'static str {
@@ -22,7 +22,6 @@ const fn side(kind: StackKind) -> &'static str {
     }
 }
 
-/// One object.
 pub(super) fn as_json(
     pen: &mut Pen,
     group: &Group<'_>,
@@ -50,17 +49,7 @@ pub(super) fn as_json(
     let frames = names.map_or(&[][..], |names| &names.frames);
     let opener = opener(frames).map(|frame| frame.text().into_bytes());
     object.string_or_null("opener", opener.as_deref());
-    if frames.is_empty() {
-        object.null("frames");
-    } else {
-        object.with("frames", |out| {
-            for (index, frame) in frames.iter().enumerate() {
-                out.push(if index == 0 { b'[' } else { b',' });
-                json::string(frame.text().as_bytes(), out);
-            }
-            out.push(b']');
-        });
-    }
+    frames_json(&mut object, "frames", frames);
     object.string_or_null("note", names.and_then(|names| names.note.as_deref()).map(str::as_bytes));
     match group.common(|conn| conn.tuple.remote()) {
         Some(remote) => object.endpoint("remote", remote),
@@ -68,19 +57,54 @@ pub(super) fn as_json(
     };
     object.number_or_null("local_port", group.common(|conn| conn.tuple.local_port));
     object.with("states", |out| {
+        out.push(b'{');
         for (index, (state, count)) in group.states().into_iter().enumerate() {
-            out.push(if index == 0 { b'{' } else { b',' });
+            out.extend((index > 0).then_some(b','));
             let _ = write!(out, "\"{}\":{count}", state.name());
         }
         out.push(b'}');
     });
     object.number_or_null("opened", group.opened(book));
     object.with("conns", |out| {
+        out.push(b'[');
         for (index, conn) in group.conns.iter().take(MOST_CONNS).enumerate() {
-            out.push(if index == 0 { b'[' } else { b',' });
+            out.extend((index > 0).then_some(b','));
             let _ = write!(out, "\"{}\"", conn.id.0);
         }
         out.push(b']');
     });
+    user_json(&mut object, group, book, now);
+    let handler = group.handler();
+    object.string_or_null("handler", handler.as_ref().map(|(name, _)| name.as_bytes()));
+    object.number_or_null("handler_seen", handler.map(|(_, count)| count));
+    object.number("collected", group.collected);
+    object.number_or_null("collected_ns", group.collected_last.map(|last| now.since(last)));
     object.end();
+}
+
+/// Who used them last, where that is other code than opened them.
+fn user_json(object: &mut Object<'_>, group: &Group<'_>, book: &Book, now: MonoNs) {
+    let names = group.user_names(book);
+    let frames = names.map_or(&[][..], |names| &names.frames);
+    let user = opener(frames).map(|frame| frame.text().into_bytes());
+    object.string_or_null("user", user.as_deref());
+    object.number_or_null("user_ns", group.user.map(|user| now.since(user.at)));
+    object.number_or_null("user_tid", group.user.map(|user| user.tid));
+    let thread = group.user.map(|user| user.thread.bytes().to_vec());
+    object.string_or_null("user_thread", thread.as_deref());
+    frames_json(object, "user_frames", frames);
+}
+
+fn frames_json(object: &mut Object<'_>, name: &str, frames: &[Frame]) {
+    if frames.is_empty() {
+        object.null(name);
+        return;
+    }
+    object.with(name, |out| {
+        for (index, frame) in frames.iter().enumerate() {
+            out.push(if index == 0 { b'[' } else { b',' });
+            json::string(frame.text().as_bytes(), out);
+        }
+        out.push(b']');
+    });
 }

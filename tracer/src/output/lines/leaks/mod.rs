@@ -1,8 +1,10 @@
-//! `leaks`: sockets that were opened and not closed, by who opened them. `group` finds them; `text`, `json`
-//! and `folded` write them.
+//! `leaks`: sockets that were opened and not closed, by who opened them. `find` groups them, the others write:
+//! `text` with `advice`, `json`, `folded`. `collected` counts those that only the garbage collector closed.
 
+mod advice;
+mod collected;
+mod find;
 mod folded;
-mod group;
 mod json;
 mod text;
 
@@ -13,8 +15,9 @@ use crate::config::LeaksOptions;
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::output::lines::Setting;
+use crate::output::lines::leaks::collected::Collected;
+use crate::output::lines::leaks::find::find;
 use crate::output::lines::leaks::folded::folded;
-use crate::output::lines::leaks::group::find;
 use crate::output::lines::leaks::json::as_json;
 use crate::output::lines::leaks::text::{Scene, as_text};
 use crate::output::{Draws, Needs, Output, StacksNeed, Totals};
@@ -32,9 +35,34 @@ pub struct Leaks {
     pub options: LeaksOptions,
     /// Stdout is a terminal: reports are drawn over one another.
     pub on_terminal: bool,
+    /// What was closed so far by nobody but a garbage collector.
+    collected: Collected,
 }
 
 impl Leaks {
+    /// The view; nothing has been closed so far.
+    #[must_use]
+    pub fn new(setting: Setting, options: LeaksOptions, on_terminal: bool) -> Leaks {
+        Leaks { setting, options, on_terminal, collected: Collected::default() }
+    }
+
+    /// Writes the report.
+    fn report(&mut self, engine: &Engine, now: MonoNs, out: &mut Vec<u8>) {
+        let (table, book) = (engine.table(), &engine.book);
+        let (options, Setting { pen, filter }) = (&self.options, &mut self.setting);
+        let findings = find(engine, &self.collected, filter, options.older, now);
+        if options.folded {
+            folded(&findings, book, out);
+        } else if pen.json {
+            for group in &findings.groups {
+                as_json(pen, group, book, now, out);
+            }
+        } else {
+            let scene = Scene { table, book, options, now, terminal: pen.terminal };
+            as_text(&findings, &scene, out);
+        }
+    }
+
     fn draws_over(&self) -> bool {
         !self.setting.pen.json && !self.options.folded && self.on_terminal
     }
@@ -47,6 +75,8 @@ impl Output for Leaks {
         let named_at_end = Some(options.older);
         Needs {
             stacks: Some(StacksNeed { attach: options.attach, accepted: true, named_at_end }),
+            // The collector's closings.
+            changes: true,
             draws: every.map_or(Draws::AtEnd, Draws::Every),
             ..Needs::default()
         }
@@ -63,11 +93,13 @@ impl Output for Leaks {
         Ok(())
     }
 
-    fn update(&mut self, _engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
-        if let Update::Lost(loss) = update
-            && !self.options.folded
-        {
-            self.setting.pen.loss(loss, out);
+    fn update(&mut self, engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
+        match update {
+            Update::Lost(loss) if !self.options.folded => self.setting.pen.loss(loss, out),
+            Update::Change { conn, change } => {
+                self.collected.count(conn, change, &engine.book, &self.setting.filter);
+            }
+            _ => {}
         }
     }
 
@@ -75,7 +107,7 @@ impl Output for Leaks {
         if !last && self.draws_over() {
             out.extend_from_slice(b"\x1b[H\x1b[2J");
         }
-        report(&mut self.setting, engine, &self.options, now, out);
+        self.report(engine, now, out);
     }
 
     fn end(
@@ -87,28 +119,5 @@ impl Output for Leaks {
     ) -> io::Result<()> {
         self.setting.pen.end(engine, totals, now, out);
         Ok(())
-    }
-}
-
-/// Writes the report.
-fn report(
-    setting: &mut Setting,
-    engine: &Engine,
-    options: &LeaksOptions,
-    now: MonoNs,
-    out: &mut Vec<u8>,
-) {
-    let (table, book) = (engine.table(), &engine.book);
-    let Setting { pen, filter } = setting;
-    let findings = find(table, book, filter, options.older, now);
-    if options.folded {
-        folded(&findings, book, out);
-    } else if pen.json {
-        for group in &findings.groups {
-            as_json(pen, group, book, now, out);
-        }
-    } else {
-        let scene = Scene { table, book, options, now, terminal: pen.terminal };
-        as_text(&findings, &scene, out);
     }
 }

@@ -1,18 +1,18 @@
-//! The report for people.
+//! The report as text.
 
-use tracer_common::TcpState;
 use tracer_common::stack::StackKind;
 
 use crate::config::LeaksOptions;
-use crate::engine::book::Book;
+use crate::engine::book::{Book, Sighting};
 use crate::engine::conn::Table;
-use crate::frame::{Frame, Kind, opener};
+use crate::frame::{Frame, Kind, Named, opener};
 use crate::output::lines::human;
-use crate::output::lines::leaks::group::{Findings, Group};
+use crate::output::lines::leaks::advice::advice;
+use crate::output::lines::leaks::find::{Findings, Group};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
 
-/// Frames of the application shown in text, where not all are asked for.
+/// Frames of the application shown, where not all are asked for.
 const MOST_FRAMES: usize = 12;
 const INDENT: usize = 6;
 
@@ -25,7 +25,6 @@ pub(super) struct Scene<'a> {
     pub(super) terminal: Terminal,
 }
 
-/// The whole report.
 pub(super) fn as_text(findings: &Findings<'_>, scene: &Scene<'_>, out: &mut Vec<u8>) {
     let &Scene { book, options, terminal, .. } = scene;
     let mut older = Vec::new();
@@ -75,10 +74,46 @@ fn group_text(group: &Group<'_>, scene: &Scene<'_>, out: &mut Vec<u8>) {
     let &Scene { book, options, terminal, .. } = scene;
     let names = group.names(book);
     let frames = names.map_or(&[][..], |names| &names.frames);
+    let paint = if group.first.is_some() { Paint::Bad } else { Paint::Plain };
+    say(out, terminal, 0, paint, title(group, book, frames).trim_end());
+    let facts = facts(group, scene);
+    if !facts.is_empty() {
+        say(out, terminal, 3, Paint::Plain, &facts.join(", "));
+    }
+    if let Some(first) = group.first {
+        let thread = thread(first, names);
+        let whose = if group.user.is_some() { "opened by " } else { "" };
+        say(out, terminal, 3, Paint::Plain, &format!("{whose}{thread}"));
+    }
+    frames_text(frames, options.full, terminal, out);
+    if let Some(note) = names.and_then(|names| names.note.as_deref()) {
+        say(out, terminal, 3, Paint::Warn, &safe(note.as_bytes()));
+    } else if group.first.is_some() && names.is_none() {
+        let text = "its frames are not known: the stack was lost, or there was no time to name it";
+        say(out, terminal, 3, Paint::Warn, text);
+    }
+    if let Some(text) = no_handler(group, frames) {
+        say(out, terminal, 3, Paint::Plain, &text);
+    }
+    if let Some(user) = group.user {
+        let names = group.user_names(book);
+        let mut since = Vec::new();
+        human(scene.now.since(user.at), &mut since);
+        let since = String::from_utf8_lossy(&since).into_owned();
+        let text = format!("last used {since} ago by {}", thread(user, names));
+        say(out, terminal, 3, Paint::Plain, &text);
+        frames_text(names.map_or(&[][..], |names| &names.frames), options.full, terminal, out);
+    }
+    if let Some(advice) = advice(group, frames) {
+        say(out, terminal, 3, Paint::Plain, advice);
+    }
+}
+
+/// How many, whose, and which code: that of the application first.
+fn title(group: &Group<'_>, book: &Book, frames: &[Frame]) -> String {
     let mut who = Vec::new();
     text::process(&group.comm, group.pid, &mut who);
     let who = String::from_utf8_lossy(&who).into_owned();
-    let count = group.conns.len();
     let did = match group.first.map(|first| first.kind) {
         Some(StackKind::Connect) => "opened by",
         Some(StackKind::Accept) => "accepted by",
@@ -86,56 +121,83 @@ fn group_text(group: &Group<'_>, scene: &Scene<'_>, out: &mut Vec<u8>) {
         None if group.missed => "opened by somebody whose stack was not seen",
         None => "open since before tcptrail started; who opened them is not known",
     };
-    let name = match (group.first, opener(frames)) {
+    let opener_frame = opener(frames);
+    let name = match (group.first, opener_frame) {
         (None, _) => String::new(),
-        (Some(_), Some(frame)) => frame.text(),
+        (Some(_), Some(frame)) => safe(frame.text().as_bytes()),
         (Some(first), None) => format!("thread {}", safe(first.thread.bytes())),
     };
-    let title = format!("{count} {} of {who} {did} {}", sockets(count), safe(name.as_bytes()));
-    say(
-        out,
-        terminal,
-        0,
-        if group.first.is_some() { Paint::Bad } else { Paint::Plain },
-        title.trim_end(),
-    );
-
-    say(out, terminal, 3, Paint::Plain, &facts(group, scene).join(", "));
-    if let Some(first) = group.first {
-        let mut thread = format!("thread {}, tid {}", safe(first.thread.bytes()), first.tid);
-        if let Some(nid) = names.and_then(|names| names.nid) {
-            let _ = std::fmt::Write::write_fmt(
-                &mut thread,
-                format_args!(" (nid={nid:#x} in a thread dump)"),
-            );
-        }
-        say(out, terminal, 3, Paint::Plain, &thread);
-    }
-    frames_text(frames, options.full, terminal, out);
-    if let Some(note) = names.and_then(|names| names.note.as_deref()) {
-        say(out, terminal, 3, Paint::Warn, &safe(note.as_bytes()));
-    } else if group.first.is_some() && names.is_none() {
-        say(
-            out,
-            terminal,
-            3,
-            Paint::Warn,
-            "its frames are not known: the stack was lost, or there was no time to name it",
+    if group.conns.is_empty() {
+        let count = group.collected;
+        let (sockets, were) = if count == 1 { ("socket", "was") } else { ("sockets", "were") };
+        return format!(
+            "{count} {sockets} of {who} {did} {name} {were} closed by the garbage collector, not by that code"
         );
     }
-    if let Some(advice) = advice(group, frames) {
-        say(out, terminal, 3, Paint::Plain, advice);
+    let count = group.conns.len();
+    let begin = format!("{count} {} of {who}", sockets(count));
+    let user = group.user_names(book).and_then(|names| opener(&names.frames));
+    let user = user.filter(|_| group.user.is_some());
+    if let Some((handler, seen)) = group.handler() {
+        let handler = safe(handler.as_bytes());
+        return format!("{begin} handled by {handler} (seen {seen} of {count}), {did} {name}");
+    }
+    let opened_by_application = opener_frame.is_some_and(|frame| frame.kind == Kind::Application);
+    match user.map(|frame| (frame, safe(frame.text().as_bytes()))) {
+        Some((_, user)) if opened_by_application => {
+            format!("{begin} {did} {name}, last used by {user}")
+        }
+        // A library opened it on a thread of its own: who uses it says more.
+        Some((frame, user)) if frame.kind == Kind::Application => {
+            format!(
+                "{begin} last used by {user}; {did} {name}, with no method of the application on the stack"
+            )
+        }
+        _ if is_threads_own(group, frames) => {
+            let to = group.common(|conn| conn.tuple.remote());
+            let to = to.map_or_else(String::new, |remote| format!(" to {remote}"));
+            format!("{begin}{to} {did} {name}, with no method of the application on the stack")
+        }
+        _ => format!("{begin} {did} {name}"),
     }
 }
 
-/// States, ends, ages and numbers.
+/// Of a server's sockets: why the method that handles them is not known, and where to look.
+fn no_handler(group: &Group<'_>, frames: &[Frame]) -> Option<String> {
+    let first = group.first.filter(|first| first.kind == StackKind::Read)?;
+    let is_java = frames.iter().any(|frame| frame.name.starts_with("java."));
+    let known = frames.iter().any(|frame| frame.kind == Kind::Application);
+    if !is_java || known || group.handler().is_some() {
+        return None;
+    }
+    let thread = safe(first.thread.bytes());
+    let pid = group.pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
+    Some(format!(
+        "the method that handles them is not known: the request was read before it ran, and it did nothing since that \
+         the kernel sees (a connect, a read from another connection). While requests come: jcmd {pid} Thread.print | \
+         grep -A 40 '\"{thread}'"
+    ))
+}
+
+/// A library connects on a thread of its own, an event loop: its stack is whole, and nothing of the
+/// application is on it.
+fn is_threads_own(group: &Group<'_>, frames: &[Frame]) -> bool {
+    group.first.is_some_and(|first| first.kind == StackKind::Connect)
+        && frames.iter().any(|frame| frame.name.starts_with("java."))
+        && frames.iter().all(|frame| matches!(frame.kind, Kind::Runtime | Kind::Library))
+}
+
+/// States, where to, since when, how many before.
 fn facts(group: &Group<'_>, scene: &Scene<'_>) -> Vec<String> {
     let &Scene { table, book, now, .. } = scene;
-    let mut facts: Vec<String> = group
-        .states()
-        .into_iter()
-        .map(|(state, count)| format!("{} {count}", state.name()))
-        .collect();
+    let duration = |ns: u64| {
+        let mut text = Vec::new();
+        human(ns, &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let states = group.states().into_iter();
+    let mut facts: Vec<String> =
+        states.map(|(state, count)| format!("{} {count}", state.name())).collect();
     if let Some(remote) = group.common(|conn| conn.tuple.remote()) {
         facts.push(format!("to {remote}"));
     } else if let Some(port) = group.common(|conn| conn.tuple.local_port) {
@@ -143,16 +205,33 @@ fn facts(group: &Group<'_>, scene: &Scene<'_>) -> Vec<String> {
     } else if let Some(port) = group.common(|conn| conn.tuple.remote_port) {
         facts.push(format!("to port {port} of several addresses"));
     }
-    let mut oldest = Vec::new();
-    human(group.conns.first().map_or(0, |conn| now.since(conn.born)), &mut oldest);
-    let bound = if group.conns.first().is_some_and(|conn| conn.complete) { "" } else { ">=" };
-    facts.push(format!("oldest {bound}{}", String::from_utf8_lossy(&oldest)));
+    if let Some(oldest) = group.conns.first() {
+        let bound = if oldest.complete { "" } else { ">=" };
+        facts.push(format!("oldest {bound}{}", duration(now.since(oldest.born))));
+    }
     if let Some(opened) = group.opened(book) {
         let closed = opened.saturating_sub(group.open(table, book));
         let closed = if closed == 0 { "none".to_owned() } else { closed.to_string() };
         facts.push(format!("{opened} opened since the start, {closed} closed"));
     }
+    if let Some(last) = group.collected_last {
+        let ago = duration(now.since(last));
+        facts.push(match group.conns.is_empty() {
+            true => format!("the last {ago} ago"),
+            false => {
+                format!("{} of them by the garbage collector, the last {ago} ago", group.collected)
+            }
+        });
+    }
     facts
+}
+
+fn thread(sighting: &Sighting, names: Option<&Named>) -> String {
+    let thread = format!("thread {}, tid {}", safe(sighting.thread.bytes()), sighting.tid);
+    match names.and_then(|names| names.nid) {
+        Some(nid) => format!("{thread} (nid={nid:#x} in a thread dump)"),
+        None => thread,
+    }
 }
 
 /// Frames of the application one a line; what the runtime and libraries did in between as one.
@@ -195,38 +274,6 @@ fn frames_text(frames: &[Frame], full: bool, terminal: Terminal, out: &mut Vec<u
         }
         at = end;
     }
-}
-
-/// What to do about it.
-fn advice(group: &Group<'_>, frames: &[Frame]) -> Option<&'static str> {
-    let first = group.first?;
-    let is_java = frames.iter().any(|frame| frame.name.starts_with("java."));
-    let close_wait = group.in_state(TcpState::CloseWait);
-    let most = 2 * close_wait >= group.conns.len();
-    Some(match (first.kind, most && close_wait > 0) {
-        (StackKind::Connect, true) if !is_java => {
-            "=> The other side has closed; this code has not. Close what it opened on every path, failures too."
-        }
-        (StackKind::Connect, true) => {
-            "=> The other side has closed; this code has not. Close what it opened (of an HTTP client the response) \
-             on every path, failures too: try-with-resources or finally."
-        }
-        (StackKind::Connect, false) if group.in_state(TcpState::SynSent) == group.conns.len() => {
-            "=> Nobody answers: these are still connecting. Set a connect timeout."
-        }
-        (StackKind::Connect, false) => {
-            "=> Open on both sides. A pool keeps some on purpose; if the number only grows, what this code \
-             opens is not closed or not given back."
-        }
-        (_, true) => {
-            "=> The other side has closed; this process has not. Whoever handles the connection must close it when \
-             a read says it is at its end, and on every failure."
-        }
-        (_, false) => {
-            "=> Open on both sides. Keep-alive keeps some on purpose; if the number only grows, the handler \
-             does not close, or clients never do: set an idle timeout."
-        }
-    })
 }
 
 fn safe(bytes: &[u8]) -> String {
