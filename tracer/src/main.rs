@@ -1,9 +1,10 @@
 //! tcptrail: parses the command line, runs, and turns the outcome into an exit code.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracer::cli::{Cli, Command};
+use tracer::cli::{Cli, Command, generate};
 use tracer::config::{self, Source};
 use tracer::doctor;
 use tracer::source::live;
@@ -14,11 +15,25 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Some(Command::Doctor)) {
-        return match config::no_options(&cli.common) {
-            Ok(()) => ExitCode::from(doctor::run(cli.common.json)),
-            Err(error) => wrong_usage(&error),
-        };
+    if cli.version {
+        return done(print(generate::version(cli.common.verbose > 0).as_bytes()));
+    }
+    match &cli.command {
+        Some(Command::Doctor) => {
+            return match config::no_options(&cli.common) {
+                Ok(()) => ExitCode::from(doctor::run(cli.common.json)),
+                Err(error) => wrong_usage(&error),
+            };
+        }
+        Some(Command::Completions { shell }) => {
+            generate::completions(*shell, &mut io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        Some(Command::Man { dir: Some(dir), .. }) => return done(generate::man_pages(dir)),
+        Some(Command::Man { command, dir: None }) => {
+            return done(generate::man(command.as_deref(), &mut io::stdout()));
+        }
+        _ => {}
     }
     let config = match config::resolve(cli.command, &cli.common) {
         Ok(config) => config,
@@ -30,10 +45,24 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("tcptrail: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn done(outcome: anyhow::Result<()>) -> ExitCode {
+    outcome.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("tcptrail: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// To stdout; a reader that has gone has seen enough.
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    match io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

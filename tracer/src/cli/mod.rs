@@ -4,12 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+mod examples;
+pub mod generate;
 
 /// The whole life of TCP connections, from the kernel: every state, who holds it, how it ended.
 #[derive(Parser, Debug)]
 #[command(
     name = "tcptrail",
     version,
+    // Its own below says more with --verbose.
+    disable_version_flag = true,
     after_help = "Without a command: tail. Needs root, or CAP_BPF and CAP_PERFMON (and CAP_SYS_ADMIN for \
                   network namespaces other than its own).\n\
                   Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 something is stuck (stuck --once) or a --fail-on holds.",
@@ -19,6 +25,9 @@ pub struct Cli {
     /// What to do; `tail` when left out.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Print the version; with --verbose also the commit, the eBPF objects and the features
+    #[arg(short = 'V', long)]
+    pub version: bool,
     /// Filters and output.
     #[command(flatten)]
     pub common: Common,
@@ -28,24 +37,48 @@ pub struct Cli {
 #[derive(Subcommand, Debug, Clone)]
 pub enum Command {
     /// Every state transition, retransmit and reset as it happens (the default)
+    #[command(after_help = examples::TAIL)]
     Tail,
     /// One line per finished connection: time in each state, who closed, how it ended
+    #[command(after_help = examples::LIFE)]
     Life(LifeArgs),
     /// Every socket there is now: state and for how long, owner, queues
+    #[command(after_help = examples::LIST)]
     List(ListArgs),
     /// What is stuck or leaking, whose fault it is, and what to do
+    #[command(after_help = examples::STUCK)]
     Stuck(StuckArgs),
     /// Sockets that were opened and not closed, by the code that opened them
+    #[command(after_help = examples::LEAKS)]
     Leaks(LeaksArgs),
     /// Write everything received to FILE, to look at later with `replay`
+    #[command(after_help = examples::RECORD)]
     Record {
         /// Where to: a new file that only you may read, or one of yours, which is overwritten
         file: PathBuf,
     },
     /// Show a recording as it was live; needs no privileges and no eBPF
+    #[command(after_help = examples::REPLAY)]
     Replay(ReplayArgs),
     /// Try everything tcptrail needs from this kernel and say what works
+    #[command(after_help = examples::DOCTOR)]
     Doctor,
+    /// Print the completion script of a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions {
+        /// Which
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print a manual page, or write all of them
+    #[command(after_help = examples::MAN)]
+    Man {
+        /// The command whose page is wanted; tcptrail's own when left out
+        command: Option<String>,
+        /// Write all pages into this directory instead
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// Options of `life`.

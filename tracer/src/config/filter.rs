@@ -13,6 +13,7 @@ use crate::config::error::UsageError;
 use crate::engine::conn::Role;
 use crate::event::Family;
 use crate::filter::{Cgroup, Filter, Ports, Prefix};
+use crate::text::suggest;
 
 /// All of them, checked.
 pub(super) fn filter(common: &Common) -> Result<Filter, UsageError> {
@@ -97,7 +98,8 @@ fn state(text: &str) -> Result<TcpState, UsageError> {
     };
     found.ok_or_else(|| {
         let names: Vec<_> = TcpState::ALL.iter().map(|state| state.name()).collect();
-        UsageError(format!("--state {text}: no TCP state; one of {}", names.join(", ")))
+        let like = suggest::nearest(text, &names);
+        UsageError(format!("--state {text}: no TCP state{like}; one of {}", names.join(", ")))
     })
 }
 

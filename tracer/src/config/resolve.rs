@@ -5,7 +5,8 @@ use crate::config::error::UsageError;
 use crate::config::filter::{filter, filter_words};
 use crate::config::size::ring_bytes;
 use crate::config::types::{Config, LeaksOptions, Show, Source, StuckOptions};
-use crate::engine::rules::{Gate, Thresholds};
+use crate::engine::rules::{Gate, RuleId, Thresholds};
+use crate::text::suggest;
 
 /// Checks and resolves a command line; `doctor` has no configuration.
 ///
@@ -30,8 +31,10 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
             (live, Show::Nothing)
         }
         Command::Replay(args) => replay(args, common)?,
-        // `no_options` has seen it.
-        Command::Doctor => return Err(UsageError("doctor has no view".into())),
+        // They are done before anything is resolved.
+        Command::Doctor | Command::Completions { .. } | Command::Man { .. } => {
+            return Err(UsageError("this command shows no connections".into()));
+        }
     };
     if common.max_connections == 0 {
         return Err(UsageError("--max-connections must be at least 1".into()));
@@ -123,7 +126,11 @@ pub fn no_options(common: &Common) -> Result<(), UsageError> {
 fn stuck(args: &StuckArgs, common: &Common) -> Result<StuckOptions, UsageError> {
     let mut thresholds = Thresholds::default();
     for text in &args.threshold {
-        thresholds.set(text).map_err(|error| UsageError(format!("--threshold {text}: {error}")))?;
+        thresholds.set(text).map_err(|error| {
+            let name = text.split('=').next().unwrap_or_default();
+            let like = suggest::nearest(name, &RuleId::ALL.map(RuleId::threshold_name));
+            UsageError(format!("--threshold {text}: {error}{like}"))
+        })?;
     }
     let gates = args
         .fail_on

@@ -6,6 +6,8 @@ use tracer_common::TcpState;
 
 use crate::event::Comm;
 
+pub mod suggest;
+
 /// What stdout is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Terminal {

@@ -1,0 +1,86 @@
+//! Examples that stand below each `--help` and in the manual pages.
+
+pub(super) const TAIL: &str = "\
+Examples:
+  tcptrail --port 443
+      every state change of connections on port 443, on either side
+  tcptrail tail --pid 1234 --state CLOSE_WAIT
+      when connections of process 1234 enter and leave CLOSE_WAIT
+  tcptrail tail --json --duration 10s > events.ndjson
+      ten seconds of events, one JSON object a line";
+
+pub(super) const LIFE: &str = "\
+Examples:
+  tcptrail life --lport 8080
+      one line for each finished connection to port 8080 of this machine
+  tcptrail life --min-duration 5s
+      connections that lived for five seconds or longer
+  tcptrail life --addr 10.0.0.0/8 --json
+      the same figures as JSON, for connections with a network";
+
+pub(super) const LIST: &str = "\
+Examples:
+  tcptrail list --state CLOSE_WAIT
+      sockets whose peer has closed, how long ago, and who holds them
+  tcptrail list --comm java --min-duration 10m
+      sockets of java that have been in their state for ten minutes
+  tcptrail list --watch=5s
+      the list again every five seconds";
+
+pub(super) const STUCK: &str = "\
+Examples:
+  tcptrail stuck
+      what is stuck or leaks, drawn again as it changes
+  tcptrail stuck --once
+      one answer; exit code 3 when something is stuck
+  tcptrail stuck --once --duration 1m
+      the same after a minute, with what grows
+  tcptrail stuck --threshold CLOSE_WAIT=30s --fail-on 'FDS>=90%'
+      count CLOSE_WAIT after 30 s; end with 3 when a process has used 90 % of its descriptors";
+
+pub(super) const LEAKS: &str = "\
+Examples:
+  tcptrail leaks --pid 1234 --duration 5m
+      sockets of process 1234 that are opened in five minutes and stay open, by the code that opened them
+  tcptrail leaks --pid 1234 --older 10s --watch=30s
+      those open for ten seconds, reported every half minute
+  tcptrail leaks --pid 1234 --duration 1m --folded > leaks.folded
+      for a flame graph tool";
+
+pub(super) const RECORD: &str = "\
+Examples:
+  tcptrail record incident.tcpt --duration 10m
+      ten minutes of everything, to look at later
+  tcptrail record db.tcpt --rport 5432
+      only connections to port 5432";
+
+pub(super) const REPLAY: &str = "\
+Examples:
+  tcptrail replay incident.tcpt
+      the recording as `tail` would have shown it
+  tcptrail replay incident.tcpt stuck
+      what was stuck
+  tcptrail replay incident.tcpt life --port 8089
+      finished connections of one port";
+
+pub(super) const DOCTOR: &str = "\
+Examples:
+  tcptrail doctor
+      a line for each thing that tcptrail needs of this kernel
+  tcptrail doctor --json
+      the same for scripts; exit code 1 when nothing can be traced";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  tcptrail completions bash > /etc/bash_completion.d/tcptrail
+  tcptrail completions zsh > /usr/local/share/zsh/site-functions/_tcptrail
+  tcptrail completions fish > ~/.config/fish/completions/tcptrail.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  tcptrail man | man -l -
+      the page of tcptrail
+  tcptrail man stuck | man -l -
+      the page of one command
+  tcptrail man --dir /usr/local/share/man/man1
+      all pages, each in its file";
