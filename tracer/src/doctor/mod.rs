@@ -80,17 +80,7 @@ fn as_text(check: &Check, terminal: Terminal, out: &mut Vec<u8>) {
 
 fn examine(checks: &mut Vec<Check>) {
     let (release, machine) = preflight::kernel_names();
-    let new_enough = preflight::version(&release).is_none_or(|version| version >= (5, 8));
-    push(
-        checks,
-        "kernel",
-        true,
-        if new_enough {
-            Ok(format!("{release} {machine}"))
-        } else {
-            Err(format!("{release}: too old, Linux 5.8 or later is needed"))
-        },
-    );
+    push(checks, "kernel", true, Ok(format!("{release} {machine}")));
 
     let capabilities = preflight::Capabilities::of_this_process();
     let permitted = capabilities.bpf && capabilities.perfmon;
@@ -121,7 +111,7 @@ fn examine(checks: &mut Vec<Check>) {
             return;
         }
     };
-    if permitted && new_enough {
+    if permitted {
         try_programs(checks, &resolved);
     }
     if resolved.layout.cgroup != 0 {
@@ -259,17 +249,14 @@ fn see_an_event(mut ring: Reader) -> Result<String, String> {
 }
 
 fn try_iterators(checks: &mut Vec<Check>, poller: &mut Poller) {
-    let no_sockets =
-        "sockets older than tcptrail, TIME_WAIT and half-open connections are not seen";
-    let no_holders = "owners are known only where a connect, listen or close was seen";
     for (name, request, outcome, cost) in [
         (
             "iter/tcp",
             Request::Sockets { kind: PollKind::All, only: None },
             poller.sockets.clone(),
-            no_sockets,
+            poller::WITHOUT_SOCKETS,
         ),
-        ("iter/task_file", Request::Holders, poller.holders.clone(), no_holders),
+        ("iter/task_file", Request::Holders, poller.holders.clone(), poller::WITHOUT_HOLDERS),
     ] {
         let outcome = outcome.and_then(|()| {
             poller.request(request);

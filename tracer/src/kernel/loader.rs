@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -37,6 +37,11 @@ pub enum LoadError {
         "the kernel refused the eBPF maps for want of locked memory (the limit is {0} KiB), to which Linux before 5.11 counts them: give it CAP_SYS_RESOURCE too, or as root raise the limit first (ulimit -l unlimited)"
     )]
     LockedMemory(u64),
+    /// Came with 5.8; some distributions' older kernels have it.
+    #[error(
+        "the kernel refused the ring buffer that events come through ({0}): Linux has it since 5.8, and some distributions' older kernels have it too"
+    )]
+    NoRing(io::Error),
     /// The kernel's BTF as aya reads it.
     #[error("the kernel's BTF cannot be read: {0}")]
     Btf(#[from] aya::BtfError),
@@ -197,8 +202,21 @@ pub(super) fn refused_object(error: EbpfError) -> LoadError {
     match (limit, is_not_permitted(&error)) {
         // A limit that we could not raise, on a kernel that looks at it (`bpf_map_charge_init`).
         (Some(limit), true) if old => LoadError::LockedMemory(limit / 1024),
+        // An unknown type of map (`find_and_alloc_map`).
+        _ if is_no_ring(&error) => LoadError::NoRing(io::Error::from_raw_os_error(EINVAL)),
         _ => LoadError::Object(error),
     }
+}
+
+/// What the kernel says of a type of map that it does not know.
+const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
+
+fn is_no_ring(error: &EbpfError) -> bool {
+    matches!(
+        error,
+        EbpfError::MapError(MapError::CreateError { name, io_error })
+            if name == names::RING && io_error.raw_os_error() == Some(EINVAL)
+    )
 }
 
 fn is_not_permitted(error: &EbpfError) -> bool {

@@ -100,6 +100,12 @@ pub struct Poller {
     pub holders: Result<(), String>,
 }
 
+/// What is not seen without `iter/tcp`.
+pub const WITHOUT_SOCKETS: &str =
+    "sockets older than tcptrail, TIME_WAIT and half-open connections are not seen";
+/// What is not known without `iter/task_file`.
+pub const WITHOUT_HOLDERS: &str = "owners are known only where a connect, listen or close was seen";
+
 impl Poller {
     /// Loads the iterators and starts the thread, which keeps no more privileges than it needs.
     ///

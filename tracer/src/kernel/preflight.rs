@@ -1,4 +1,7 @@
-//! What can be known before anything is loaded: privileges, BTF, the kernel's version.
+//! What can be known before anything is loaded: privileges and BTF.
+//!
+//! Nothing is refused for its version number: distributions give older kernels what newer ones have. What a kernel
+//! lacks shows when it is tried.
 
 use std::fs;
 use std::io;
@@ -30,8 +33,10 @@ pub enum PreflightError {
         "no BTF of the running kernel at {VMLINUX_BTF} ({0}): tcptrail needs a kernel with CONFIG_DEBUG_INFO_BTF=y (all current distributions have it) and /sys mounted"
     )]
     NoBtf(io::Error),
-    /// Ring buffers and iterators came with 5.8.
-    #[error("kernel {0} is too old: tcptrail needs Linux 5.8 or later")]
+    /// Its `struct sock` is laid out as before 5.6.
+    #[error(
+        "kernel {0} is too old for tcptrail: its sockets keep their protocol as kernels before 5.6 did; Linux 5.8 or later works"
+    )]
     TooOld(String),
     /// The kernel's structs are not what they should be.
     #[error("the running kernel cannot be read: {0}")]
@@ -100,10 +105,6 @@ pub fn version(release: &str) -> Option<(u32, u32)> {
 /// # Errors
 /// The first thing that makes tracing impossible.
 pub fn check() -> Result<Resolved, PreflightError> {
-    let (release, _) = kernel_names();
-    if version(&release).is_some_and(|version| version < (5, 8)) {
-        return Err(PreflightError::TooOld(release));
-    }
     let capabilities = Capabilities::of_this_process();
     if !capabilities.bpf || !capabilities.perfmon {
         return Err(PreflightError::NotPermitted);

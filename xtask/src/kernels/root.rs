@@ -13,12 +13,12 @@ use super::packages::Kernel;
 use crate::command::{binary, cargo, find, must, quietly, root, target};
 
 /// Of this machine, where it has them: a test that misses one says so and is skipped.
-const PROGRAMS: [&str; 45] = [
+const PROGRAMS: [&str; 46] = [
     "bash", "ip", "ss", "nft", "bpftool", "nginx", "haproxy", "wrk", "curl", "socat", "tcpdump",
     "setpriv", "mount", "umount", "unshare", "nsenter", "timeout", "date", "cat", "head", "tail",
     "stty", "sleep", "mkdir", "rm", "mv", "ln", "env", "id", "true", "false", "chmod", "seq", "tr",
     "xargs", "kill", "ps", "uname", "stdbuf", "flock", "strace", "setcap", "sed", "mkfifo",
-    "prlimit",
+    "prlimit", "setarch",
 ];
 /// Test binaries that run Python programs, and what those import.
 const OF_PYTHON: [&str; 3] = ["live_hostile", "live_leaks", "live_stuck"];

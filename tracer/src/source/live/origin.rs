@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::input::{ITER_TCP, Origin};
 use crate::kernel::loader::Programs;
-use crate::kernel::poller::Poller;
+use crate::kernel::poller::{self, Poller};
 use crate::kernel::preflight;
 use crate::time::{Anchor, MonoNs, jiffy_ns};
 
@@ -36,15 +36,22 @@ pub(super) fn origin(
     }
 }
 
-pub(super) fn report_hooks(programs: &Programs, poller: &Poller) {
+pub(super) fn report_hooks(programs: &Programs) {
     for hook in &programs.hooks {
         if let Err(reason) = &hook.outcome {
             eprintln!("tcptrail: without {}: {} ({reason})", hook.name, hook.cost);
         }
     }
-    for (name, outcome) in [(ITER_TCP, &poller.sockets), ("iter/task_file", &poller.holders)] {
+}
+
+/// Says what is lost on a kernel without iterators, whether asked for or not: it is much.
+pub(super) fn report_walks(poller: &Poller) {
+    for (name, outcome, cost) in [
+        (ITER_TCP, &poller.sockets, poller::WITHOUT_SOCKETS),
+        ("iter/task_file", &poller.holders, poller::WITHOUT_HOLDERS),
+    ] {
         if let Err(reason) = outcome {
-            eprintln!("tcptrail: without {name}: {reason}");
+            eprintln!("tcptrail: this kernel refused {name} ({reason}): {cost}");
         }
     }
 }

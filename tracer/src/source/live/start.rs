@@ -2,7 +2,7 @@
 
 use std::io;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
@@ -21,7 +21,7 @@ use crate::source::live::duties::Duties;
 use crate::source::live::intake::Intake;
 use crate::source::live::losses::Losses;
 use crate::source::live::naming;
-use crate::source::live::origin::{origin, report_hooks};
+use crate::source::live::origin::{origin, report_hooks, report_walks};
 use crate::source::live::run::Live;
 use crate::source::live::stacks::{self, Stacks};
 use crate::source::live::walks::{self, Walks};
@@ -63,9 +63,15 @@ pub(super) fn start<'a>(
         .context("the programs' debug messages cannot be read")?;
     let circumstances = circumstances(config, &needs, &mut programs)?;
     let poller = poller(config, circumstances, needs.rules, (&resolved, &btf))?;
+    report_walks(&poller);
+    if let (Some(_), Err(reason)) = (needs.walked_draws(), &poller.sockets) {
+        bail!(
+            "list needs iter/tcp to see the sockets there are, and this kernel refused it: {reason}"
+        );
+    }
     let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
     if config.verbose >= 1 {
-        report_hooks(&programs, &poller);
+        report_hooks(&programs);
         stacks.iter().for_each(stacks::report_hooks);
     }
     let rules = rules(config, &needs, &origin);
