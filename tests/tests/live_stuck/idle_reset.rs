@@ -238,3 +238,54 @@ time.sleep(600)",
     ensure!(reset == "5", "{reset} were reset");
     silent(stuck)
 }
+
+/// Idle connections to another host, without keepalive and with it.
+#[test]
+fn idle_connections_without_keepalive_are_noted() -> Result<()> {
+    if !ready(&["python3"]) {
+        return Ok(());
+    }
+    let pair = Pair::new()?;
+    let _server = echo(&pair.right, 5432)?;
+    let client = |count: u32, keepalive: u32| {
+        let client = Python::start(
+            &pair.left,
+            &format!(
+                "
+kept = []
+for _ in range({count}):
+    c = socket.create_connection(('{to}', 5432))
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, {keepalive})
+    c.sendall(b'hello'); c.recv(100); kept.append(c)
+print('idle', flush=True)
+time.sleep(600)",
+                to = Pair::RIGHT
+            ),
+        );
+        let mut client = client?;
+        client.said(Duration::from_secs(10))?.context("it says nothing")?;
+        anyhow::Ok(client)
+    };
+    let without = client(4, 0)?;
+    let with = client(3, 1)?;
+    // What the walk at the start must find idle.
+    std::thread::sleep(Duration::from_secs(3));
+    let mut stuck = start(&pair.left, &["--threshold", "IDLE=2s"])?;
+    let found = finding(&mut stuck, "idle", |_| true)?;
+    let says = format!(
+        "python3[{}] has 4 idle connections to {}:5432 without keepalive",
+        without.pid(),
+        Pair::RIGHT
+    );
+    check_verdict(&found, &[&says])?;
+    ensure!(found.text("severity") == "note", "{found:?}");
+    ensure!(found.number("count") == Some(4), "{found:?}");
+    let run = stuck.stop()?;
+    let others: Vec<_> = run
+        .of_kind("stuck")
+        .filter(|event| event.number("pid") == Some(u64::from(with.pid())))
+        .map(|event| event.text("verdict"))
+        .collect();
+    ensure!(others.is_empty(), "it keeps them alive: {others:?}");
+    run.check_whole()
+}

@@ -4,10 +4,11 @@
 use std::fmt::Write;
 
 use crate::engine::rules::finding::{Forecast, What};
+use crate::engine::rules::fingerprint::Timeout;
 use crate::engine::rules::group::{Cause, Group};
 use crate::engine::rules::growth::as_f64;
 use crate::engine::rules::place::Side;
-use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, restart, words};
+use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, keep_alive, restart, words};
 use crate::event::Holder;
 
 pub(crate) struct CloseWait;
@@ -30,6 +31,11 @@ impl Rule for CloseWait {
                 many(group, about)
             ),
             Why::Restart => restart::verdict(group, about),
+            Why::KeepAlive(timeout) => {
+                let mut verdict = keep_alive::verdict(group, timeout, about.now);
+                verdict.push_str(&group.opened.words());
+                return Some(Said { verdict, severity, forecast: None });
+            }
             Why::Held => held(group, about),
         };
         verdict.push_str(&group.opened.words());
@@ -55,6 +61,9 @@ impl Rule for CloseWait {
                 )
             }
             Some(Why::Restart) => restart::advice(group),
+            Some(Why::KeepAlive(timeout)) => {
+                return keep_alive::advice(group, timeout) + &words::fds(group);
+            }
             Some(Why::Leak) => close_is_missing(group),
             Some(Why::Held) | None => holding(group),
         };
@@ -82,6 +91,8 @@ enum Why {
     Inherited,
     /// The peer ended them all at one moment.
     Restart,
+    /// The server closes idle connections sooner than the pool here.
+    KeepAlive(Timeout),
     /// They are there, and do not get more.
     Held,
 }
@@ -95,7 +106,7 @@ fn why(group: &Group, about: &About<'_>) -> Option<Why> {
         _ if group.survival.mostly_leave() => None,
         (true, false) => Some(Why::Inherited),
         _ if restart::is_restart(group) => Some(Why::Restart),
-        _ => Some(Why::Held),
+        _ => Some(keep_alive::timeout(group).map_or(Why::Held, Why::KeepAlive)),
     }
 }
 

@@ -27,6 +27,7 @@ mod growth;
 mod id;
 mod idle;
 mod idle_reset;
+mod keep_alive;
 mod last_ack;
 mod openers;
 mod place;

@@ -466,7 +466,7 @@ fn the_peers_idle_timeout_shows_in_the_fins() {
         }
         sim.quiet(60);
         let found = sim.only(RuleId::CloseWait);
-        let says = found.verdict.contains("the peer closes after 30s idle");
+        let says = found.verdict.contains("closed after 30s without data");
         assert_eq!(says, expect, "{}", found.verdict);
     }
 }

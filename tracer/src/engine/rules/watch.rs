@@ -296,9 +296,8 @@ impl Watch {
         let thresholds = self.options.thresholds;
         self.stale_reuse.findings(thresholds.of(RuleId::StaleReuse), now, &mut findings);
         self.idle_resets.findings(thresholds.of(RuleId::IdleReset), now, &mut findings);
-        if *filter == Filter::default() {
-            findings.extend(self.idle.note(self.options.thresholds.of(RuleId::Idle), now));
-        }
+        let scene = (filter, &self.around);
+        self.idle.notes(table, scene, thresholds.of(RuleId::Idle), now, &mut findings);
         if counts {
             self.note_needs(&found);
         }

@@ -104,7 +104,11 @@ fn the_servers_keep_alive_is_known_at_the_fin() {
     }
     sim.quiet(4);
     let found = sim.only(RuleId::CloseWait);
-    assert!(found.verdict.contains("4.00s"), "{}", found.verdict);
+    let says = "java[31467] keeps 20 idle connections that 10.0.0.9:443 has closed after 4.00s without data";
+    assert!(found.verdict.starts_with(says), "{}", found.verdict);
+    assert!(found.verdict.ends_with("no leak"), "{}", found.verdict);
+    assert_eq!(found.severity, Severity::Stuck);
+    assert!(found.advice.contains("sooner than 4.00s"), "{}", found.advice);
 }
 
 /// One request of a pool that meets a connection the peer has closed, in all its forms.
@@ -360,4 +364,51 @@ fn a_crash_is_no_idle_timeout() {
     }
     sim.quiet(3);
     assert!(sim.of(RuleId::IdleReset).is_empty(), "{:?}", sim.verdicts());
+}
+
+/// Of idle connections without keepalive each owner and place has a note; of those that stay on this machine,
+/// are kept alive or at work, there is none.
+#[test]
+fn idle_connections_without_keepalive_are_noted_by_owner_and_place() {
+    let mut sim = Sim::new();
+    for id in 900..920 {
+        sim.open(id, id >= 910);
+    }
+    sim.quiet(400);
+    for id in 900..920u16 {
+        let silent = if id == 901 { 10 } else { 90_000 };
+        let keepalive = id == 902;
+        let tuple = if id >= 910 {
+            Sim::tuple(0, 8089, FAR, 40_000 + id)
+        } else {
+            Sim::tuple(0, 40_000 + id, FAR, 443)
+        };
+        let row = Existing {
+            state: TcpState::Established,
+            shape: Shape::Full,
+            inode: 1,
+            uid: 0,
+            recv_queue: 0,
+            send_queue: 0,
+            since_received: silent,
+            since_sent: silent,
+            since_ack: silent,
+            timer: 0,
+            unanswered: 0,
+            probes: 0,
+        };
+        let flags = SocketFlags { has_socket: true, keepalive, ..SocketFlags::default() };
+        sim.feed(id.into(), tuple, flags, Happened::Socket(row));
+    }
+    sim.quiet(2);
+    let found = sim.of(RuleId::Idle);
+    let verdicts: Vec<&str> = found.iter().map(|found| found.verdict.as_str()).collect();
+    assert_eq!(found.len(), 2, "{verdicts:?}");
+    let to = "java[31467] has 8 idle connections to 10.0.0.9:443 without keepalive";
+    assert!(verdicts.iter().any(|verdict| verdict.starts_with(to)), "{verdicts:?}");
+    assert!(
+        verdicts.iter().any(|verdict| verdict.contains("10 idle connections on :8089")),
+        "{verdicts:?}"
+    );
+    assert!(found.iter().all(|found| found.severity == Severity::Note));
 }
