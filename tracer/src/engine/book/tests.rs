@@ -215,5 +215,5 @@ fn stacks_of_what_was_collected_are_kept_and_named() {
     let late = MonoNs(3_600_000_000_000);
     book.let_go_of_unused(late, |_| false, true);
     assert_eq!(book.collected_nameless().count(), 1, "it was let go");
-    assert_eq!(book.forgotten(), []);
+    assert!(book.forgotten().is_empty());
 }
