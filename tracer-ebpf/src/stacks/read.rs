@@ -10,7 +10,7 @@ use crate::emit::{emit, identity, is_tcp};
 use crate::layout::Kernel;
 use crate::maps::{READERS, Reader, Turn, set};
 use crate::task::wanted;
-use crate::walk::kernel_word;
+use crate::word::kernel_word;
 
 /// Stacks of one socket's readers that are taken without a pause.
 const MOST_IN_A_ROW: u64 = 8;
