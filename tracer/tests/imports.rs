@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("names", &[]),
     ("frame", &[]),
     ("privileges", &[]),
-    ("cli", &[]),
+    ("cli", &["record_format", "text"]),
     ("event", &["time"]),
     ("text", &["event"]),
     ("engine::conn", &["event", "time"]),
@@ -25,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("java", &["native"]),
     ("symbolize", &["engine", "frame", "java", "native", "privileges"]),
     ("kernel", &["engine", "engine::conn", "event", "filter", "privileges", "time"]),
-    ("config", &["cli", "engine", "engine::conn", "event", "filter", "kernel"]),
+    ("config", &["cli", "engine", "engine::conn", "event", "filter", "kernel", "text"]),
     (
         "output",
         &[
@@ -186,6 +186,12 @@ fn uses(text: &str) -> Vec<(bool, String)> {
         if line.is_empty() || line == "pub" || line.starts_with("pub(") {
             let end = after.find(';').unwrap_or(after.len());
             let tree = after[..end].replace('\n', " ");
+            // A line of a text may begin with the same word.
+            let of_paths = |c: char| c.is_alphanumeric() || " _:{},*".contains(c);
+            if !tree.chars().all(of_paths) {
+                rest = after;
+                continue;
+            }
             all.extend(flatten(&tree).into_iter().map(|path| (!line.is_empty(), path)));
         }
         rest = after;

@@ -62,7 +62,7 @@ fn the_method_that_leaks_is_named_interpreted_or_compiled() -> Result<()> {
     compiled.wait_for("done")?;
     let leak = wait_for_leak(&mut tcptrail, compiled.pid(), COUNT)?;
     check_frames(&leak, &WAY)?;
-    assert_eq!(leak.text("opener"), "com.acme.Crawler.fetch");
+    assert_eq!(leak.text("opener"), format!("com.acme.Crawler.fetch:{line}"));
     let map = format!("/tmp/perf-{}.map", compiled.pid());
     assert!(!Path::new(&map).exists(), "{map} was left behind");
     ensure!(compiled.runs()? && compiled.said_since().is_empty(), "the JVM was disturbed");

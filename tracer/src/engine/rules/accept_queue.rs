@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use crate::engine::rules::finding::{Forecast, What};
-use crate::engine::rules::scan::Listener;
+use crate::engine::rules::scene::Listener;
 use crate::engine::rules::{Finding, RuleId, Severity, Surroundings, words};
 use crate::event::SockId;
 use crate::time::MonoNs;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::engine::rules::close_wait::left_ns;
 use crate::engine::rules::finding::{Forecast, What};
 use crate::engine::rules::growth::as_f64;
-use crate::engine::rules::scan::{Held, Listener};
+use crate::engine::rules::scene::{Held, Listener};
 use crate::engine::rules::surroundings::ProcessNow;
 use crate::engine::rules::{Finding, Process, RuleId, Severity, words};
 

@@ -38,6 +38,7 @@ mod registry;
 mod restart;
 mod rule;
 mod scan;
+mod scene;
 mod stale_reuse;
 mod surroundings;
 mod syn_recv;

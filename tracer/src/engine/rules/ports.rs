@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::engine::rules::close_wait::left_ns;
 use crate::engine::rules::finding::{Forecast, What};
 use crate::engine::rules::growth::{Series, as_f64};
-use crate::engine::rules::scan::{InUse, Route};
+use crate::engine::rules::scene::{InUse, Route};
 use crate::engine::rules::{Finding, NetnsFacts, RuleId, Severity, words};
 
 /// `TCP_TIMEWAIT_LEN`: how long a port stays taken after its connection.

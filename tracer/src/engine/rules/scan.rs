@@ -2,24 +2,20 @@
 //! need.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Connection, Owner, Role, Spent, Table};
-use crate::engine::rules::cohort::{Cohorts, Left, Survival};
+use crate::engine::conn::{Connection, Owner, Role, Spent};
+use crate::engine::rules::cohort::{Left, Survival};
 use crate::engine::rules::finding::Process;
-use crate::engine::rules::fingerprint::{End, Fins};
+use crate::engine::rules::fingerprint::End;
 use crate::engine::rules::group::{Cause, Group, Key, Member, process_of, side_of};
-use crate::engine::rules::openers::Openers;
 use crate::engine::rules::place::{Place, Side};
-use crate::engine::rules::progress::{Progress, waits};
-use crate::engine::rules::trouble::Troubles;
-use crate::engine::rules::{
-    Look, RuleId, Surroundings, Thresholds, close_wait, give_up, rule, rule_of,
-};
-use crate::event::{Comm, Shape, SockId};
+use crate::engine::rules::progress::waits;
+use crate::engine::rules::scene::{Held, InUse, Listener, Route, Scene};
+use crate::engine::rules::{Look, RuleId, close_wait, give_up, rule, rule_of};
+use crate::event::Shape;
 use crate::filter::Filter;
 use crate::time::MonoNs;
 
@@ -27,61 +23,6 @@ use crate::time::MonoNs;
 const MANY_REMOTES: usize = 8;
 /// `TCP_TIMEWAIT` sockets younger than this are not used again, with `tcp_tw_reuse` either.
 const REUSE_NS: u64 = 1_000_000_000;
-
-/// What a scan reads.
-pub(crate) struct Scene<'a> {
-    pub(crate) table: &'a Table,
-    pub(crate) filter: &'a Filter,
-    pub(crate) around: &'a Surroundings,
-    pub(crate) thresholds: &'a Thresholds,
-    pub(crate) troubles: &'a Troubles,
-    pub(crate) cohorts: &'a Cohorts,
-    pub(crate) openers: &'a Openers,
-    /// What was known of what is in CLOSE_WAIT now when the FIN came.
-    pub(crate) fins: &'a Fins,
-    pub(crate) progress: &'a Progress,
-    pub(crate) now: MonoNs,
-    /// Also count by process and destination, which is dearer.
-    pub(crate) counts: bool,
-}
-
-/// A listener and its queue, as of the last look.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Listener {
-    pub(crate) id: SockId,
-    pub(crate) netns: u32,
-    pub(crate) port: u16,
-    pub(crate) process: Option<Process>,
-    pub(crate) waiting: u32,
-    pub(crate) backlog: u32,
-}
-
-/// Sockets of a process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
-    pub(crate) comm: Comm,
-    pub(crate) sockets: u64,
-}
-
-/// A local address and the destination its ports are used up for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct Route {
-    pub(crate) netns: u32,
-    pub(crate) local: IpAddr,
-    pub(crate) remote: std::net::SocketAddr,
-}
-
-/// Local ports in use for a route.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct InUse {
-    pub(crate) ports: u64,
-    /// Of those, in TIME_WAIT.
-    pub(crate) time_wait: u64,
-    /// Of those, such as a new connection may take over (`tcp_tw_reuse`).
-    pub(crate) reusable: u64,
-    /// One of those who use them.
-    pub(crate) process: Option<Process>,
-}
 
 /// What a scan found.
 #[derive(Debug, Default)]

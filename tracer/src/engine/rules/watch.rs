@@ -17,7 +17,8 @@ use crate::engine::rules::idle::Idle;
 use crate::engine::rules::idle_reset::IdleResets;
 use crate::engine::rules::place::Place;
 use crate::engine::rules::progress::Progress;
-use crate::engine::rules::scan::{Held, Route, Scan, Scene, scan};
+use crate::engine::rules::scan::{Scan, scan};
+use crate::engine::rules::scene::{Held, Route, Scene};
 use crate::engine::rules::stale_reuse::StaleReuse;
 use crate::engine::rules::trouble::Troubles;
 use crate::engine::rules::{

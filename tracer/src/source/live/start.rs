@@ -63,12 +63,7 @@ pub(super) fn start<'a>(
         .context("the programs' debug messages cannot be read")?;
     let circumstances = circumstances(config, &needs, &mut programs)?;
     let poller = poller(config, circumstances, needs.rules, (&resolved, &btf))?;
-    report_walks(&poller);
-    if let (Some(_), Err(reason)) = (needs.walked_draws(), &poller.sockets) {
-        bail!(
-            "list needs iter/tcp to see the sockets there are, and this kernel refused it: {reason}"
-        );
-    }
+    check_walks(&poller, &needs)?;
     let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
     if config.verbose >= 1 {
         report_hooks(&programs);
@@ -120,6 +115,17 @@ fn poller(
         half_closed: rules != RulesNeed::None,
     };
     Ok(Poller::start(resolved, btf, options)?)
+}
+
+/// Says what this kernel's walks cannot show; a list of sockets cannot be without them.
+fn check_walks(poller: &Poller, needs: &Needs) -> Result<()> {
+    report_walks(poller);
+    match (needs.walked_draws(), &poller.sockets) {
+        (Some(_), Err(reason)) => bail!(
+            "list needs iter/tcp to see the sockets there are, and this kernel refused it: {reason}"
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn walks(config: &Config, needs: &Needs) -> walks::Options {

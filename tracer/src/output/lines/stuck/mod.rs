@@ -1,12 +1,13 @@
 //! `stuck`: findings as they appear, change and clear; or all of them, drawn anew; or once.
 
+mod json;
+
 use std::io::{self, Write};
 
-use crate::engine::rules::{self, Finding, Forecast, Opened, Sample, Severity, Watch};
+use crate::engine::rules::{self, Finding, Severity, Watch};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
-use crate::output::json::{self, Object};
-use crate::output::lines::{Pen, Setting, times};
+use crate::output::lines::{Pen, Setting};
 use crate::output::{Draws, Needs, Output, RulesNeed, StacksNeed, Totals, Until, Verdict};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::{Human, MonoNs};
@@ -127,7 +128,7 @@ impl Output for Stuck {
 /// One finding that came, changed or went.
 fn line(pen: &mut Pen, update: &rules::Update, finding: &Finding, now: MonoNs, out: &mut Vec<u8>) {
     if pen.json {
-        object(pen, update, finding, now, out);
+        json::object(pen, update, finding, now, out);
         return;
     }
     pen.cell.clear();
@@ -159,7 +160,7 @@ fn once(pen: &mut Pen, watch: &Watch, now: MonoNs, out: &mut Vec<u8>) {
     let findings = watch.findings();
     if pen.json {
         for (finding, _) in findings {
-            object(pen, &rules::Update::Appear, finding, now, out);
+            json::object(pen, &rules::Update::Appear, finding, now, out);
         }
         return;
     }
@@ -286,123 +287,4 @@ const fn paint(severity: Severity) -> Paint {
         Severity::Stuck => Paint::Warn,
         Severity::Note => Paint::Dim,
     }
-}
-
-fn object(
-    pen: &mut Pen,
-    update: &rules::Update,
-    finding: &Finding,
-    now: MonoNs,
-    out: &mut Vec<u8>,
-) {
-    let mut object = Object::event(out, "stuck");
-    times(&mut object, &mut pen.clock, now);
-    object
-        .plain("change", update.name())
-        .string("id", finding.id.as_bytes())
-        .plain("severity", finding.severity.name())
-        .plain("rule", finding.rule.name());
-    match finding.state {
-        Some(state) => object.plain("state", state.name()),
-        None => object.null("state"),
-    };
-    object
-        .number("count", finding.count)
-        .number("in_state", finding.in_state)
-        .number_or_null("oldest_ns", finding.oldest_ns);
-    decimal(&mut object, "growth_per_min", finding.growth_per_min);
-    decimal(&mut object, "closed_share", finding.closed_share);
-    decimal(&mut object, "late_closed_share", finding.late_closed_share);
-    object.number_or_null("netns", finding.netns);
-    match finding.process {
-        Some(process) => {
-            object.number_or_null("pid", process.pid).string("comm", process.comm.bytes())
-        }
-        None => object.null("pid").null("comm"),
-    };
-    object.number_or_null("local_port", finding.local_port);
-    match finding.remote {
-        Some(remote) => object.endpoint("remote", remote),
-        None => object.null("remote"),
-    };
-    object
-        .string_or_null("opener", finding.opener.as_deref().map(str::as_bytes))
-        .with("openers", |out| openers(&finding.opened, out))
-        .number("opened_before", finding.opened.before)
-        .with("conns", |out| {
-            out.push(b'[');
-            for (index, sample) in finding.conns.iter().enumerate() {
-                let comma = if index == 0 { "" } else { "," };
-                let _ = write!(out, "{comma}\"{}\"", sample.id.0);
-            }
-            out.push(b']');
-        })
-        .with("sockets", |out| samples(&finding.conns, out))
-        .string("verdict", finding.verdict.as_bytes())
-        .string("advice", finding.advice.as_bytes());
-    match &finding.forecast {
-        Some(known) => object.with("forecast", |out| forecast(known, out)),
-        None => object.null("forecast"),
-    };
-    match update {
-        rules::Update::Clear { since } => object.number("lasted_ns", now.since(*since)),
-        rules::Update::Appear | rules::Update::Change => object.null("lasted_ns"),
-    };
-    object.end();
-}
-
-fn decimal(object: &mut Object<'_>, key: &str, value: Option<f64>) {
-    match value.filter(|value| value.is_finite()) {
-        Some(value) => object.with(key, |out| {
-            // A write to a Vec cannot fail.
-            let _ = write!(out, "{value:.3}");
-        }),
-        None => object.null(key),
-    };
-}
-
-fn openers(opened: &Opened, out: &mut Vec<u8>) {
-    out.push(b'[');
-    for (index, (opener, count)) in opened.by.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        let _ = write!(out, "{comma}{{\"opener\":");
-        json::string(opener.as_bytes(), out);
-        let _ = write!(out, ",\"count\":{count}}}");
-    }
-    out.push(b']');
-}
-
-fn samples(samples: &[Sample], out: &mut Vec<u8>) {
-    out.push(b'[');
-    for (index, sample) in samples.iter().enumerate() {
-        if index != 0 {
-            out.push(b',');
-        }
-        let _ = write!(out, "{{\"conn\":\"{}\",\"local\":\"", sample.id.0);
-        text::endpoint(sample.tuple.local(), out);
-        out.extend_from_slice(b"\",\"remote\":\"");
-        text::endpoint(sample.tuple.remote(), out);
-        let _ = write!(out, "\",\"stuck_ns\":{},\"fd\":", sample.age_ns);
-        let _ = match sample.fd {
-            Some(fd) => write!(out, "{fd}}}"),
-            None => write!(out, "null}}"),
-        };
-    }
-    out.push(b']');
-}
-
-fn forecast(forecast: &Forecast, out: &mut Vec<u8>) {
-    let or_null =
-        |value: Option<u64>| value.map_or_else(|| "null".to_owned(), |value| value.to_string());
-    let rate = forecast.per_second.filter(|rate| rate.is_finite());
-    let rate = rate.map_or_else(|| "null".to_owned(), |rate| format!("{rate:.4}"));
-    let _ = write!(
-        out,
-        "{{\"what\":\"{}\",\"limit\":{},\"in_use\":{},\"share\":{},\"per_second\":{rate},\"left_ns\":{}}}",
-        forecast.what.name(),
-        forecast.limit,
-        forecast.in_use,
-        or_null(forecast.share),
-        or_null(forecast.left_ns),
-    );
 }
