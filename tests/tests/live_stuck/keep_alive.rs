@@ -84,7 +84,10 @@ fn requests_on_connections_the_server_has_closed_are_named() -> Result<()> {
     ensure!(!held.text("advice").contains("close() is missing"), "{held:?}");
 
     pool.wait_for(&format!("failed {THREADS}"))?;
-    let found = finding(&mut stuck, "stale_reuse", |event| event.number("count") == Some(THREADS))?;
+    let found = finding(&mut stuck, "stale_reuse", |event| {
+        // Names may come a moment later.
+        event.number("count") == Some(THREADS) && event.0["opener"].is_string()
+    })?;
     check_verdict(
         &found,
         &[

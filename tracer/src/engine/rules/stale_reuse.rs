@@ -22,7 +22,7 @@ use tracer_common::TcpState;
 use crate::engine::conn::{Connection, Role};
 use crate::engine::rules::fingerprint::{End, Fin, Timeout, idle_timeout};
 use crate::engine::rules::group::{process_of, side_of};
-use crate::engine::rules::openers::Opener;
+use crate::engine::rules::openers::{Opener, Openers};
 use crate::engine::rules::place::Side;
 use crate::engine::rules::pools;
 use crate::engine::rules::{Finding, Process, RuleId, Sample, Severity, words};
@@ -162,8 +162,20 @@ impl StaleReuse {
     }
 
     /// What there is to tell. `threshold`: who sent sooner after the FIN does not count.
-    pub(crate) fn findings(&mut self, threshold: u64, now: MonoNs, out: &mut Vec<Finding>) {
+    pub(crate) fn findings(
+        &mut self,
+        threshold: u64,
+        openers: &Openers,
+        now: MonoNs,
+        out: &mut Vec<Finding>,
+    ) {
         self.by_place.retain(|_, uses| now.since(uses.last) < OVER_NS);
+        // A stack may get its names after the socket has gone.
+        for one in self.by_place.values_mut().flat_map(|uses| &mut uses.recent) {
+            if one.opener.is_none() {
+                one.opener = openers.of(one.id).cloned();
+            }
+        }
         let mut places: Vec<_> = self.by_place.iter().collect();
         places.sort_unstable_by_key(|(from, _)| **from);
         for (from, uses) in places {

@@ -295,7 +295,8 @@ impl Watch {
         }
         self.exhaustion(&found, counts, now, &mut findings);
         let thresholds = self.options.thresholds;
-        self.stale_reuse.findings(thresholds.of(RuleId::StaleReuse), now, &mut findings);
+        let least = thresholds.of(RuleId::StaleReuse);
+        self.stale_reuse.findings(least, &self.openers, now, &mut findings);
         self.idle_resets.findings(thresholds.of(RuleId::IdleReset), now, &mut findings);
         let scene = (filter, &self.around);
         self.idle.notes(table, scene, thresholds.of(RuleId::Idle), now, &mut findings);
