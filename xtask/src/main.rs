@@ -1,5 +1,6 @@
 //! Development tasks of tcptrail. This file only dispatches; each verb is a module.
 
+mod apt;
 mod bench;
 mod build;
 mod command;

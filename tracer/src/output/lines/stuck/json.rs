@@ -5,6 +5,7 @@ use std::io::Write;
 use crate::engine::rules::{self, Finding, Forecast, Opened, Sample};
 use crate::output::json::{self, Object};
 use crate::output::lines::{Pen, times};
+use crate::text;
 use crate::time::MonoNs;
 
 pub(super) fn object(
