@@ -97,7 +97,6 @@ const STILL_LONG: &[(&str, usize)] = &[
     ("tracer engine::conn::connection", 500),
     ("tracer engine::conn::existing", 560),
     ("tracer engine::rules::watch", 540),
-    ("tracer java::hotspot", 500),
     ("tracer-ebpf emit", 440),
     ("xtask kernels::root", 500),
 ];
