@@ -2,6 +2,7 @@
 //!
 //! An event goes from its `source` through the `engine` to an `output`. ARCHITECTURE.md tells the rest.
 
+pub mod answer;
 pub mod cli;
 pub mod config;
 pub mod doctor;

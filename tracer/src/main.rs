@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracer::cli::{Cli, Command, generate};
-use tracer::config::{self, Source};
+use tracer::config::{self, Show, Source};
 use tracer::doctor;
 use tracer::source::live;
 use tracer::source::recording::replay;
@@ -35,10 +35,13 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    let config = match config::resolve(cli.command, &cli.common) {
+    let mut config = match config::resolve(cli.command, &cli.common) {
         Ok(config) => config,
         Err(error) => return wrong_usage(&error),
     };
+    if let (Show::Incident(options), Source::Live { .. }) = (&mut config.show, &config.source) {
+        options.doctor = doctor::text();
+    }
     let outcome = match &config.source {
         Source::Live { ring_bytes } => live::run(&config, *ring_bytes),
         Source::File(path) => replay::run(&config, path),

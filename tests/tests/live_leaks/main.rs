@@ -5,6 +5,7 @@ mod incident;
 mod inlined;
 mod jvm;
 mod native;
+mod page;
 mod server;
 mod stage;
 mod users;

@@ -51,6 +51,8 @@ pub enum Command {
     /// Sockets that were opened and not closed, by the code that opened them
     #[command(after_help = examples::LEAKS)]
     Leaks(LeaksArgs),
+    /// One page for an emergency: what is wrong, whose code, until when, what to do; and a bundle of evidence
+    Incident(IncidentArgs),
     /// Write everything received to FILE, to look at later with `replay`
     #[command(after_help = examples::RECORD)]
     Record {
@@ -142,10 +144,28 @@ pub struct StuckArgs {
     pub no_openers: bool,
 }
 
+/// Options of `incident`.
+#[derive(Args, Debug, Clone)]
+pub struct IncidentArgs {
+    /// How long to watch; Ctrl-C ends the watch early, and the page is written all the same
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub time: Duration,
+    /// Where the bundle goes: an archive when the name ends in .tar.zst, else a new folder; when left out,
+    /// an archive named after the time in the current folder
+    #[arg(short, long = "output", value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Do not ask JVMs for names of methods, thread dumps and class histograms
+    #[arg(long)]
+    pub no_attach: bool,
+    /// When something counts as stuck, as in `stuck`: CLOSE_WAIT=30s. May be repeated
+    #[arg(long, value_name = "NAME=TIME", value_delimiter = ',')]
+    pub threshold: Vec<String>,
+}
+
 /// Options of `replay`.
 #[derive(Args, Debug, Clone)]
 pub struct ReplayArgs {
-    /// A file made by `tcptrail record` or `--record`
+    /// A file made by `tcptrail record` or `--record`, or a bundle made by `tcptrail incident`
     pub file: PathBuf,
     /// What to show of it
     #[arg(value_enum, default_value_t = ReplayView::Tail)]
@@ -169,6 +189,8 @@ pub enum ReplayView {
     List,
     /// As `tcptrail stuck` into a pipe
     Stuck,
+    /// The page of `tcptrail incident`, from its bundle
+    Incident,
 }
 
 /// Options of all commands.

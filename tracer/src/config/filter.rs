@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
 use tracer_common::TcpState;
 use tracer_common::globals;
 
-use crate::cli::{Common, RoleArg};
+use crate::cli::{Cli, Common, RoleArg};
 use crate::config::error::UsageError;
 use crate::engine::conn::Role;
 use crate::event::Family;
@@ -154,6 +155,16 @@ fn cgroup(path: &Path) -> Result<Cgroup, UsageError> {
         .chain([id])
         .collect();
     Ok(Cgroup { id, level, within })
+}
+
+/// The filter that [`Config::filter_args`](super::Config::filter_args) made words of.
+///
+/// # Errors
+/// When they are none of this version's.
+pub fn filter_of(args: &[String]) -> Result<Filter, UsageError> {
+    let args = std::iter::once("tcptrail").chain(args.iter().map(String::as_str));
+    let cli = Cli::try_parse_from(args).map_err(|error| UsageError(error.to_string()))?;
+    filter(&cli.common)
 }
 
 /// The filters in the words of the command line.

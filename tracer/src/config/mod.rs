@@ -8,5 +8,6 @@ mod size;
 mod types;
 
 pub use error::UsageError;
+pub use filter::filter_of;
 pub use resolve::{no_options, resolve};
-pub use types::{Config, LeaksOptions, Show, Source, StuckOptions};
+pub use types::{Config, IncidentOptions, LeaksOptions, Show, Source, StuckOptions};

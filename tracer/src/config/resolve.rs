@@ -1,10 +1,10 @@
 //! Checks a command line and makes a [`Config`] of it.
 
-use crate::cli::{Command, Common, LeaksArgs, ReplayArgs, ReplayView, StuckArgs};
+use crate::cli::{Command, Common, IncidentArgs, LeaksArgs, ReplayArgs, ReplayView, StuckArgs};
 use crate::config::error::UsageError;
 use crate::config::filter::{filter, filter_words};
 use crate::config::size::ring_bytes;
-use crate::config::types::{Config, LeaksOptions, Show, Source, StuckOptions};
+use crate::config::types::{Config, IncidentOptions, LeaksOptions, Show, Source, StuckOptions};
 use crate::engine::rules::{Gate, RuleId, Thresholds};
 use crate::text::suggest;
 
@@ -15,13 +15,17 @@ use crate::text::suggest;
 pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, UsageError> {
     let filter = filter(common)?;
     let live = Source::Live { ring_bytes: ring_bytes(&common.ring_size)? };
-    let mut record_to = common.record_to.clone();
+    let (mut record_to, mut duration) = (common.record_to.clone(), common.duration);
     let (source, show) = match command.unwrap_or(Command::Tail) {
         Command::Tail => (live, Show::Tail),
         Command::Life(args) => (live, Show::Life { with_time_wait: args.with_time_wait }),
         Command::List(args) => (live, Show::List { watch: args.watch }),
         Command::Leaks(args) => (live, leaks(&args, common)?),
         Command::Stuck(args) => (live, Show::Stuck(stuck(&args, common)?)),
+        Command::Incident(args) => {
+            duration = Some(args.time);
+            (live, incident(args, common)?)
+        }
         Command::Record { file } => {
             if record_to.replace(file).is_some() {
                 return Err(UsageError(
@@ -50,7 +54,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         filter,
         filter_words: filter_words(common),
         json: common.json,
-        duration: common.duration,
+        duration,
         record_to,
         color: !common.no_color
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
@@ -71,7 +75,9 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
     let stuck_args = &args.stuck;
     let has_stuck =
         stuck_args.once || !stuck_args.threshold.is_empty() || !stuck_args.fail_on.is_empty();
-    if has_stuck && args.view != ReplayView::Stuck {
+    let page = args.view == ReplayView::Incident;
+    let thresholds_only = !stuck_args.once && stuck_args.fail_on.is_empty();
+    if has_stuck && args.view != ReplayView::Stuck && !(page && thresholds_only) {
         return Err(UsageError(
             "--once, --threshold and --fail-on go with `replay FILE stuck`".into(),
         ));
@@ -84,8 +90,32 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
         ReplayView::Life => Show::Life { with_time_wait: args.with_time_wait },
         ReplayView::List => Show::List { watch: None },
         ReplayView::Stuck => Show::Stuck(stuck(stuck_args, common)?),
+        ReplayView::Incident => Show::Incident(IncidentOptions {
+            thresholds: thresholds(&stuck_args.threshold)?,
+            threshold_words: stuck_args.threshold.clone(),
+            ..IncidentOptions::default()
+        }),
     };
     Ok((Source::File(args.file), show))
+}
+
+fn incident(args: IncidentArgs, common: &Common) -> Result<Show, UsageError> {
+    if common.duration.is_some() {
+        return Err(UsageError("incident has --for TIME instead of --duration".into()));
+    }
+    if common.json {
+        return Err(UsageError(
+            "the page of incident is text: the bundle (-o FOLDER) has findings.ndjson and sockets.ndjson"
+                .into(),
+        ));
+    }
+    Ok(Show::Incident(IncidentOptions {
+        attach: !args.no_attach,
+        output: args.output,
+        doctor: String::new(),
+        thresholds: thresholds(&args.threshold)?,
+        threshold_words: args.threshold,
+    }))
 }
 
 fn leaks(args: &LeaksArgs, common: &Common) -> Result<Show, UsageError> {
@@ -123,15 +153,20 @@ pub fn no_options(common: &Common) -> Result<(), UsageError> {
     Ok(())
 }
 
-fn stuck(args: &StuckArgs, common: &Common) -> Result<StuckOptions, UsageError> {
+fn thresholds(words: &[String]) -> Result<Thresholds, UsageError> {
     let mut thresholds = Thresholds::default();
-    for text in &args.threshold {
+    for text in words {
         thresholds.set(text).map_err(|error| {
             let name = text.split('=').next().unwrap_or_default();
             let like = suggest::nearest(name, &RuleId::ALL.map(RuleId::threshold_name));
             UsageError(format!("--threshold {text}: {error}{like}"))
         })?;
     }
+    Ok(thresholds)
+}
+
+fn stuck(args: &StuckArgs, common: &Common) -> Result<StuckOptions, UsageError> {
+    let thresholds = thresholds(&args.threshold)?;
     let gates = args
         .fail_on
         .iter()

@@ -25,6 +25,8 @@ pub enum Show {
     Leaks(LeaksOptions),
     /// What is stuck.
     Stuck(StuckOptions),
+    /// One page about what is wrong, and a bundle of evidence; of a replay the page.
+    Incident(IncidentOptions),
     /// Nothing: only recording.
     Nothing,
 }
@@ -55,6 +57,21 @@ pub struct StuckOptions {
     pub gates: Vec<Gate>,
     /// The code that opened a socket is to be named.
     pub openers: bool,
+}
+
+/// How `incident` watches.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IncidentOptions {
+    /// JVMs may be asked.
+    pub attach: bool,
+    /// Where the bundle goes; `None` for a name after the time.
+    pub output: Option<PathBuf>,
+    /// What `doctor` says of this machine, for the bundle.
+    pub doctor: String,
+    /// From when on something is stuck.
+    pub thresholds: Thresholds,
+    /// That, as given.
+    pub threshold_words: Vec<String>,
 }
 
 /// Where events come from.
@@ -100,8 +117,21 @@ impl Config {
     pub fn rules(&self, jiffy_ns: u64) -> rules::Options {
         let (thresholds, gates) = match &self.show {
             Show::Stuck(options) => (options.thresholds, options.gates.clone()),
+            Show::Incident(options) => (options.thresholds, Vec::new()),
             _ => Default::default(),
         };
         rules::Options { thresholds, gates, jiffy_ns }
+    }
+
+    /// The filters as arguments for another machine: namespaces by their inodes. What a cgroup is, the other
+    /// machine cannot know; the kernel has decided about it.
+    #[must_use]
+    pub fn filter_args(&self) -> Vec<String> {
+        let known_here =
+            |word: &&String| !word.starts_with("--netns") && !word.starts_with("--cgroup");
+        let words = self.filter_words.iter().filter(known_here);
+        let args = words.flat_map(|word| word.splitn(2, ' ').map(str::to_owned));
+        let netns = self.filter.netns.iter().flat_map(|id| ["--netns".to_owned(), id.to_string()]);
+        args.chain(netns).collect()
     }
 }

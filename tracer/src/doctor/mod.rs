@@ -31,11 +31,26 @@ struct Check {
 /// Tries everything and prints a line each. Exit code 0 when tracing works.
 #[must_use]
 pub fn run(json: bool) -> u8 {
+    let terminal = Terminal::of_stdout(std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()));
+    let (out, works) = report(json, terminal);
+    // A reader that has gone has seen enough.
+    let _ = std::io::stdout().write_all(&out);
+    u8::from(!works)
+}
+
+/// Tries everything; the lines as they are in a file.
+#[must_use]
+pub fn text() -> String {
+    let (out, _) = report(false, Terminal { width: None, color: false });
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Tries everything; the lines for a terminal or as JSON, and whether tracing works.
+fn report(json: bool, terminal: Terminal) -> (Vec<u8>, bool) {
     let mut checks = Vec::new();
     examine(&mut checks);
     let works = checks.iter().all(|check| check.outcome.is_ok() || !check.required);
     let mut out = Vec::new();
-    let terminal = Terminal::of_stdout(std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()));
     for check in &checks {
         if json { as_json(check, &mut out) } else { as_text(check, terminal, &mut out) }
     }
@@ -49,9 +64,7 @@ pub fn run(json: bool) -> u8 {
         out.extend_from_slice(verdict.as_bytes());
         out.push(b'\n');
     }
-    // A reader that has gone has seen enough.
-    let _ = std::io::stdout().write_all(&out);
-    u8::from(!works)
+    (out, works)
 }
 
 fn as_json(check: &Check, out: &mut Vec<u8>) {

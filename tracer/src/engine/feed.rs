@@ -1,6 +1,7 @@
 //! The engine itself: decodes inputs, keeps the table, the rules and the names, and tells a [`Sink`] what
 //! has changed.
 
+use crate::answer::Answer;
 use crate::engine::book::Book;
 use crate::engine::conn::{Identities, Living, Table, closed_by_collector};
 use crate::engine::decode;
@@ -40,6 +41,8 @@ pub struct Engine {
     names: Names,
     /// Which code opened which socket, where a live run takes stacks.
     pub book: Book,
+    /// What JVMs answered, where a live run asks them.
+    pub answers: Vec<Answer>,
     /// Reused between inputs.
     changes: Vec<crate::engine::conn::Change>,
     lost: [u64; LossCause::ALL.len()],
@@ -63,6 +66,7 @@ impl Engine {
             rules: None,
             names: Names::default(),
             book: Book::default(),
+            answers: Vec::new(),
             changes: Vec::new(),
             lost: [0; LossCause::ALL.len()],
             refused_reported: 0,

@@ -1,4 +1,5 @@
-//! Asks a JVM for its perf map, the way the JDK's own tools ask: by the attach protocol.
+//! Asks a JVM for its perf map, its threads and its classes, the way the JDK's own tools ask: by the attach
+//! protocol.
 //!
 //! The JVM answers on a UNIX socket `/tmp/.java_pidN`, N being its id in its own pid namespace and `/tmp`
 //! its own. It opens that socket when it finds a file `.attach_pidN` at a SIGQUIT. All this is done with
@@ -16,6 +17,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, open, openat, statat, u
 use rustix::process::{Gid, Pid, PidfdFlags, Signal, Uid, geteuid, pidfd_open, pidfd_send_signal};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::answer::Question;
 use crate::native::process::{Identity, Process};
 
 /// How long a JVM may take to open its socket: it does at its next safepoint poll of signals.
@@ -24,14 +26,48 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 /// Most of an answer that is read.
 const MOST_ANSWER: u64 = 64 << 10;
+/// Most of a thread dump or class histogram that is read.
+const MOST_DUMP: u64 = 32 << 20;
 /// Most of a perf map that is read.
 const MOST_MAP: u64 = 256 << 20;
+
+/// The operation that answers a question and its arguments (`attachListener.cpp`; all JDKs since 8 have both).
+/// Without `-all` the JVM would collect all garbage before it counts classes.
+const fn words(question: Question) -> [&'static str; 4] {
+    match question {
+        Question::Threads => ["threaddump", "", "", ""],
+        Question::Classes => ["inspectheap", "-all", "", ""],
+    }
+}
 
 /// Asks the JVM to write its perf map, reads it, and takes it away again if it was not there before.
 ///
 /// # Errors
 /// A sentence why there is none.
 pub(crate) fn perf_map(process: &Process) -> Result<Vec<u8>, String> {
+    as_its_user(process, Target::perf_map)
+}
+
+/// Asks the JVM a question; the answer is its text.
+///
+/// # Errors
+/// A sentence why there is none.
+pub(crate) fn told(process: &Process, question: Question) -> Result<Vec<u8>, String> {
+    as_its_user(process, move |target| {
+        let answer = target.ask(&words(question), MOST_DUMP)?;
+        let (code, text) = answer.split_once('\n').unwrap_or((&answer, ""));
+        if code.trim() != "0" {
+            return Err(format!("it refuses: {}", text.lines().next().unwrap_or("").trim()));
+        }
+        Ok(text.as_bytes().to_vec())
+    })
+}
+
+/// Does `work` on a thread with the rights of the process's user.
+fn as_its_user(
+    process: &Process,
+    work: impl FnOnce(&Target) -> Result<Vec<u8>, String> + Send + 'static,
+) -> Result<Vec<u8>, String> {
     let failed = |what: &str, error: io::Error| format!("{what}: {error}");
     let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw).ok_or("no such process")?;
     // From here on the process is this one, whoever gets its id later.
@@ -51,7 +87,7 @@ pub(crate) fn perf_map(process: &Process) -> Result<Vec<u8>, String> {
         .name("tcptrail-attach".to_owned())
         .spawn(move || {
             become_user(&target.process)?;
-            target.perf_map()
+            work(&target)
         })
         .map_err(|error| failed("no thread for it", error))?
         .join()
@@ -85,9 +121,7 @@ impl Target {
     fn perf_map(&self) -> Result<Vec<u8>, String> {
         let name = format!("perf-{}.map", self.process.inner_pid);
         let was_there = statat(&self.tmp, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-        let mut stream = self.connect()?;
-        let answer = ask(&mut stream, &["jcmd", "Compiler.perfmap", "", ""]);
-        let answer = answer.map_err(|error| format!("it does not answer: {error}"))?;
+        let answer = self.ask(&["jcmd", "Compiler.perfmap", "", ""], MOST_ANSWER)?;
         let (code, text) = answer.split_once('\n').unwrap_or((&answer, ""));
         if code.trim() != "0" {
             let why = text.lines().next().unwrap_or("").trim();
@@ -102,6 +136,11 @@ impl Target {
             let _ = unlinkat(&self.tmp, &name, AtFlags::empty());
         }
         map
+    }
+
+    fn ask(&self, words: &[&str; 4], most: u64) -> Result<String, String> {
+        let mut stream = self.connect()?;
+        ask(&mut stream, words, most).map_err(|error| format!("it does not answer: {error}"))
     }
 
     /// The file must be the user's own and a file, wherever its name leads to.
@@ -204,7 +243,7 @@ impl Target {
 }
 
 /// Version 1: the version, the command and three arguments, each with a zero behind it.
-fn ask(stream: &mut UnixStream, words: &[&str; 4]) -> io::Result<String> {
+fn ask(stream: &mut UnixStream, words: &[&str; 4], most: u64) -> io::Result<String> {
     stream.set_read_timeout(Some(ANSWER))?;
     stream.set_write_timeout(Some(ANSWER))?;
     let mut request = b"1\0".to_vec();
@@ -214,6 +253,6 @@ fn ask(stream: &mut UnixStream, words: &[&str; 4]) -> io::Result<String> {
     }
     stream.write_all(&request)?;
     let mut answer = Vec::new();
-    stream.take(MOST_ANSWER).read_to_end(&mut answer)?;
+    stream.take(most).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

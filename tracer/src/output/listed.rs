@@ -1,10 +1,15 @@
 //! The list of outputs: which ones a command line asks for.
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 
-use crate::config::{Config, Show};
+use crate::config::{Config, IncidentOptions, Show, Source};
 use crate::output::Output;
+use crate::output::incident::bundle::{Bundle, Place};
+use crate::output::incident::evidence::Evidence;
+use crate::output::incident::{self, PAGE_WIDTH, Replayed, Watching};
 use crate::output::lines::{Form, Leaks, Life, List, Pen, Setting, Stuck, Tail};
 use crate::output::record::Recorder;
 use crate::text::Terminal;
@@ -39,6 +44,8 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
             let gates = !options.gates.is_empty();
             outputs.push(Box::new(Stuck::new(setting(), form, options.openers, gates)));
         }
+        Show::Incident(options) if live => outputs.push(Box::new(incident(config, options)?)),
+        Show::Incident(_) => outputs.push(Box::new(replayed(config)?)),
         Show::Nothing => {}
     }
     if let Some(path) = &config.record_to {
@@ -47,4 +54,43 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
         outputs.push(Box::new(recorder.with_context(cannot)?));
     }
     Ok(outputs)
+}
+
+/// The bundle's place is made before anything runs in the kernel.
+fn incident(config: &Config, options: &IncidentOptions) -> Result<Watching> {
+    let by_time = || {
+        let now = jiff::Zoned::now();
+        PathBuf::from(format!("incident-{}.tar.zst", now.strftime("%Y%m%d-%H%M%S")))
+    };
+    let path = options.output.clone().unwrap_or_else(by_time);
+    let cannot = || format!("cannot write {}", path.display());
+    let place = Place::make(&path).with_context(cannot)?;
+    if let Some(time) = config.duration {
+        let time = humantime::format_duration(time);
+        eprintln!(
+            "tcptrail: watching for {time}; Ctrl-C ends it early, and the page is written all the same"
+        );
+    }
+    let options = incident::Options {
+        filter: config.filter.clone(),
+        attach: options.attach,
+        place,
+        filter_args: config.filter_args(),
+        thresholds: options.threshold_words.clone(),
+        doctor: options.doctor.clone(),
+        width: page_width(),
+    };
+    Watching::new(options).with_context(cannot)
+}
+
+fn replayed(config: &Config) -> Result<Replayed> {
+    let Source::File(path) = &config.source else { bail!("there is no bundle") };
+    let bundle = Bundle::read(path).with_context(|| path.display().to_string())?;
+    let evidence = Evidence::of(&bundle).with_context(|| path.display().to_string())?;
+    Ok(Replayed::new(evidence, config.filter.clone(), page_width()))
+}
+
+/// As wide as the terminal, up to what is easily read.
+fn page_width() -> usize {
+    Terminal::of_stdout(false).width.unwrap_or(PAGE_WIDTH).clamp(40, PAGE_WIDTH)
 }

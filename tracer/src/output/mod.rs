@@ -3,6 +3,7 @@
 //!
 //! A new output is a folder here, and a line in `listed`.
 
+pub mod incident;
 pub mod json;
 pub mod lines;
 pub mod listed;

@@ -23,6 +23,8 @@ pub struct StacksNeed {
     pub accepted: bool,
     /// At the end, names are waited for of what has been open for so long.
     pub named_at_end: Option<Duration>,
+    /// Thread dumps and class histograms of the JVMs that the findings are about; with `attach`.
+    pub dumps: bool,
 }
 
 /// When an output is asked to draw.
@@ -116,6 +118,7 @@ impl StacksNeed {
                 (Some(one), Some(two)) => Some(one.min(two)),
                 (one, two) => one.or(two),
             },
+            dumps: self.dumps || other.dumps,
         }
     }
 }

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use tracer_common::stack::CodeRange;
 
+use crate::answer::{ENDED, NO_JVM, Question};
 use crate::engine::book::{Raw, StackId};
 use crate::frame::Named;
+use crate::java::attach::told;
+use crate::native::process::Process;
 use crate::privileges;
 use crate::symbolize::symbolizer::Symbolizer;
 
@@ -17,6 +20,7 @@ use crate::symbolize::symbolizer::Symbolizer;
 enum Job {
     Interpreter(u32, bool),
     Stack(StackId, Arc<Raw>),
+    Ask(u32, Question),
     /// Processes have ended; not answered.
     Ended,
 }
@@ -30,6 +34,8 @@ pub enum Done {
     Unknown(u32),
     /// A stack has names.
     Stack(StackId, Named),
+    /// A JVM has answered a question, or a sentence says why not.
+    Told(u32, Question, Result<Vec<u8>, String>),
 }
 
 /// The thread's handle. Dropping it ends the thread after its present job.
@@ -58,6 +64,7 @@ impl Worker {
                         Err(_) => Done::Unknown(pid),
                     },
                     Job::Stack(id, raw) => Done::Stack(id, symbolizer.name(&raw)),
+                    Job::Ask(pid, question) => Done::Told(pid, question, ask(pid, question)),
                     Job::Ended => {
                         symbolizer.forget_ended();
                         continue;
@@ -79,6 +86,11 @@ impl Worker {
     /// Asks for the names of a stack.
     pub fn name(&mut self, id: StackId, raw: Arc<Raw>) {
         self.ask(Job::Stack(id, raw));
+    }
+
+    /// Asks a JVM.
+    pub fn question(&mut self, pid: u32, question: Question) {
+        self.ask(Job::Ask(pid, question));
     }
 
     /// Has what is kept of processes that have ended forgotten.
@@ -109,4 +121,15 @@ impl Worker {
         self.waiting -= 1;
         Some(answer)
     }
+}
+
+fn ask(pid: u32, question: Question) -> Result<Vec<u8>, String> {
+    let process = Process::look(pid).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ENDED.to_owned(),
+        _ => format!("it cannot be looked at: {error}"),
+    })?;
+    if process.hotspot().is_none() {
+        return Err(NO_JVM.into());
+    }
+    told(&process, question)
 }

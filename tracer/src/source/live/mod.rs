@@ -1,7 +1,8 @@
 //! A live run. `start` makes everything, `run` is the loop, `end` ends it. `duties` says what is due when;
-//! `intake` takes records and rows, `walks` asks for walks, `losses` counts what was lost, `naming` and
-//! `stacks` find names, `origin` says what run it is.
+//! `intake` takes records and rows, `walks` asks for walks, `losses` counts what was lost, `naming`,
+//! `stacks` and `dumps` ask for names and threads, `origin` says what run it is.
 
+mod dumps;
 mod duties;
 mod end;
 mod intake;

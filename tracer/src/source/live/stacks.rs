@@ -20,6 +20,7 @@ use crate::kernel::stacks::{self, StackPrograms};
 use crate::names;
 use crate::output::StacksNeed;
 use crate::output::session::Session;
+use crate::source::live::dumps::Dumps;
 use crate::symbolize::worker::{Done, Worker};
 use crate::text;
 use crate::time::MonoNs;
@@ -46,6 +47,8 @@ pub(super) struct Stacks {
     looked_at: HashSet<u32>,
     /// Sockets whose openers the rules know.
     told: HashSet<SockId>,
+    /// JVMs that are asked for thread dumps; where a run wants that.
+    dumps: Option<Dumps>,
 }
 
 impl Stacks {
@@ -74,8 +77,14 @@ impl Stacks {
             program: "leaks",
             reason: format!("its thread cannot be started: {error}"),
         })?;
-        let mut stacks =
-            Stacks { programs, ring, worker, looked_at: HashSet::new(), told: HashSet::new() };
+        let mut stacks = Stacks {
+            programs,
+            ring,
+            worker,
+            looked_at: HashSet::new(),
+            told: HashSet::new(),
+            dumps: (wants.dumps && wants.attach).then(Dumps::default),
+        };
         for pid in &config.filter.pids {
             if !std::fs::exists(format!("/proc/{pid}")).unwrap_or(true) {
                 eprintln!("tcptrail: there is no process {pid} now; it is waited for");
@@ -123,6 +132,11 @@ impl Stacks {
                 self.looked_at.remove(&pid);
             }
             Done::Stack(id, named) => book.name(id, named),
+            Done::Told(pid, question, answer) => {
+                if let Some(dumps) = &mut self.dumps {
+                    dumps.answered(pid, question, answer);
+                }
+            }
         }
     }
 
@@ -171,6 +185,9 @@ impl Stacks {
     pub(super) fn tend(&mut self, session: &mut Session, filter: &Filter) {
         self.ask_for_names(&mut session.engine, filter, NAMED_AFTER, MOST_ASKED);
         self.tell_openers(session);
+        if let Some(dumps) = &mut self.dumps {
+            dumps.ask(&mut self.worker, &session.engine, filter);
+        }
         let forgotten = session.engine.forget_stacks(MonoNs::now());
         self.programs.forget_stacks(&forgotten);
         let table = session.engine.table();
@@ -238,11 +255,15 @@ impl Stacks {
         self.take(&mut engine.book);
         engine.settle_book(MonoNs::now());
         self.ask_for_names(engine, filter, older, usize::MAX);
+        if let Some(dumps) = &mut self.dumps {
+            dumps.ask_again(&mut self.worker, engine, filter);
+        }
         let began = Instant::now();
         while let Some(left) = PATIENCE.checked_sub(began.elapsed()) {
             let Some(done) = self.worker.answer_within(left) else { break };
             self.done(done, &mut engine.book);
         }
+        engine.answers = self.dumps.as_mut().map(Dumps::finish).unwrap_or_default();
     }
 
     /// Says of how many sockets the opener is not known.

@@ -6,6 +6,7 @@
 
 mod cursor;
 mod error;
+mod opened;
 mod reader;
 pub mod replay;
 

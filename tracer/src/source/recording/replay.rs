@@ -1,7 +1,7 @@
 //! A recording instead of a kernel: the same inputs into the same engine.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::output::writer::{Ended, Stdout};
 use crate::privileges;
 use crate::source::outcome::{exit_code, summary};
 use crate::source::recording::error::ReadError;
+use crate::source::recording::opened::{as_watched, opened};
 use crate::source::recording::reader::{Item, Reader};
 use crate::source::rules;
 use crate::time::MonoNs;
@@ -30,7 +31,9 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     let file = File::open(path).with_context(name)?;
     // It may come from a stranger, and be made to do harm.
     privileges::keep_only(&[]);
-    let (origin, mut reader) = Reader::open(file).with_context(name)?;
+    let (recording, about) = opened(file, path).with_context(name)?;
+    let config = &as_watched(config, &about).with_context(name)?;
+    let (origin, mut reader) = Reader::open(recording).with_context(name)?;
     let start = origin.start();
     let outputs = listed::outputs(config, false)?;
     let rules = rules(config, &needs_of(&outputs), &origin);
@@ -64,7 +67,7 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
 /// Feeds everything that is whole, and draws and ends what there is to. Returns the time of the last input,
 /// and what is wrong with the file.
 fn feed_all(
-    reader: &mut Reader<File>,
+    reader: &mut Reader<Box<dyn Read>>,
     session: &mut Session,
     output: &mut Stdout,
 ) -> (MonoNs, Result<(), ReadError>) {

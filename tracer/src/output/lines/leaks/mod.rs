@@ -74,7 +74,12 @@ impl Output for Leaks {
         let every = options.watch.or(self.draws_over().then_some(REDRAW_EVERY));
         let named_at_end = Some(options.older);
         Needs {
-            stacks: Some(StacksNeed { attach: options.attach, accepted: true, named_at_end }),
+            stacks: Some(StacksNeed {
+                attach: options.attach,
+                accepted: true,
+                named_at_end,
+                dumps: false,
+            }),
             // The collector's closings.
             changes: true,
             draws: every.map_or(Draws::AtEnd, Draws::Every),
