@@ -193,6 +193,168 @@ fn half_closed_and_silent_is_stuck() -> Result<()> {
     stuck.stop()?.check_whole()
 }
 
+const IDLE: &[&str] = &["--threshold", "ESTABLISHED_IDLE=8s"];
+
+/// A process that opens connections to a server that keeps them: `forget`s them, or has a pool of ten of which
+/// it uses one after the other.
+fn opener(netns: &Netns, what: &str) -> Result<(Python, Python)> {
+    let server = Python::start(
+        netns,
+        "s = listen(8500)
+keep = []
+def serve(c):
+    while c.recv(100): c.sendall(b'x')
+while True:
+    c, _ = s.accept()
+    keep.append(c)
+    threading.Thread(target=serve, args=(c,), daemon=True).start()
+",
+    )?;
+    listening(netns)?;
+    let script = format!(
+        "keep = []
+def ask(c):
+    c.sendall(b'?')
+    c.recv(1)
+def fresh():
+    c = socket.create_connection(('127.0.0.1', 8500))
+    ask(c)
+    keep.append(c)
+if '{what}' == 'forget':
+    while len(keep) < 300:
+        fresh()
+        time.sleep(0.2)
+elif '{what}' == 'pool':
+    for _ in range(10): fresh()
+elif '{what}' == 'chat':
+    for n in range(100):
+        fresh()
+        for c in keep[n % 7::7]: ask(c)
+        time.sleep(0.25)
+time.sleep(600)
+"
+    );
+    Ok((server, Python::start(netns, &script)?))
+}
+
+/// The leak that no FIN tells of: both ends keep their connections.
+#[test]
+fn connections_that_are_opened_and_forgotten_leak() -> Result<()> {
+    if !ready(&["ss", "python3"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let mut stuck = start(&netns, IDLE)?;
+    let (_server, client) = opener(&netns, "forget")?;
+    let began = Instant::now();
+    let leak = finding(&mut stuck, "established_idle", |event| event.text("severity") == "leak")?;
+    println!("called a leak after {:?}", began.elapsed());
+    let who = format!("python3[{}] leaks ESTABLISHED to 127.0.0.1:8500: ", client.pid());
+    check_verdict(&leak, &[&who, ", none used again or closed"])?;
+    let growth = leak.0["growth_per_min"].as_f64().unwrap_or(0.0);
+    ensure!((growth - 300.0).abs() < 100.0, "{growth} a minute, not 300");
+    ensure!(leak.0["pids"] == serde_json::json!([client.pid()]), "{leak:?}");
+    let open = ss(&netns)?.iter().filter(|s| s.state == "ESTABLISHED").count() as u64;
+    ensure!(
+        leak.number("count").is_some_and(|count| count < open / 2),
+        "{open} are open: {leak:?}"
+    );
+    let run = stuck.stop()?;
+    run.check_whole()?;
+    // The server is no culprit, and the leak is told once.
+    let others = run.of_kind("stuck").filter(|event| {
+        event.text("rule") == "established_idle"
+            && event.number("pid") != Some(u64::from(client.pid()))
+    });
+    ensure!(others.count() == 0, "the server is accused");
+    Ok(())
+}
+
+/// The twins: a pool of ten that nobody uses, and many connections of which more come all the time, and each is
+/// used again now and then.
+#[test]
+fn pools_and_chats_have_idle_connections() -> Result<()> {
+    if !ready(&["python3"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let stuck = start(&netns, IDLE)?;
+    let (_server, _pool) = opener(&netns, "pool")?;
+    let chat = Netns::new()?;
+    let stuck_chat = start(&chat, IDLE)?;
+    let (_chat_server, _users) = opener(&chat, "chat")?;
+    // Longer than the leak took.
+    sleep(Duration::from_secs(20));
+    silent(stuck)?;
+    silent(stuck_chat)
+}
+
+/// Three pre-forked workers of one listener hold CLOSE_WAIT: one finding. Two: two.
+fn workers(count: usize) -> Result<()> {
+    let netns = Netns::new()?;
+    let _server = Python::start(
+        &netns,
+        &format!(
+            "s = listen(8600)
+parent = os.getpid()
+for _ in range({count}):
+    if os.fork() == 0:
+        keep = []
+        while len(keep) < 2:
+            c, _ = s.accept()
+            keep.append(c)
+        while os.getppid() == parent: time.sleep(0.1)
+        os._exit(0)
+import signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+time.sleep(600)
+"
+        ),
+    )?;
+    listening(&netns)?;
+    let mut stuck = start(&netns, &["--threshold", "CLOSE_WAIT=2s"])?;
+    let to = SocketAddr::from(([127, 0, 0, 1], 8600));
+    let clients =
+        (0..2 * count).map(|_| connect(&netns, to)).collect::<Result<Vec<TcpStream>>>()?;
+    drop(clients);
+    let holders = eventually("a holder of each socket", Duration::from_secs(10), || {
+        let sockets = ss(&netns)?;
+        let half_closed = sockets.iter().filter(|s| s.state == "CLOSE_WAIT");
+        let mut pids: Vec<u32> =
+            half_closed.flat_map(|s| s.users.iter().map(|&(pid, _)| pid)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        Ok((pids.len() == count).then_some(pids))
+    });
+    let result = holders.and_then(|pids| {
+        if count < 3 {
+            for pid in &pids {
+                finding(&mut stuck, "close_wait", |e| e.number("pid") == Some(u64::from(*pid)))?;
+            }
+            return Ok(());
+        }
+        let found = finding(&mut stuck, "close_wait", |event| {
+            event.0["pids"] == serde_json::json!(pids) && event.number("count") == Some(6)
+        })?;
+        let says = format!(
+            "3 workers of python3 ([{}], [{}], [{}]) hold CLOSE_WAIT on :8600: 6 sockets",
+            pids[0], pids[1], pids[2]
+        );
+        check_verdict(&found, &[&says])
+    });
+    drop(stuck.stop()?);
+    result
+}
+
+#[test]
+fn workers_that_say_the_same_are_one_finding() -> Result<()> {
+    if !ready(&["ss", "python3"]) {
+        return Ok(());
+    }
+    workers(3)?;
+    workers(2)
+}
+
 /// PostgreSQL stops and starts; HikariCP's ten idle connections are asked by nobody.
 #[test]
 fn a_restart_of_the_database_is_no_leak() -> Result<()> {

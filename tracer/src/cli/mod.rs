@@ -132,7 +132,8 @@ pub struct StuckArgs {
     /// When something counts as stuck: CLOSE_WAIT=30s. Names: SYN_SENT 5s, SYN_RECV 10s, UNACCEPTED 10s,
     /// ESTABLISHED 30s (without progress), FIN_WAIT1 30s, FIN_WAIT2 2m, CLOSING 30s, CLOSE_WAIT 1m,
     /// LAST_ACK 30s, ACCEPT_QUEUE 5s (full), FDS 1h and PORTS 1h (time left), IDLE 5m, STALE_REUSE
-    /// 0s (from the FIN to the request), IDLE_RESET 10s (idle before the RST). May be repeated
+    /// 0s (from the FIN to the request), IDLE_RESET 10s (idle before the RST), ESTABLISHED_IDLE 5m (and
+    /// more of them come). May be repeated
     #[arg(long, value_name = "NAME=TIME", value_delimiter = ',')]
     pub threshold: Vec<String>,
     /// End with exit code 3 as soon as this holds: 'CLOSE_WAIT>100 for 60s'. What is counted: a TCP state,

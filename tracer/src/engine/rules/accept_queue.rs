@@ -78,6 +78,7 @@ fn finding(listener: &Listener, full_ns: u64, dropped: Option<u64>) -> Finding {
         remote: None,
         opener: None,
         opened: crate::engine::rules::Opened::default(),
+        workers: Vec::new(),
         conns: Vec::new(),
         verdict,
         advice: "The kernel drops further handshakes; clients see timeouts or believe themselves connected. accept() is \

@@ -26,8 +26,8 @@ impl Rule for CloseWait {
         let mut verdict = match why(group, about)? {
             Why::Inherited => inherited(group, about),
             Why::Leak => format!(
-                "{} leaks CLOSE_WAIT {}",
-                words::process(group.key.process),
+                "{} CLOSE_WAIT {}",
+                words::subject(group, "leaks", "leak"),
                 many(group, about)
             ),
             Why::Restart => restart::verdict(group, about),
@@ -52,7 +52,7 @@ impl Rule for CloseWait {
     fn advice(&self, group: &Group, about: &About<'_>) -> String {
         let mut text = match why(group, about) {
             Some(Why::Inherited) => {
-                let who = words::process(group.key.process);
+                let who = words::who(group);
                 format!(
                     "{who} began after the connection was made, so it has the descriptor from its parent. While it \
                      has it, no close() elsewhere ends the connection. Open sockets with SOCK_CLOEXEC (accept4, \
@@ -125,7 +125,7 @@ fn many(group: &Group, about: &About<'_>) -> String {
 }
 
 fn inherited(group: &Group, about: &About<'_>) -> String {
-    let who = words::process(group.key.process);
+    let keeps = words::subject(group, "keeps", "keep");
     let from = match group.opened_by {
         Some(opener) => format!("from {}", words::process(Some(opener))),
         None => "by fork".to_owned(),
@@ -133,13 +133,13 @@ fn inherited(group: &Group, about: &About<'_>) -> String {
     let side = words::side(group);
     let many = many(group, about);
     let many = many.strip_prefix(&side).unwrap_or(&many);
-    format!("{who} keeps CLOSE_WAIT {side} open, inherited {from}{many}")
+    format!("{keeps} CLOSE_WAIT {side} open, inherited {from}{many}")
 }
 
 /// With how they came, as far as that says that they do not get more.
 fn held(group: &Group, about: &About<'_>) -> String {
     let mut text =
-        format!("{} holds CLOSE_WAIT {}", words::process(group.key.process), many(group, about));
+        format!("{} CLOSE_WAIT {}", words::subject(group, "holds", "hold"), many(group, about));
     let came = || group.members.iter().map(|member| member.since);
     if let (Some(first), Some(last)) = (came().min(), came().max())
         && group.count() > 1
@@ -205,7 +205,7 @@ pub(crate) fn heir(look: &Look<'_>) -> Option<Holder> {
 }
 
 /// When the process has no descriptor left, if it goes on like this.
-fn fds(group: &Group, about: &About<'_>) -> Option<Forecast> {
+pub(crate) fn fds(group: &Group, about: &About<'_>) -> Option<Forecast> {
     let pid = group.key.process?.pid?;
     let process = about.around.process(pid)?;
     let (limit, in_use) = (process.limit?, process.fds?);
@@ -233,7 +233,7 @@ pub(crate) fn left_ns(rest: u64, per_second: f64) -> u64 {
     ns
 }
 
-fn fds_words(forecast: &Forecast) -> String {
+pub(crate) fn fds_words(forecast: &Forecast) -> String {
     match forecast.left_ns {
         Some(0) => format!("; {}-fd limit reached", forecast.limit),
         // Beyond a month nobody knows.

@@ -50,7 +50,7 @@ impl Ages {
 
     /// The age from which on fewer than one in ten of those that reach it leave. `came` are the arrival
     /// times of those that are there, ascending. `None` when there is no such age.
-    fn settled(&self, came: &[MonoNs], now: MonoNs) -> Option<u64> {
+    pub(crate) fn settled(&self, came: &[MonoNs], now: MonoNs) -> Option<u64> {
         let mut older: u64 = self.left.iter().map(|&count| u64::from(count)).sum();
         let mut age = 0;
         for bucket in 0..=BUCKETS {
@@ -97,6 +97,14 @@ pub(crate) struct Left {
     pub(crate) late: u64,
     /// How old they were.
     pub(crate) ages: Ages,
+}
+
+impl Left {
+    pub(crate) fn merge(&mut self, other: &Left) {
+        self.all += other.all;
+        self.late += other.late;
+        self.ages.merge(&other.ages);
+    }
 }
 
 /// What became of a group's sockets.
@@ -158,9 +166,7 @@ impl Survival {
         self.old += other.old;
         self.came.extend(other.came);
         self.came.sort_unstable();
-        self.left.all += other.left.all;
-        self.left.late += other.left.late;
-        self.left.ages.merge(&other.left.ages);
+        self.left.merge(&other.left);
     }
 
     /// Whether this is a leak: enough have survived, and survivors keep coming. `grew`: it was one at

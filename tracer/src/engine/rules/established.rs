@@ -23,7 +23,8 @@ impl Rule for Established {
     }
 
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
-        let who = words::process(group.key.process);
+        let who = words::who(group);
+        let gets = words::subject(group, "gets", "get");
         let side = words::side(group);
         let many = words::so_many(group, ("connection", ""), about.now, None);
         let bytes = words::bytes(group.unsent);
@@ -34,7 +35,7 @@ impl Rule for Established {
                 )
             }
             _ => format!(
-                "{who} gets no acknowledgement {side}: {many}, {bytes} not acknowledged{}",
+                "{gets} no acknowledgement {side}: {many}, {bytes} not acknowledged{}",
                 words::sent_again(group, "the first")
             ),
         };

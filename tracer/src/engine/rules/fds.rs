@@ -9,13 +9,15 @@ use crate::engine::rules::scene::{Held, Listener};
 use crate::engine::rules::surroundings::ProcessNow;
 use crate::engine::rules::{Finding, Process, RuleId, Severity, words};
 
-/// Whether this process has run out, or will within `within_ns`.
+/// Whether this process has run out, or will within `within_ns`. `told`: there are other findings about its
+/// sockets.
 pub(crate) fn check(
     pid: u32,
     held: Held,
     now: &ProcessNow,
     listeners: &[Listener],
     within_ns: u64,
+    told: bool,
 ) -> Option<Finding> {
     let (limit, in_use) = (now.limit?, now.fds?);
     let rest = limit.saturating_sub(in_use);
@@ -63,10 +65,17 @@ pub(crate) fn check(
         );
     }
     let _ = if share * 2 >= in_use {
+        let see = if told {
+            format!("see the findings about {who}, or tcptrail list --pid {pid}")
+        } else {
+            format!(
+                "tcptrail list --pid {pid} shows where to, tcptrail leaks --pid {pid} which code opened those that stay"
+            )
+        };
         write!(
             advice,
-            "Most are sockets: see the findings about {who}, or tcptrail list --pid {pid}. A higher limit \
-             (LimitNOFILE, prlimit --pid {pid} --nofile=...) buys time; closing them mends it."
+            "Most are sockets: {see}. A higher limit (LimitNOFILE, prlimit --pid {pid} --nofile=...) buys time; closing \
+             them mends it."
         )
     } else {
         write!(advice, "Most are no TCP sockets: ls -l /proc/{pid}/fd says what they are.")
@@ -88,6 +97,7 @@ pub(crate) fn check(
         remote: None,
         opener: None,
         opened: crate::engine::rules::Opened::default(),
+        workers: Vec::new(),
         conns: Vec::new(),
         verdict,
         advice,

@@ -11,13 +11,14 @@ impl Rule for FinWait2 {
     }
 
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
-        let who = words::process(group.key.process);
+        let who = words::who(group);
+        let has = words::subject(group, "has", "have");
         let side = words::side(group);
         let many = words::so_many(group, ("socket", " in FIN_WAIT2"), about.now, about.growth);
         let verdict = if group.orphans == group.count() {
             format!("the peers of {who} do not close {side}: {many}, held by the kernel")
         } else {
-            format!("{who} has closed one way {side}, and the peer never does: {many}")
+            format!("{has} closed one way {side}, and the peer never does: {many}")
         };
         Some(Said { verdict, severity: Severity::Stuck, forecast: None })
     }

@@ -126,6 +126,8 @@ pub struct Finding {
     pub netns: Option<u32>,
     /// Whose it is.
     pub process: Option<Process>,
+    /// The processes, when it is about several workers of a service; else empty.
+    pub workers: Vec<u32>,
     /// Local port of the group.
     pub local_port: Option<u16>,
     /// Remote endpoint of the group.
@@ -147,6 +149,12 @@ pub struct Finding {
 impl Finding {
     /// Most sockets named.
     pub const SAMPLES: usize = 20;
+
+    /// Whether it is about sockets of this process.
+    pub(crate) fn is_about(&self, pid: u32) -> bool {
+        let its = self.process.and_then(|process| process.pid) == Some(pid);
+        (its || self.workers.contains(&pid)) && self.rule != RuleId::Fds
+    }
 }
 
 /// What became of a finding.

@@ -12,6 +12,7 @@ use crate::engine::rules::fingerprint::{End, Timeout, idle_timeout};
 use crate::engine::rules::id::RuleId;
 use crate::engine::rules::openers::Opened;
 use crate::engine::rules::place::{Place, Side};
+use crate::engine::rules::quiet::Stillness;
 use crate::event::{SockId, Tuple};
 use crate::time::MonoNs;
 
@@ -51,6 +52,8 @@ pub struct Key {
     pub process: Option<Process>,
     /// Where.
     pub side: Side,
+    /// Of the workers of a service that are one group: their cgroup, or 0 where they share a listener.
+    pub(crate) workers: Option<u64>,
 }
 
 impl Key {
@@ -64,9 +67,11 @@ impl Key {
 
     /// The finding's name: stable, and readable.
     pub(crate) fn id(&self) -> String {
-        let pid = match self.process.and_then(|process| process.pid) {
-            Some(pid) => pid.to_string(),
-            None => "?".to_owned(),
+        let pid = match (self.process.and_then(|process| process.pid), self.workers) {
+            (Some(pid), _) => pid.to_string(),
+            (None, Some(0)) => "*".to_owned(),
+            (None, Some(cgroup)) => format!("*@{cgroup}"),
+            (None, None) => "?".to_owned(),
         };
         let side = match self.side {
             Side::Local(port) => format!(":{port}"),
@@ -94,7 +99,13 @@ pub(crate) struct Member {
 pub(crate) struct Group {
     pub(crate) key: Key,
     pub(crate) members: Vec<Member>,
+    /// Id of the cgroup of its first member, 0 when unknown.
+    pub(crate) cgroup: u64,
+    /// The processes, when the group is of several workers of a service.
+    pub(crate) workers: Vec<u32>,
     pub(crate) survival: Survival,
+    /// Of established ones, those over which no data goes.
+    pub(crate) stillness: Stillness,
     /// Who opened them, as far as known.
     pub(crate) opened: Opened,
     /// Who else has them, by fork: opener and heirs.
@@ -131,7 +142,10 @@ impl Group {
         Group {
             key,
             members: Vec::new(),
+            cgroup: 0,
+            workers: Vec::new(),
             survival: Survival::default(),
+            stillness: Stillness::default(),
             opened: Opened::default(),
             opened_by: None,
             given_up: 0,
@@ -154,6 +168,7 @@ impl Group {
     pub(crate) fn merge(&mut self, other: Group) {
         self.members.extend(other.members);
         self.survival.merge(other.survival);
+        self.stillness.merge(other.stillness);
         self.opened.merge(other.opened);
         self.opened_by = self.opened_by.or(other.opened_by);
         self.given_up += other.given_up;
@@ -220,4 +235,9 @@ pub(crate) fn side_of(conn: &Connection, first_ephemeral: u16) -> Side {
 pub(crate) fn process_of(conn: &Connection) -> Option<Process> {
     let owner = conn.owner.as_ref()?;
     Some(Process { pid: Owner::pid(owner), comm: owner.task.comm })
+}
+
+pub(crate) fn place_of(conn: &Connection, first_ephemeral: u16) -> Place {
+    let pid = process_of(conn).and_then(|process| process.pid);
+    Place { netns: conn.netns, pid, side: side_of(conn, first_ephemeral) }
 }

@@ -33,11 +33,13 @@ pub enum RuleId {
     StaleReuse,
     /// Idle connections are reset.
     IdleReset,
+    /// Established, idle and never used again, and more of them come.
+    EstablishedIdle,
 }
 
 impl RuleId {
     /// All, in the order of their numbers.
-    pub const ALL: [RuleId; 15] = [
+    pub const ALL: [RuleId; 16] = [
         RuleId::SynSent,
         RuleId::SynRecv,
         RuleId::Unaccepted,
@@ -53,6 +55,7 @@ impl RuleId {
         RuleId::Idle,
         RuleId::StaleReuse,
         RuleId::IdleReset,
+        RuleId::EstablishedIdle,
     ];
 
     /// As in the JSON contract.
@@ -74,6 +77,7 @@ impl RuleId {
             RuleId::Idle => "idle",
             RuleId::StaleReuse => "stale_reuse",
             RuleId::IdleReset => "idle_reset",
+            RuleId::EstablishedIdle => "established_idle",
         }
     }
 
@@ -96,6 +100,7 @@ impl RuleId {
             RuleId::Idle => "IDLE",
             RuleId::StaleReuse => "STALE_REUSE",
             RuleId::IdleReset => "IDLE_RESET",
+            RuleId::EstablishedIdle => "ESTABLISHED_IDLE",
         }
     }
 }

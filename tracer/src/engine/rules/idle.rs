@@ -180,6 +180,7 @@ fn finding(id: String, netns: u32, side: Side, mut silent: Silent, threshold: u6
         remote,
         opener: None,
         opened: crate::engine::rules::Opened::default(),
+        workers: Vec::new(),
         conns: silent.conns,
         verdict,
         advice: "Load balancers, firewalls and NATs forget idle connections, some after a minute (AWS NLB after 350 s, Azure \

@@ -245,6 +245,7 @@ fn finding(place: &Place, deaths: &Deaths, pattern: &Pattern, now: MonoNs) -> Fi
         remote,
         opener: common_opener(pattern),
         opened: crate::engine::rules::Opened::default(),
+        workers: Vec::new(),
         conns,
         verdict: verdict(place, deaths, pattern, now),
         advice: advice(place, pattern),

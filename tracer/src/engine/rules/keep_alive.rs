@@ -17,7 +17,7 @@ pub(crate) fn timeout(group: &Group) -> Option<Timeout> {
 
 /// For those that do not get more.
 pub(crate) fn verdict(group: &Group, timeout: Timeout, now: MonoNs) -> String {
-    let who = words::process(group.key.process);
+    let keeps = words::subject(group, "keeps", "keep");
     let server = match group.key.side {
         Side::Remote(remote) => remote.to_string(),
         Side::Local(_) | Side::Remotes => "their servers".to_owned(),
@@ -26,7 +26,7 @@ pub(crate) fn verdict(group: &Group, timeout: Timeout, now: MonoNs) -> String {
     let many = words::count(group.count(), "idle connection");
     let bound = if group.oldest_is_at_least() { ">=" } else { "" };
     format!(
-        "{who} keeps {many} that {server} {has} closed after {} without data, oldest {bound}{} ago: the server's keep-alive is \
+        "{keeps} {many} that {server} {has} closed after {} without data, oldest {bound}{} ago: the server's keep-alive is \
          shorter than the pool's; they do not get more, no leak",
         words::age(timeout.ns),
         words::age(group.oldest_ns(now)),

@@ -25,7 +25,7 @@ impl Rule for LastAck {
 /// Who closed them.
 pub(crate) fn closer(group: &Group) -> String {
     match group.key.process {
-        Some(process) => words::process(Some(process)),
+        Some(_) => words::who(group),
         None => "the application".to_owned(),
     }
 }

@@ -95,6 +95,7 @@ pub(crate) fn check(
         remote: Some(route.remote),
         opener: None,
         opened: crate::engine::rules::Opened::default(),
+        workers: Vec::new(),
         conns: Vec::new(),
         verdict,
         advice,

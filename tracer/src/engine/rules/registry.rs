@@ -6,8 +6,8 @@ use crate::engine::conn::{Connection, Role};
 use crate::engine::rules::id::RuleId;
 use crate::engine::rules::rule::Rule;
 use crate::engine::rules::{
-    close_wait, closing, established, fin_wait1, fin_wait2, last_ack, syn_recv, syn_sent,
-    unaccepted,
+    close_wait, closing, established, established_idle, fin_wait1, fin_wait2, last_ack, syn_recv,
+    syn_sent, unaccepted,
 };
 
 /// The rule of a connection's state, if there is one for it.
@@ -36,6 +36,7 @@ pub(crate) fn rule(id: RuleId) -> Option<&'static dyn Rule> {
         RuleId::SynRecv => &syn_recv::SynRecv,
         RuleId::Unaccepted => &unaccepted::Unaccepted,
         RuleId::Established => &established::Established,
+        RuleId::EstablishedIdle => &established_idle::EstablishedIdle,
         RuleId::FinWait1 => &fin_wait1::FinWait1,
         RuleId::FinWait2 => &fin_wait2::FinWait2,
         RuleId::Closing => &closing::Closing,

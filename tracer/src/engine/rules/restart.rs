@@ -31,7 +31,7 @@ pub(crate) fn is_restart(group: &Group) -> bool {
 }
 
 pub(crate) fn verdict(group: &Group, about: &About<'_>) -> String {
-    let who = words::process(group.key.process);
+    let who = words::who(group);
     let peer = match group.key.side {
         Side::Remote(addr) => addr.to_string(),
         _ => group.remotes(1).first().map_or_else(String::new, ToString::to_string),
@@ -47,7 +47,7 @@ pub(crate) fn verdict(group: &Group, about: &About<'_>) -> String {
 }
 
 pub(crate) fn advice(group: &Group) -> String {
-    let who = words::process(group.key.process);
+    let who = words::who(group);
     format!(
         "This is no leak of {who}: the peer has closed them all, and the application has not looked at them since. A \
          pool notices at the next use, drops them and connects again. It can answer the first requests with errors \

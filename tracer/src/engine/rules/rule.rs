@@ -4,6 +4,7 @@ use crate::engine::conn::{Connection, Table};
 use crate::engine::rules::finding::{Forecast, Severity};
 use crate::engine::rules::give_up;
 use crate::engine::rules::group::{Cause, Group};
+use crate::engine::rules::quiet::Still;
 use crate::engine::rules::surroundings::Surroundings;
 use crate::engine::rules::trouble::Trouble;
 use crate::time::MonoNs;
@@ -16,6 +17,8 @@ pub(crate) struct Look<'a> {
     pub(crate) trouble: Option<&'a Trouble>,
     /// When data last went over it, where that was since it entered its state.
     pub(crate) moved: Option<MonoNs>,
+    /// That no data goes over it, where it is established.
+    pub(crate) still: Option<&'a Still>,
     pub(crate) around: &'a Surroundings,
     pub(crate) now: MonoNs,
     /// The rule's threshold, nanoseconds.
@@ -75,6 +78,8 @@ pub(crate) struct About<'a> {
     pub(crate) growth: Option<f64>,
     /// Survivors keep coming, and those before them stay.
     pub(crate) leaks: bool,
+    /// It was found at the last look, too.
+    pub(crate) told: bool,
 }
 
 /// The verdict on a group.

@@ -10,19 +10,15 @@ use crate::engine::conn::{Connection, Owner, Role, Spent};
 use crate::engine::rules::cohort::{Left, Survival};
 use crate::engine::rules::finding::Process;
 use crate::engine::rules::fingerprint::End;
-use crate::engine::rules::group::{Cause, Group, Key, Member, process_of, side_of};
+use crate::engine::rules::group::{Cause, Group, Key, Member, place_of, process_of, side_of};
 use crate::engine::rules::place::{Place, Side};
 use crate::engine::rules::progress::waits;
+use crate::engine::rules::quiet::Stillness;
 use crate::engine::rules::scene::{Held, InUse, Listener, Route, Scene};
-use crate::engine::rules::{Look, RuleId, close_wait, give_up, rule, rule_of};
+use crate::engine::rules::{Look, RuleId, close_wait, give_up, merge, routes, rule, rule_of};
 use crate::event::Shape;
 use crate::filter::Filter;
 use crate::time::MonoNs;
-
-/// Groups that differ in nothing but the remote endpoint are one from here on.
-const MANY_REMOTES: usize = 8;
-/// `TCP_TIMEWAIT` sockets younger than this are not used again, with `tcp_tw_reuse` either.
-const REUSE_NS: u64 = 1_000_000_000;
 
 /// What a scan found.
 #[derive(Debug, Default)]
@@ -51,6 +47,7 @@ pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
     let mut groups: HashMap<Key, Group, FixedState> = HashMap::default();
     // Of CLOSE_WAIT, the young ones too: survival is of all.
     let mut present: HashMap<Place, Vec<MonoNs>, FixedState> = HashMap::default();
+    let mut stills: HashMap<Place, Stillness, FixedState> = HashMap::default();
     let mut clients: HashMap<u32, u64, FixedState> = HashMap::default();
     let unfiltered = *scene.filter == Filter::default();
     let mut netns = 0;
@@ -62,7 +59,7 @@ pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
             netns = conn.netns;
             found.netns.insert(netns);
         }
-        if scene.counts && is_clients(conn) {
+        if scene.counts && routes::is_clients(conn) {
             *clients.entry(conn.netns).or_default() += 1;
         }
         if !unfiltered && !wanted(scene.filter, conn) {
@@ -79,10 +76,13 @@ pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
             found.listeners.push(listener(conn));
             continue;
         }
-        let Some(id) = rule_of(conn) else { continue };
+        let Some(mut id) = rule_of(conn) else { continue };
         found.unaccepted += u64::from(id == RuleId::Unaccepted);
         if id == RuleId::Established && scene.troubles.get(conn.id).is_none() {
-            continue;
+            if scene.quiet.get(conn.id).is_none() || (unfiltered && peer_tells(scene, conn)) {
+                continue;
+            }
+            id = RuleId::EstablishedIdle;
         }
         if !unfiltered && scene.filter.min_ns != 0 {
             let age = conn.in_state(scene.now).ns().unwrap_or(0);
@@ -91,9 +91,12 @@ pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
             }
         }
         let first = scene.around.first_ephemeral(conn.netns);
+        if let (RuleId::EstablishedIdle, Some(still)) = (id, scene.quiet.get(conn.id)) {
+            let opened = conn.complete.then_some(conn.born);
+            stills.entry(place_of(conn, first)).or_default().add(still, opened);
+        }
         if id == RuleId::CloseWait {
-            let pid = process_of(conn).and_then(|process| process.pid);
-            let place = Place { netns: conn.netns, pid, side: side_of(conn, first) };
+            let place = place_of(conn, first);
             let came = present.entry(place).or_default();
             // What data goes over for most of the time has not come to stay.
             let busy = scene.progress.moved(conn).map_or(0, |moved| moved.since(conn.entered));
@@ -106,12 +109,26 @@ pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
     for group in groups.values_mut() {
         group.survival = survival(scene, group, &mut present);
         group.opened.sort();
+        if group.key.rule == RuleId::EstablishedIdle {
+            let still = stills.remove(&group.key.place()).unwrap_or_default();
+            group.survival.present = still.last_data.len() as u64;
+            let (left, walked) = (group.survival.left, scene.quiet.walked());
+            group.stillness = Stillness { left, walked, ..still };
+        }
     }
-    found.groups = merged(groups.into_values().collect());
+    found.groups = merge::merged(groups.into_values().collect());
     if scene.counts {
-        routes(scene, &clients, &mut found);
+        found.routes = routes::in_use(scene, &clients);
     }
     found
+}
+
+/// Whether a server's connection is told of at its other end, which is on this machine: who opens connections
+/// and forgets them is to be named once.
+fn peer_tells(scene: &Scene<'_>, conn: &Connection) -> bool {
+    let is_server =
+        matches!(side_of(conn, scene.around.first_ephemeral(conn.netns)), Side::Local(_));
+    is_server && scene.table.peer(conn).is_some_and(|peer| peer.pid.is_some())
 }
 
 /// What became of those at the group's place.
@@ -126,7 +143,11 @@ fn survival(
     if is_counted && group.key.cause == Cause::Plain {
         came = present.remove(&place).unwrap_or_default();
     }
-    let left = if is_counted { scene.cohorts.leavers(&place, scene.now) } else { Left::default() };
+    let left = match group.key.rule {
+        RuleId::CloseWait => scene.cohorts.leavers(&place, scene.now),
+        RuleId::EstablishedIdle => scene.revived.leavers(&place, scene.now),
+        _ => Left::default(),
+    };
     let old = group.count();
     if (came.len() as u64) < old {
         came = group.members.iter().map(|member| member.since).collect();
@@ -153,6 +174,7 @@ fn take_in(
         conn,
         trouble,
         moved: scene.progress.moved(conn),
+        still: scene.quiet.get(conn.id),
         around: scene.around,
         now: scene.now,
         threshold: scene.thresholds.of(id),
@@ -188,8 +210,12 @@ fn take_in(
         netns: conn.netns,
         process,
         side: side_of(conn, first_ephemeral),
+        workers: None,
     };
     let group = groups.entry(key.clone()).or_insert_with(|| Group::new(key));
+    if group.members.is_empty() {
+        group.cgroup = conn.cgroup;
+    }
     let was_there = conn.born <= scene.table.options.start;
     group.opened.add(scene.openers.of(conn.id), was_there);
     let at_latest = matches!(conn.in_state(scene.now), Spent::AtLeast(_) | Spent::Unknown);
@@ -256,39 +282,6 @@ fn listeners_process(scene: &Scene<'_>, conn: &Connection) -> Option<Process> {
     process_of(scene.table.listener_of(conn)?)
 }
 
-/// One group for many remote endpoints of one process.
-fn merged(groups: Vec<Group>) -> Vec<Group> {
-    let common = |key: &Key| Key { side: Side::Remotes, ..key.clone() };
-    let mut how_many: HashMap<Key, usize, FixedState> = HashMap::default();
-    for group in groups.iter().filter(|group| matches!(group.key.side, Side::Remote(_))) {
-        *how_many.entry(common(&group.key)).or_default() += 1;
-    }
-    how_many.retain(|_, count| *count > MANY_REMOTES);
-    if how_many.is_empty() {
-        return groups;
-    }
-    let mut out = Vec::new();
-    let mut many: HashMap<Key, Group, FixedState> = HashMap::default();
-    for group in groups {
-        let key = common(&group.key);
-        if matches!(group.key.side, Side::Remote(_)) && how_many.contains_key(&key) {
-            match many.entry(key) {
-                std::collections::hash_map::Entry::Occupied(mut entry) => {
-                    entry.get_mut().merge(group)
-                }
-                std::collections::hash_map::Entry::Vacant(entry) => {
-                    let key = entry.key().clone();
-                    entry.insert(Group { key, ..group });
-                }
-            }
-        } else {
-            out.push(group);
-        }
-    }
-    out.extend(many.into_values());
-    out
-}
-
 fn listener(conn: &Connection) -> Listener {
     Listener {
         id: conn.id,
@@ -310,50 +303,4 @@ fn hold(found: &mut Scan, conn: &Connection) {
     let Some(pid) = Owner::pid(owner) else { return };
     let comm = owner.task.comm;
     found.held.entry(pid).or_insert(Held { comm, sockets: 0 }).sockets += 1;
-}
-
-fn is_clients(conn: &Connection) -> bool {
-    !matches!(conn.role, Role::Server | Role::Listener) && conn.shape != Shape::Request
-}
-
-/// Counts ports by destination, in namespaces that have enough clients for it to matter.
-fn routes(scene: &Scene<'_>, clients: &HashMap<u32, u64, FixedState>, found: &mut Scan) {
-    let range = |netns: u32| scene.around.netns(netns).port_range;
-    let many: Vec<u32> = clients
-        .iter()
-        .filter(|&(&netns, &count)| {
-            range(netns).is_some_and(|(first, last)| count * 4 > u64::from(last - first))
-        })
-        .map(|(&netns, _)| netns)
-        .collect();
-    if many.is_empty() {
-        return;
-    }
-    for conn in scene.table.iter() {
-        if conn.state == TcpState::Close || !is_clients(conn) || !many.contains(&conn.netns) {
-            continue;
-        }
-        let facts = scene.around.netns(conn.netns);
-        let port = conn.tuple.local_port;
-        if facts.port_range.is_none_or(|(first, last)| port < first || port > last) {
-            continue;
-        }
-        let remote = conn.tuple.remote();
-        let route = Route { netns: conn.netns, local: conn.tuple.local().ip(), remote };
-        let in_use = found.routes.entry(route).or_default();
-        in_use.ports += 1;
-        if conn.state == TcpState::TimeWait {
-            in_use.time_wait += 1;
-            let reuse = match facts.tw_reuse {
-                Some(1) => true,
-                Some(2) => conn.tuple.is_loopback(),
-                _ => false,
-            };
-            let old = conn.in_state(scene.now).ns().is_some_and(|ns| ns > REUSE_NS);
-            in_use.reusable += u64::from(reuse && old);
-        }
-        if in_use.process.is_none() || conn.state != TcpState::TimeWait {
-            in_use.process = process_of(conn).or(in_use.process);
-        }
-    }
 }

@@ -8,6 +8,7 @@ use crate::engine::rules::finding::Process;
 use crate::engine::rules::fingerprint::Fins;
 use crate::engine::rules::openers::Openers;
 use crate::engine::rules::progress::Progress;
+use crate::engine::rules::quiet::Quiet;
 use crate::engine::rules::trouble::Troubles;
 use crate::engine::rules::{Surroundings, Thresholds};
 use crate::event::{Comm, SockId};
@@ -26,6 +27,9 @@ pub(crate) struct Scene<'a> {
     /// What was known of what is in CLOSE_WAIT now when the FIN came.
     pub(crate) fins: &'a Fins,
     pub(crate) progress: &'a Progress,
+    pub(crate) quiet: &'a Quiet,
+    /// Who used still connections again, or closed them.
+    pub(crate) revived: &'a Cohorts,
     pub(crate) now: MonoNs,
     /// Also count by process and destination, which is dearer.
     pub(crate) counts: bool,

@@ -220,6 +220,7 @@ fn finding(from: &From, uses: &Uses, now: MonoNs) -> Finding {
         remote: Some(from.remote),
         opener: opener(uses),
         opened: crate::engine::rules::Opened::default(),
+        workers: Vec::new(),
         conns,
         verdict: verdict(from, uses, timeout, now),
         advice: advice(from, uses, timeout),

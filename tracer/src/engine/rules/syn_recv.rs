@@ -25,7 +25,7 @@ impl Rule for SynRecv {
         let mut verdict = format!(
             "half-open connections pile up {} of {}: {}",
             words::side(group).replacen("on ", "at ", 1),
-            words::process(group.key.process),
+            words::who(group),
             words::so_many(group, ("SYN", &from), about.now, about.growth),
         );
         verdict.push_str(&words::sent_again(group, "SYN-ACK"));

@@ -14,9 +14,9 @@ impl Rule for SynSent {
     }
 
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
-        let who = words::process(group.key.process);
+        let gets = words::subject(group, "gets", "get");
         let mut verdict = format!(
-            "{who} gets no answer {}: {}{}",
+            "{gets} no answer {}: {}{}",
             words::side(group).replacen("to ", "from ", 1),
             words::so_many(group, ("connect", " in SYN_SENT"), about.now, about.growth),
             words::sent_again(group, "SYN"),

@@ -2,6 +2,7 @@
 
 mod idle;
 mod leaks;
+mod still;
 
 use proptest::prelude::*;
 use tracer_common::TcpState;

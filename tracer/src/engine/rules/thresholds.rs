@@ -39,6 +39,7 @@ const fn default_seconds(rule: RuleId) -> u64 {
         // However soon after the FIN.
         RuleId::StaleReuse => 0,
         RuleId::IdleReset => 10,
+        RuleId::EstablishedIdle => 300,
     }
 }
 

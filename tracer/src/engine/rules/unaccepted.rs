@@ -24,9 +24,9 @@ impl Rule for Unaccepted {
     }
 
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
-        let who = words::process(group.key.process);
+        let does = words::subject(group, "does", "do");
         let many = words::so_many(group, ("connection", ""), about.now, about.growth);
-        let mut verdict = format!("{who} does not accept {}: {many}", words::side(group));
+        let mut verdict = format!("{does} not accept {}: {many}", words::side(group));
         if group.given_up == group.count() {
             verdict.push_str(", all given up by the client (CLOSE_WAIT)");
         } else if group.given_up != 0 {

@@ -11,19 +11,20 @@ use crate::engine::rules::accept_queue::Queues;
 use crate::engine::rules::cohort::Cohorts;
 use crate::engine::rules::fingerprint::Fins;
 use crate::engine::rules::gate::Shares;
-use crate::engine::rules::group::{Group, process_of, side_of};
+use crate::engine::rules::group::place_of;
 use crate::engine::rules::growth::Series;
 use crate::engine::rules::idle::Idle;
 use crate::engine::rules::idle_reset::IdleResets;
-use crate::engine::rules::place::Place;
+use crate::engine::rules::judge::{Before, Court};
 use crate::engine::rules::progress::Progress;
+use crate::engine::rules::quiet::Quiet;
 use crate::engine::rules::scan::{Scan, scan};
 use crate::engine::rules::scene::{Held, Route, Scene};
 use crate::engine::rules::stale_reuse::StaleReuse;
 use crate::engine::rules::trouble::Troubles;
 use crate::engine::rules::{
-    About, Facts, Finding, Gate, Openers, RuleId, Sample, Severity, Surroundings, Thresholds,
-    Update, fds, gate, ports, rule,
+    Facts, Finding, Gate, Openers, RuleId, Severity, Surroundings, Thresholds, Update, fds, gate,
+    ports,
 };
 use crate::event::{Ages, Direction, Event, Existing};
 use crate::filter::Filter;
@@ -87,6 +88,9 @@ pub struct Watch {
     troubles: Troubles,
     cohorts: Cohorts,
     progress: Progress,
+    quiet: Quiet,
+    /// Who used still connections again, or closed them.
+    revived: Cohorts,
     idle: Idle,
     queues: Queues,
     /// What was known of the sockets that are in CLOSE_WAIT now when the FIN came.
@@ -118,6 +122,8 @@ impl Watch {
             troubles: Troubles::default(),
             cohorts: Cohorts::default(),
             progress: Progress::default(),
+            quiet: Quiet::default(),
+            revived: Cohorts::default(),
             idle: Idle::default(),
             queues: Queues::default(),
             fins: Fins::default(),
@@ -145,11 +151,14 @@ impl Watch {
 
     /// A change of a connection: counters only.
     pub fn change(&mut self, conn: &Connection, change: &Change) {
+        if let Kind::Transition { old: TcpState::Established, .. } = change.kind
+            && let Some(still_ns) = self.quiet.ended(conn.id, change.at)
+        {
+            self.revive(conn, still_ns, change.at);
+        }
         match change.kind {
             Kind::Transition { old: TcpState::CloseWait, in_old, .. } if conn.accepted => {
-                let pid = process_of(conn).and_then(|process| process.pid);
-                let side = side_of(conn, self.around.first_ephemeral(conn.netns));
-                let place = Place { netns: conn.netns, pid, side };
+                let place = place_of(conn, self.around.first_ephemeral(conn.netns));
                 let threshold = self.options.thresholds.of(RuleId::CloseWait);
                 let stayed = in_old.ns().unwrap_or(0).min(self.progress.still(conn.id, change.at));
                 self.cohorts.left(place, stayed, threshold, change.at);
@@ -182,8 +191,16 @@ impl Watch {
         let jiffy = self.options.jiffy_ns;
         self.troubles.row(event, row, jiffy);
         self.progress.row(event, row, jiffy);
+        self.quiet.row(event, row, jiffy, self.options.thresholds.of(RuleId::EstablishedIdle));
         self.idle.row(event, row, jiffy, self.options.thresholds.of(RuleId::Idle));
         self.fins.row(event, row, jiffy);
+    }
+
+    /// A connection that had been still was used again, or ended.
+    fn revive(&mut self, conn: &Connection, still_ns: u64, at: MonoNs) {
+        let place = place_of(conn, self.around.first_ephemeral(conn.netns));
+        let threshold = self.options.thresholds.of(RuleId::EstablishedIdle);
+        self.revived.left(place, still_ns, threshold, at);
     }
 
     /// A RST came: to a connection that the peer had closed, or to one that was idle.
@@ -210,6 +227,7 @@ impl Watch {
     pub fn end_poll(&mut self, poll: &Poll) {
         self.troubles.end_poll(poll);
         self.progress.end_poll(poll);
+        self.quiet.end_poll(poll);
     }
 
     /// What was read around.
@@ -287,11 +305,20 @@ impl Watch {
         if counts {
             self.next_count = now.after(COUNT_EVERY_NS - SECOND / 2);
         }
+        for resumed in self.quiet.take_resumed() {
+            if let Some(conn) = table.find_open(resumed.id) {
+                self.revive(conn, resumed.still_ns, resumed.at);
+            }
+        }
         let found = self.scan(table, filter, now, counts);
         self.sockets = found.sockets;
         let mut findings = Vec::new();
         for group in &found.groups {
-            findings.extend(self.judge(table, group, now));
+            let active = self.active.get(&group.key.id());
+            let before =
+                active.map(|active| Before { finding: &active.finding, counts: &active.counts });
+            let court = Court { table, around: &self.around, thresholds: &self.options.thresholds };
+            findings.extend(court.judge(group, before, now));
         }
         self.exhaustion(&found, counts, now, &mut findings);
         let thresholds = self.options.thresholds;
@@ -326,6 +353,8 @@ impl Watch {
             openers: &self.openers,
             fins: &self.fins,
             progress: &self.progress,
+            quiet: &self.quiet,
+            revived: &self.revived,
             now,
             counts,
         })
@@ -337,89 +366,6 @@ impl Watch {
         pids.sort_unstable_by(|one, other| other.cmp(one));
         self.needs.pids = pids.into_iter().take(MOST_PROCESSES).map(|(_, pid)| pid).collect();
         self.needs.netns = found.netns.iter().copied().collect();
-    }
-
-    /// What a group comes to.
-    fn judge(&self, table: &Table, group: &Group, now: MonoNs) -> Option<Finding> {
-        let key = &group.key;
-        let threshold = self.options.thresholds.of(key.rule);
-        let id = key.id();
-        let before = self.active.get(&id);
-        let grew = before.is_some_and(|active| active.finding.growth_per_min.is_some());
-        let growth = match key.rule {
-            // Those that stay tell by their ages.
-            RuleId::CloseWait | RuleId::FinWait2 | RuleId::Unaccepted => {
-                group.survival.growth(grew, now)
-            }
-            // Of the others some go: only watching tells.
-            _ => before
-                .and_then(|active| active.counts.sustained())
-                .map(|growth| growth.per_second * 60.0),
-        };
-        let leaked = before.is_some_and(|active| active.finding.severity == Severity::Leak);
-        let pace = (key.rule == RuleId::CloseWait)
-            .then(|| group.survival.leaks(threshold, leaked, now))
-            .flatten();
-        let leaks = pace.is_some();
-        let growth = pace.map(|pace| pace.per_minute).or(growth);
-        let about = About { table, around: &self.around, now, growth, leaks };
-        let rule = rule(key.rule)?;
-        let said = rule.format(group, &about)?;
-        let mut conns: Vec<Sample> = group
-            .members
-            .iter()
-            .map(|member| Sample {
-                id: member.id,
-                tuple: member.tuple,
-                age_ns: now.since(member.since),
-                fd: member.fd,
-            })
-            .collect();
-        let oldest_first = |sample: &Sample| (std::cmp::Reverse(sample.age_ns), sample.id);
-        if conns.len() > Finding::SAMPLES {
-            conns.select_nth_unstable_by_key(Finding::SAMPLES - 1, oldest_first);
-            conns.truncate(Finding::SAMPLES);
-        }
-        conns.sort_unstable_by_key(oldest_first);
-        let (local_port, remote) = match key.side {
-            super::Side::Local(port) => (Some(port), None),
-            super::Side::Remote(remote) => (None, Some(remote)),
-            super::Side::Remotes => (None, None),
-        };
-        let states = |rule| match rule {
-            RuleId::SynSent => TcpState::SynSent,
-            RuleId::SynRecv => TcpState::SynRecv,
-            RuleId::FinWait1 => TcpState::FinWait1,
-            RuleId::FinWait2 => TcpState::FinWait2,
-            RuleId::Closing => TcpState::Closing,
-            RuleId::CloseWait => TcpState::CloseWait,
-            RuleId::LastAck => TcpState::LastAck,
-            _ if group.given_up == group.count() => TcpState::CloseWait,
-            _ => TcpState::Established,
-        };
-        let counted = key.rule == RuleId::CloseWait;
-        Some(Finding {
-            id,
-            rule: key.rule,
-            severity: said.severity,
-            state: Some(states(key.rule)),
-            count: group.count(),
-            in_state: group.survival.present,
-            oldest_ns: Some(group.oldest_ns(now)),
-            growth_per_min: growth,
-            closed_share: group.survival.closed_share().filter(|_| counted),
-            late_closed_share: group.survival.late_share().filter(|_| counted),
-            netns: Some(key.netns),
-            process: key.process,
-            local_port,
-            remote,
-            opener: group.opened.first().cloned(),
-            opened: group.opened.clone(),
-            conns,
-            verdict: said.verdict,
-            advice: rule.advice(group, &about),
-            forecast: said.forecast,
-        })
     }
 
     /// What runs out: queues, descriptors, ports.
@@ -448,7 +394,8 @@ impl Watch {
                 self.shares.fds = self.shares.fds.max(fds.saturating_mul(100) / limit);
             }
             let within = thresholds.of(RuleId::Fds);
-            findings.extend(fds::check(pid, held, process, &found.listeners, within));
+            let told = findings.iter().any(|finding| finding.is_about(pid));
+            findings.extend(fds::check(pid, held, process, &found.listeners, within, told));
         }
     }
 

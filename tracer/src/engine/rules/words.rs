@@ -18,6 +18,28 @@ pub(crate) fn process(process: Option<Process>) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// As [`process`]; of several workers of a service `3 workers of gunicorn ([101], [102], [103])`.
+pub(crate) fn who(group: &Group) -> String {
+    const NAMED: usize = 3;
+    if group.workers.is_empty() {
+        return process(group.key.process);
+    }
+    let mut out = Vec::new();
+    if let Some(process) = group.key.process {
+        text::name(process.comm.bytes(), &mut out);
+    }
+    let name = String::from_utf8_lossy(&out).into_owned();
+    let pids: Vec<String> =
+        group.workers.iter().take(NAMED).map(|pid| format!("[{pid}]")).collect();
+    let more = if group.workers.len() > NAMED { ", ..." } else { "" };
+    format!("{} workers of {name} ({}{more})", group.workers.len(), pids.join(", "))
+}
+
+/// Who does what: `java[77] leaks`, `3 workers of gunicorn ([101], [102], [103]) leak`.
+pub(crate) fn subject(group: &Group, one: &str, many: &str) -> String {
+    format!("{} {}", who(group), if group.workers.is_empty() { one } else { many })
+}
+
 /// `on :8089`, `to 10.0.0.5:443`, `to 312 addresses`.
 pub(crate) fn side(group: &Group) -> String {
     match group.key.side {

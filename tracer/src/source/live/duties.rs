@@ -74,6 +74,8 @@ const TABLE: [Row; 10] = [
 #[derive(Debug)]
 pub(super) struct Duties {
     next: [MonoNs; TABLE.len()],
+    /// See [`Duties::everything_within`].
+    everything_ns: u64,
 }
 
 /// What the next walk turns on.
@@ -118,7 +120,16 @@ impl Duties {
                 First::AtOnce => now,
                 First::AfterInterval => now.after(row.every_ns),
             }),
+            everything_ns: u64::MAX,
         }
+    }
+
+    /// Whoever asks for lower thresholds wants to know sooner who is idle: everything is walked as often as this,
+    /// where that is oftener, but no oftener than every two seconds.
+    pub(super) fn everything_within(mut self, now: MonoNs, ns: u64) -> Duties {
+        self.everything_ns = ns.max(2 * SECOND);
+        self.done(Duty::Everything, now, 0);
+        self
     }
 
     /// Whether it is time.
@@ -140,7 +151,11 @@ impl Duties {
         let mut pause = 0;
         for (row, next) in TABLE.iter().zip(&mut self.next) {
             if row.duty == duty {
-                pause = row.every_ns.max(took_ns.saturating_mul(row.times_its_cost));
+                let every_ns = match duty {
+                    Duty::Everything => row.every_ns.min(self.everything_ns),
+                    _ => row.every_ns,
+                };
+                pause = every_ns.max(took_ns.saturating_mul(row.times_its_cost));
                 *next = now.after(pause);
             }
         }

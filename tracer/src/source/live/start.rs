@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::rules::RuleId;
+use crate::engine::{Engine, Rules};
 use crate::input::Input;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{self, KernelBtf, Options, Programs};
@@ -70,6 +71,9 @@ pub(super) fn start<'a>(
         stacks.iter().for_each(stacks::report_hooks);
     }
     let rules = rules(config, &needs, &origin);
+    // Of what is idle only walks tell.
+    let idle = |rules: &Rules| rules.watch.thresholds().of(RuleId::EstablishedIdle);
+    let often = rules.as_ref().map_or(u64::MAX, |rules| idle(rules) / 4);
     let engine = Engine::new(origin, config.max_connections).with_rules(rules);
     let session = Session::begin(engine, outputs).context("cannot begin an output")?;
     let now = MonoNs::now();
@@ -85,7 +89,7 @@ pub(super) fn start<'a>(
         debug,
         signals,
         start,
-        duties: Duties::from(now),
+        duties: Duties::from(now).everything_within(now, often),
         deadline: config
             .duration
             .map(|time| now.after(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))),

@@ -40,6 +40,7 @@ pub(super) fn object(
         }
         None => object.null("pid").null("comm"),
     };
+    object.with("pids", |out| pids(finding, out));
     object.number_or_null("local_port", finding.local_port);
     match finding.remote {
         Some(remote) => object.endpoint("remote", remote),
@@ -79,6 +80,17 @@ fn decimal(object: &mut Object<'_>, key: &str, value: Option<f64>) {
         }),
         None => object.null(key),
     };
+}
+
+/// Of all workers, where it is about several; else of the one process, where that is known.
+fn pids(finding: &Finding, out: &mut Vec<u8>) {
+    let one = finding.process.and_then(|process| process.pid);
+    let all = finding.workers.iter().copied().chain(one);
+    out.push(b'[');
+    for (index, pid) in all.enumerate() {
+        let _ = write!(out, "{}{pid}", if index == 0 { "" } else { "," });
+    }
+    out.push(b']');
 }
 
 fn openers(opened: &Opened, out: &mut Vec<u8>) {
