@@ -127,8 +127,28 @@ pub struct Layout {
     pub file_private: u32,
     /// `sk_buff.cb`; `tcp_skb_cb.seq` and `end_seq` stand first in it.
     pub skb_cb: u32,
-    /// Fills it up to whole words.
-    pub pad: u32,
+    /// `inode.i_mode`.
+    pub inode_mode: u32,
+    /// `inode.i_sb`, a pointer to `struct super_block`.
+    pub inode_sb: u32,
+    /// `super_block.s_magic`.
+    pub sb_magic: u32,
+    /// `file.f_path.dentry`, a pointer to `struct dentry`.
+    pub file_dentry: u32,
+    /// `dentry.d_parent`, another.
+    pub dentry_parent: u32,
+    /// `dentry.d_name.name`, a pointer to text.
+    pub dentry_name: u32,
+    /// The byte of `struct tcp_request_sock` that has the bit `inet_request_sock.acked`.
+    pub req_acked: u32,
+    /// That bit in its byte.
+    pub req_acked_bit: u32,
+    /// `tcp_sock.icsk_accept_queue.rskq_defer_accept`, 8 bits.
+    pub defer_accept: u32,
+    /// `net.ipv4.tcp_death_row.tw_refcount`: mini-sockets and 1 (`tw_count` before 5.19: without the 1).
+    pub tw_count: u32,
+    /// `net.ipv4.tcp_death_row.sysctl_max_tw_buckets`.
+    pub tw_max: u32,
 }
 
 /// How many values each kind of filter holds in the kernel.
@@ -220,10 +240,14 @@ pub struct Settings {
     pub task_btf: u32,
     /// 1: short walks show half-closed sockets too, of which only rows tell whether data goes over them.
     pub half_closed: u32,
+    /// 1: the walk over descriptors counts those that are no TCP sockets, by kind.
+    pub descriptors: u32,
+    /// Fills it up to whole words.
+    pub pad: u32,
 }
 
 const _: () = {
-    assert!(size_of::<Layout>() == 54 * 4);
+    assert!(size_of::<Layout>() == 64 * 4);
     assert!(size_of::<Layout>().is_multiple_of(8));
     assert!(offset_of!(Layout, sport) == 19 * 4);
     assert!(offset_of!(Layout, num_retrans) == 34 * 4);
@@ -234,5 +258,5 @@ const _: () = {
     assert!(offset_of!(Filter, cgroup) == 32);
     assert!(offset_of!(Filter, either_ports) == 40);
     assert!(offset_of!(Filter, prefixes) == 136);
-    assert!(size_of::<Settings>() == 32);
+    assert!(size_of::<Settings>() == 40);
 };

@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod comm;
+pub mod descriptors;
 pub mod globals;
 pub mod names;
 pub mod stack;

@@ -28,6 +28,8 @@ pub const ITER_FILES: &str = "iter_files";
 pub const RING: &str = "RING";
 /// Per-CPU array of one [`crate::wire::Drops`]: lost records by [`crate::wire::RecordKind`].
 pub const DROPS: &str = "DROPS";
+/// Hash of [`crate::descriptors::Descriptors`] by process.
+pub const DESCRIPTORS: &str = "DESCRIPTORS";
 /// Global of type [`crate::globals::Layout`].
 pub const LAYOUT: &str = "LAYOUT";
 /// Global of type [`crate::globals::Filter`].

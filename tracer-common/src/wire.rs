@@ -9,7 +9,10 @@ use core::mem::{align_of, offset_of, size_of};
 /// Raised with every change to a struct of this module.
 ///
 /// 2: [`flags::AGES`]. The structs are those of version 1.
-pub const WIRE_VERSION: u16 = 2;
+///
+/// 3: what was padding tells more. [`HolderRow::state`], [`HolderRow::ends`], [`SocketRow::deferred`],
+/// [`flags::TIME_WAIT_FULL`]: all of them 0 in older records, which stands for "not told".
+pub const WIRE_VERSION: u16 = 3;
 
 /// The oldest version whose records can still be read.
 pub const OLDEST_WIRE_VERSION: u16 = 1;
@@ -103,6 +106,19 @@ pub mod flags {
     /// `detail` and `detail_more`, and of a received RST `tid`, say how long ago data last went over the
     /// connection. From version 2 on.
     pub const AGES: u16 = 1 << 14;
+    /// Of FIN_WAIT2->CLOSE and CLOSING->CLOSE: the namespace had as many mini-sockets as
+    /// `tcp_max_tw_buckets` allows, or one less. There may be none for this connection
+    /// (`inet_twsk_alloc`).
+    pub const TIME_WAIT_FULL: u16 = 1 << 15;
+}
+
+/// Bits of [`HolderRow::ends`].
+pub mod ends {
+    /// It has a local port.
+    pub const BOUND: u8 = 1;
+    /// It has a remote port: it is connected, or was and has not been connected anew
+    /// (`tcp_disconnect` clears it).
+    pub const CONNECTED: u8 = 1 << 1;
 }
 
 /// One event as it comes out of the ring buffer: 144 bytes.
@@ -208,8 +224,12 @@ pub struct SocketRow {
     pub unanswered: u8,
     /// `icsk_probes_out`: window or keepalive probes without an answer.
     pub probes: u8,
+    /// Of a request socket 1: the third ACK came, and TCP_DEFER_ACCEPT set it aside
+    /// (`inet_rsk(req)->acked`). Of a listener: the option's value, in retransmissions
+    /// (`rskq_defer_accept`).
+    pub deferred: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// Id of the listener of a request socket, 0 otherwise.
     pub listener: u64,
 }
@@ -236,8 +256,10 @@ pub struct HolderRow {
     pub netns: u32,
     /// Bits of [`flags`]: [`flags::ID_IS_ADDRESS`].
     pub flags: u16,
-    /// Zero.
-    pub pad: [u8; 2],
+    /// State of the socket; 0: not told.
+    pub state: u8,
+    /// Bits of [`ends`].
+    pub ends: u8,
     /// CLOCK_MONOTONIC, nanoseconds, when the row was made.
     pub mono_ns: u64,
 }
@@ -286,7 +308,8 @@ const _: () = {
     assert!(offset_of!(SocketRow, uid) == 176);
     assert!(offset_of!(SocketRow, unanswered) == 180);
     assert!(offset_of!(SocketRow, probes) == 181);
-    assert!(offset_of!(SocketRow, pad) == 182);
+    assert!(offset_of!(SocketRow, deferred) == 182);
+    assert!(offset_of!(SocketRow, pad) == 183);
     assert!(offset_of!(SocketRow, listener) == 184);
 
     assert!(size_of::<HolderRow>() == 56 && align_of::<HolderRow>() == 8);
@@ -297,6 +320,7 @@ const _: () = {
     assert!(offset_of!(HolderRow, comm) == 24);
     assert!(offset_of!(HolderRow, netns) == 40);
     assert!(offset_of!(HolderRow, flags) == 44);
-    assert!(offset_of!(HolderRow, pad) == 46);
+    assert!(offset_of!(HolderRow, state) == 46);
+    assert!(offset_of!(HolderRow, ends) == 47);
     assert!(offset_of!(HolderRow, mono_ns) == 48);
 };

@@ -176,6 +176,9 @@ fn full_socket(common: Kernel, jiffies: u32, row: &mut SocketRow) {
     if row.record.new_state == TcpState::Listen.number() {
         row.recv_queue = load!(tcp, ack_backlog);
         row.send_queue = load!(tcp, max_ack_backlog);
+        if has!(defer_accept) {
+            row.deferred = load!(tcp, defer_accept);
+        }
     } else {
         let rcv_nxt: u32 = load!(tcp, rcv_nxt);
         let copied: u32 = load!(tcp, copied_seq);
@@ -226,6 +229,10 @@ fn request(common: Kernel, jiffies: u64, row: &mut SocketRow) {
     row.record.new_state = TcpState::SynRecv.number();
     let retransmits: u8 = if has!(num_retrans) { load!(request, num_retrans) } else { 0 };
     row.record.retransmits = u32::from(retransmits);
+    if has!(req_acked) {
+        let bits: u8 = load!(request, req_acked);
+        row.deferred = u8::from(u32::from(bits) & global!(LAYOUT.req_acked_bit) != 0);
+    }
     let expires: u64 = load!(request, rsk_expires);
     row.timer = until(expires, jiffies);
     if global!(SETTINGS.cookie_helper) != 0 {

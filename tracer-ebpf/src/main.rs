@@ -6,6 +6,7 @@
 #![no_std]
 #![no_main]
 
+mod descriptors;
 mod emit;
 mod error_report;
 mod filter;

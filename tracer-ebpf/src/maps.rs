@@ -1,7 +1,8 @@
 //! Maps and globals. Their names are the constants of `tracer_common::names`.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
+use tracer_common::descriptors::Descriptors;
 use tracer_common::globals::{Filter, Layout, Settings};
 use tracer_common::wire::Drops;
 
@@ -16,6 +17,10 @@ pub static DROPS: PerCpuArray<Drops> = PerCpuArray::with_max_entries(1, 0);
 /// The transition a CPU has seen last.
 #[map]
 pub static LAST: PerCpuArray<LastSeen> = PerCpuArray::with_max_entries(1, 0);
+
+/// Descriptors that are no TCP sockets, by process. The loader sets the real size.
+#[map]
+pub static DESCRIPTORS: HashMap<u32, Descriptors> = HashMap::with_max_entries(1, 0);
 
 /// Which socket and which states.
 #[repr(C)]

@@ -9,7 +9,7 @@ use tracer_common::wire::{RecordKind, flags};
 
 use crate::emit::{Endpoints, Subject, count_covered, emit, is_tcp, socket_flags};
 use crate::filter::wanted;
-use crate::layout::{Kernel, load};
+use crate::layout::{Kernel, has, load};
 use crate::maps::LAST;
 
 /// Arguments: `const struct sock *sk, const int oldstate, const int newstate`.
@@ -75,6 +75,12 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
         States::of(&[TcpState::Close, TcpState::Established, TcpState::CloseWait]);
     // How long it was idle when one side closed: an idle timeout shows in it.
     const CLOSING: States = States::of(&[TcpState::CloseWait, TcpState::FinWait1]);
+    const WAITS: States = States::of(&[TcpState::FinWait2, TcpState::Closing]);
+    let full = if new == TcpState::Close.number() && WAITS.has(old) != 0 && time_wait_is_full(sk) {
+        flags::TIME_WAIT_FULL
+    } else {
+        0
+    };
     const BEGUN: States = States::of(&[TcpState::SynSent, TcpState::SynRecv, TcpState::Listen]);
     emit(
         sk,
@@ -84,7 +90,7 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
             kind: RecordKind::Transition,
             old_state: old,
             new_state: new,
-            flags: flags | extra,
+            flags: flags | extra | full,
             error,
             detail: if old == TcpState::SynRecv.number() { sk as u64 } else { 0 },
             retransmits: 0,
@@ -96,6 +102,19 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
             unsettled,
         },
     );
+}
+
+/// Whether `inet_twsk_alloc` may just have refused a mini-socket for this one. It counts its own in
+/// `tw_refcount` and compares the rest: so this is true for the last one that got a place, too.
+#[inline(always)]
+fn time_wait_is_full(sk: Kernel) -> bool {
+    if !has!(tw_count) || !has!(tw_max) {
+        return false;
+    }
+    let net: Kernel = load!(sk, net);
+    let count: i32 = load!(net, tw_count);
+    let most: i32 = load!(net, tw_max);
+    count >= most
 }
 
 /// Leaves word for the second program that this transition was seen.

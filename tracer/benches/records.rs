@@ -132,7 +132,7 @@ fn tail(json: bool) -> Session {
 }
 
 fn life(json: bool) -> Session {
-    session(Box::new(Life { setting: setting(json), with_time_wait: false }))
+    session(Box::new(Life { setting: setting(json), with_time_wait: false, unfinished: false }))
 }
 
 /// Packs records as the recorder does, and throws them away.

@@ -12,8 +12,13 @@ use tracer::kernel::btf::{Btf, Kind};
 use tracer::kernel::layout;
 
 /// Functions worth having in a fixture: the loader asks for some of them.
-const FUNCS: [&str; 4] =
-    ["bpf_get_socket_ptr_cookie", "bpf_sock_from_file", "inet_csk_accept", "tcp_reset"];
+const FUNCS: [&str; 5] = [
+    "bpf_get_socket_ptr_cookie",
+    "bpf_sock_from_file",
+    "bpf_get_current_task_btf",
+    "inet_csk_accept",
+    "tcp_reset",
+];
 
 struct Cutter<'a> {
     btf: &'a Btf,

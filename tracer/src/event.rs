@@ -186,6 +186,8 @@ pub struct SocketFlags {
     pub keepalive: bool,
     /// It may have been reported once already: see `flags::SECOND` of the wire.
     pub maybe_repeated: bool,
+    /// Of a transition that makes a mini-socket: the namespace may have had no room for one.
+    pub time_wait_full: bool,
     /// The identity is a kernel address, which a later socket may have again.
     pub id_is_address: bool,
 }
@@ -331,6 +333,9 @@ pub struct Existing {
     pub unanswered: u32,
     /// Window or keepalive probes without an answer.
     pub probes: u8,
+    /// Of a request: the third ACK came, and TCP_DEFER_ACCEPT set it aside. Of a listener: it has that
+    /// option.
+    pub deferred: bool,
 }
 
 /// A descriptor that holds a socket, says `iter/task_file`.
@@ -350,6 +355,14 @@ pub struct Holder {
     pub start_ns: u64,
     /// When the row was made.
     pub at: MonoNs,
+    /// The socket's state; `None`: not told.
+    pub state: Option<TcpState>,
+    /// Inode of its network namespace.
+    pub netns: u32,
+    /// It has a local port.
+    pub bound: bool,
+    /// It has a remote port: it is connected, or was and has not been disconnected.
+    pub connected: bool,
 }
 
 /// Where events were lost.

@@ -7,7 +7,7 @@ use tracer_common::TcpState;
 use tracer_common::globals::{self, FILTER_SLOTS};
 
 use crate::engine::conn::{Connection, Role};
-use crate::event::{Family, Tuple};
+use crate::event::{Family, Holder, Tuple};
 
 /// An address prefix; IPv4 stands v4-mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,6 +105,39 @@ impl Filter {
             return Some(false);
         }
         self.wants_ports(&conn.tuple)
+    }
+
+    /// Whether a socket is wanted that is in CLOSE, of which only this is known: who holds it, and the ends
+    /// of its last connection.
+    #[must_use]
+    pub fn wants_closed(&self, holder: &Holder, last: Option<(&Tuple, Role)>) -> bool {
+        let who = (self.pids.is_empty() || self.pids.contains(&holder.pid))
+            && (self.comms.is_empty() || self.wants_name(holder.comm.bytes()));
+        let here = self.netns.is_none_or(|netns| netns == holder.netns);
+        let in_state = self.states.is_empty() || self.states.contains(&TcpState::Close);
+        let by_ends = self.family.is_some()
+            || self.role.is_some()
+            || self.cgroup.is_some()
+            || !self.prefixes.is_empty()
+            || !self.ports.is_empty()
+            || !self.local_ports.is_empty()
+            || !self.remote_ports.is_empty();
+        let ends = match last {
+            // What the kernel's side of the filter knows, it has decided.
+            Some((tuple, role)) => {
+                self.family.is_none_or(|family| family == tuple.family)
+                    && self.role.is_none_or(|wanted| wanted == role)
+                    && self.wants_address(tuple)
+                    && self.wants_ports(tuple) == Some(true)
+            }
+            None => !by_ends,
+        };
+        who && here && in_state && ends
+    }
+
+    fn wants_name(&self, name: &[u8]) -> bool {
+        // What is longer than the kernel keeps matches by what it keeps.
+        self.comms.iter().any(|comm| &comm[..comm.len().min(15)] == name)
     }
 
     /// Whether some of it can only be decided on connections, not on records.

@@ -75,7 +75,11 @@ fn tail(json: bool, width: Option<usize>) -> Box<dyn Output> {
 }
 
 fn life(json: bool, width: Option<usize>) -> Box<dyn Output> {
-    Box::new(Life { setting: setting(json, width, Filter::default()), with_time_wait: false })
+    Box::new(Life {
+        setting: setting(json, width, Filter::default()),
+        with_time_wait: false,
+        unfinished: false,
+    })
 }
 
 /// What only passes by port, so that clients' first lines wait until theirs is known.

@@ -52,7 +52,7 @@ fn view(name: &str, json: bool, width: Option<usize>) -> Box<dyn Output> {
     let setting = Setting { pen, filter: Filter::default() };
     match name {
         "tail" => Box::new(Tail(setting)),
-        "life" => Box::new(Life { setting, with_time_wait: false }),
+        "life" => Box::new(Life { setting, with_time_wait: false, unfinished: false }),
         "list" => Box::new(List::new(setting, None, false)),
         other => panic!("no view {other}"),
     }

@@ -4,6 +4,8 @@
 mod accept;
 mod begin;
 mod close_wait;
+mod closed;
+mod deferred;
 mod exhaustion;
 mod gate;
 mod gone;
@@ -11,4 +13,6 @@ mod healthy;
 mod idle_reset;
 mod keep_alive;
 mod leak;
+mod ports;
 mod stage;
+mod time_wait;

@@ -4,6 +4,7 @@
 //! Everything that waits for a timer of the kernel's waits beside the others: run this with more
 //! threads than there are CPUs.
 
+mod ages;
 mod begin;
 mod end;
 mod existing;

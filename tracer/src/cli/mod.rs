@@ -89,6 +89,9 @@ pub struct LifeArgs {
     /// Print a connection when its TIME_WAIT is over, not when the closing handshake is complete
     #[arg(long)]
     pub with_time_wait: bool,
+    /// At the end, print the connections that are still open, too
+    #[arg(long)]
+    pub unfinished: bool,
 }
 
 /// Options of `list`.
@@ -174,6 +177,9 @@ pub struct ReplayArgs {
     /// With `life`: print a connection when its TIME_WAIT is over
     #[arg(long)]
     pub with_time_wait: bool,
+    /// With `life`: print the connections that were still open at the end, too
+    #[arg(long)]
+    pub unfinished: bool,
     /// With `stuck`: its options
     #[command(flatten)]
     pub stuck: StuckArgs,

@@ -18,7 +18,9 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
     let (mut record_to, mut duration) = (common.record_to.clone(), common.duration);
     let (source, show) = match command.unwrap_or(Command::Tail) {
         Command::Tail => (live, Show::Tail),
-        Command::Life(args) => (live, Show::Life { with_time_wait: args.with_time_wait }),
+        Command::Life(args) => {
+            (live, Show::Life { with_time_wait: args.with_time_wait, unfinished: args.unfinished })
+        }
         Command::List(args) => (live, Show::List { watch: args.watch }),
         Command::Leaks(args) => (live, leaks(&args, common)?),
         Command::Stuck(args) => (live, Show::Stuck(stuck(&args, common)?)),
@@ -82,12 +84,16 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
             "--once, --threshold and --fail-on go with `replay FILE stuck`".into(),
         ));
     }
-    if args.with_time_wait && args.view != ReplayView::Life {
-        return Err(UsageError("--with-time-wait goes with `replay FILE life`".into()));
+    if (args.with_time_wait || args.unfinished) && args.view != ReplayView::Life {
+        return Err(UsageError(
+            "--with-time-wait and --unfinished go with `replay FILE life`".into(),
+        ));
     }
     let show = match args.view {
         ReplayView::Tail => Show::Tail,
-        ReplayView::Life => Show::Life { with_time_wait: args.with_time_wait },
+        ReplayView::Life => {
+            Show::Life { with_time_wait: args.with_time_wait, unfinished: args.unfinished }
+        }
         ReplayView::List => Show::List { watch: None },
         ReplayView::Stuck => Show::Stuck(stuck(stuck_args, common)?),
         ReplayView::Incident => Show::Incident(IncidentOptions {

@@ -15,6 +15,8 @@ pub enum Show {
     Life {
         /// Wait for the end of TIME_WAIT.
         with_time_wait: bool,
+        /// At the end, those that have not finished, too.
+        unfinished: bool,
     },
     /// What there is.
     List {

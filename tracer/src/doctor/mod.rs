@@ -165,6 +165,7 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
         ring_bytes: 1 << 20,
         debug: false,
         half_closed: false,
+        descriptors: true,
     };
     let mut circumstances = Circumstances {
         bpf_wants_capability: false,
@@ -204,6 +205,7 @@ fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
             filter: Filter::default(),
             circumstances,
             stay_in: None,
+            descriptors: true,
             most_rows: 1_000_000,
             half_closed: true,
         },

@@ -5,7 +5,7 @@ use tracer_common::TcpState;
 use tracer_common::state::UnknownState;
 use tracer_common::wire::{
     AF_INET, AF_INET6, HolderRow, Record, RecordKind, SocketRow, UP_TO_ADDRESSES, UP_TO_CGROUP,
-    UP_TO_DETAIL, flags,
+    UP_TO_DETAIL, ends, flags,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -76,6 +76,11 @@ pub fn holder(bytes: &[u8]) -> Result<Holder, DecodeError> {
         comm: Comm::of_kernel(row.comm),
         start_ns: row.start_ns,
         at: MonoNs(row.mono_ns),
+        // 0 is no state: rows of version 1 say nothing.
+        state: TcpState::try_from(row.state).ok(),
+        netns: row.netns,
+        bound: row.ends & ends::BOUND != 0,
+        connected: row.ends & ends::CONNECTED != 0,
     })
 }
 
@@ -136,6 +141,7 @@ fn from_row(row: &SocketRow) -> Result<Event, DecodeError> {
             timer: row.timer,
             unanswered,
             probes: row.probes,
+            deferred: row.deferred != 0,
         }),
     )
 }
@@ -179,6 +185,7 @@ fn common(record: &Record, what: What) -> Result<Event, DecodeError> {
             shut_down: is(flags::RCV_SHUTDOWN) && is(flags::SEND_SHUTDOWN),
             keepalive: is(flags::KEEPALIVE),
             maybe_repeated: is(flags::SECOND),
+            time_wait_full: is(flags::TIME_WAIT_FULL),
             id_is_address: is(flags::ID_IS_ADDRESS),
         },
         error: record.error,

@@ -82,7 +82,15 @@ impl Engine {
         if let Some(rules) = &mut self.rules {
             rules.watch.set_filter(rules.scope.clone());
         }
+        if self.rules.is_some() {
+            self.table.remember_leftovers();
+        }
         self
+    }
+
+    /// How connections ended whose sockets were not closed is remembered from here on.
+    pub fn remember_leftovers(&mut self) {
+        self.table.remember_leftovers();
     }
 
     /// Where and how the inputs were made.
@@ -130,8 +138,9 @@ impl Engine {
 
     /// Forgets stacks of sockets that are gone; returns the hashes of those that were let go.
     pub fn forget_stacks(&mut self, now: MonoNs) -> Vec<u64> {
+        // What is in CLOSE and not closed has an opener, too.
         let table = &self.table;
-        self.book.forget(now, |id| table.has(id));
+        self.book.forget(now, |id| table.has(id) || table.leftover(id).is_some());
         self.book.forgotten()
     }
 

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use super::netns;
-use crate::engine::rules::{Facts, Needs, NetnsFacts, ProcessFacts};
+use super::poller::Way;
+use crate::engine::rules::{Descriptors, Facts, Needs, NetnsFacts, ProcessFacts};
 use crate::time::MonoNs;
 
 /// Limits and sysctls change seldom: they are read again after this time.
@@ -20,12 +20,14 @@ const KEPT: Duration = Duration::from_secs(10);
 pub(super) struct Reader {
     limits: HashMap<u32, (Instant, Option<u64>)>,
     netns: HashMap<u32, (Instant, NetnsFacts)>,
+    /// As of the last walk over descriptors.
+    pub(super) descriptors: HashMap<u32, Descriptors>,
 }
 
 impl Reader {
     /// Reads what is needed, and may be read: the rest is unknown. The calling thread enters the
     /// namespaces.
-    pub(super) fn read(&mut self, needs: &Needs, known: &BTreeMap<u32, PathBuf>) -> Facts {
+    pub(super) fn read(&mut self, needs: &Needs, known: &BTreeMap<u32, Way>) -> Facts {
         let now = Instant::now();
         self.limits.retain(|_, (read, _)| now - *read < KEPT);
         self.netns.retain(|_, (read, _)| now - *read < KEPT);
@@ -34,11 +36,11 @@ impl Reader {
             .netns
             .iter()
             .filter_map(|inode| {
-                let path = known.get(inode)?;
+                let way = known.get(inode)?;
                 if let Some((_, facts)) = self.netns.get(inode) {
                     return Some(*facts);
                 }
-                let facts = namespace(*inode, path)?;
+                let facts = namespace(*inode, way)?;
                 self.netns.insert(*inode, (now, facts));
                 Some(facts)
             })
@@ -54,7 +56,12 @@ impl Reader {
 
     fn process(&mut self, pid: u32, now: Instant) -> ProcessFacts {
         let limit = self.limits.entry(pid).or_insert_with(|| (now, fd_limit(pid))).1;
-        ProcessFacts { pid, fd_limit: limit, fds: open_files(pid) }
+        ProcessFacts {
+            pid,
+            fd_limit: limit,
+            fds: open_files(pid),
+            descriptors: self.descriptors.get(&pid).cloned(),
+        }
     }
 }
 
@@ -80,12 +87,12 @@ pub(super) fn are_counted() -> bool {
     fs::metadata("/proc/self/fd").is_ok_and(|meta| meta.len() != 0)
 }
 
-fn namespace(inode: u32, path: &std::path::Path) -> Option<NetnsFacts> {
-    if netns::enter(path).is_err()
-        && netns::inode("/proc/thread-self/ns/net".as_ref()).ok() != Some(inode)
+fn namespace(inode: u32, way: &Way) -> Option<NetnsFacts> {
+    if way.enter().is_err() && netns::inode("/proc/thread-self/ns/net".as_ref()).ok() != Some(inode)
     {
         return None;
     }
+    let counters = counters(["ListenOverflows", "TCPTimeWaitOverflow"]);
     Some(NetnsFacts {
         inode,
         port_range: port_range(),
@@ -98,7 +105,10 @@ fn namespace(inode: u32, path: &std::path::Path) -> Option<NetnsFacts> {
         max_syn_backlog: sysctl("tcp_max_syn_backlog"),
         syncookies: sysctl("tcp_syncookies"),
         tw_reuse: sysctl("tcp_tw_reuse"),
-        listen_overflows: listen_overflows(),
+        listen_overflows: counters[0],
+        time_wait_overflows: counters[1],
+        max_tw_buckets: sysctl("tcp_max_tw_buckets"),
+        reserved_ports: port_range().and_then(reserved_ports),
     })
 }
 
@@ -114,18 +124,52 @@ fn port_range() -> Option<(u16, u16)> {
     (first <= last).then_some((first, last))
 }
 
-fn listen_overflows() -> Option<u64> {
+/// Those of `TcpExt`.
+fn counters<const N: usize>(wanted: [&str; N]) -> [Option<u64>; N] {
     // Not /proc/net: that is the first thread's namespace.
-    let text = fs::read_to_string("/proc/thread-self/net/netstat").ok()?;
+    let text = fs::read_to_string("/proc/thread-self/net/netstat").unwrap_or_default();
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
-    let (names, values) = (lines.next()?, lines.next()?);
-    let at = names.split_ascii_whitespace().position(|name| name == "ListenOverflows")?;
-    values.split_ascii_whitespace().nth(at)?.parse().ok()
+    let (names, values) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+    wanted.map(|wanted| {
+        let at = names.split_ascii_whitespace().position(|name| name == wanted)?;
+        values.split_ascii_whitespace().nth(at)?.parse().ok()
+    })
+}
+
+/// Ports of the range that connect and bind do not choose (`ip_local_reserved_ports`).
+fn reserved_ports(range: (u16, u16)) -> Option<u32> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").ok()?;
+    Some(ports_within(&text, range))
+}
+
+/// Of `8080,9148-9150` those in the range; the kernel writes them in order, without overlaps.
+fn ports_within(text: &str, (first, last): (u16, u16)) -> u32 {
+    let ports = |part: &str| {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let (from, to): (u16, u16) = (from.parse().ok()?, to.parse().ok()?);
+        let (from, to) = (from.max(first), to.min(last));
+        (from <= to).then(|| u32::from(to - from) + 1)
+    };
+    text.trim().split(',').filter_map(ports).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reserved_ports_count_within_the_range() {
+        let check = |text: &str, expect: u32| {
+            assert_eq!(ports_within(text, (41_000, 41_099)), expect, "{text}");
+        };
+        check("\n", 0);
+        check("8080,9148\n", 0);
+        check("41000\n", 1);
+        check("41020-41099\n", 80);
+        check("40990-41009,41090-42000\n", 20);
+        check("1-65535\n", 100);
+        check("41000-,x\n", 0);
+    }
 
     #[test]
     fn our_own_process_is_read() {

@@ -148,6 +148,10 @@ const NO_IPV6: Need = Optional("IPv6 connections are not seen");
 const NO_CGROUP: Need = Optional("cgroups and containers are not known");
 const NO_FILES: Need =
     Optional("who holds a socket is not known where bpf_sock_from_file is missing");
+const NO_KINDS: Need = Optional("what descriptors are that are no TCP sockets is not told");
+const NO_TIME_WAITS: Need = Optional(
+    "where tcp_max_tw_buckets is reached, connections without a TIME_WAIT are known as such only after a look",
+);
 const NO_INODE: Need = Optional("socket inodes are not shown");
 
 macro_rules! row {
@@ -245,9 +249,25 @@ const ROWS: &[Row] = &[
         Required),
     row!(task_leader, "task_struct", ["group_leader"], Pointer,
         Optional("the names of processes are not known")),
+    // umode_t; stands first, so its offset cannot say that it is not there.
+    row!(inode_mode, "inode", ["i_mode"], Bytes(2), Required),
+    row!(inode_sb, "inode", ["i_sb"], Pointer, NO_KINDS),
+    row!(sb_magic, "super_block", ["s_magic"], Bytes(8), NO_KINDS),
+    row!(file_dentry, "file", ["f_path.dentry"], Pointer, NO_KINDS),
+    row!(dentry_parent, "dentry", ["d_parent"], Pointer, NO_KINDS),
+    row!(dentry_name, "dentry", ["d_name.name"], Pointer, NO_KINDS),
+    row!(defer_accept, "tcp_sock", ["inet_conn.icsk_accept_queue.rskq_defer_accept"], Bytes(1),
+        Optional("that a listener has TCP_DEFER_ACCEPT is not known")),
+    // Embedded but for 5.17 to 6.0, where it is a pointer. Renamed in 5.19.
+    row!(tw_count, "net", ["ipv4.tcp_death_row.tw_refcount", "ipv4.tcp_death_row.tw_count"],
+        Bytes(4), NO_TIME_WAITS),
+    row!(tw_max, "net", ["ipv4.tcp_death_row.sysctl_max_tw_buckets"], Bytes(4), NO_TIME_WAITS),
     // Room for each protocol's own; TCP's struct tcp_skb_cb begins with seq and end_seq.
     row!(skb_cb, "sk_buff", ["cb"], Bytes(48), Optional("a FIN sent again is not told from data")),
 ];
+
+/// The third ACK came, and nothing after it: `tcp_check_req` with `TCP_DEFER_ACCEPT`.
+const ACKED: &str = "req.acked";
 
 /// What a tracepoint's typedef is named after its own name.
 const TRACE_PREFIX: &str = "btf_trace_";
@@ -284,6 +304,15 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, LayoutError> {
             (_, Optional(cost)) => missing.push(Missing { field: row.name(), cost }),
         }
     }
+    // A bit field, in its row neither of a size nor at a byte.
+    if let Some((offset, bit)) = btf.bit("tcp_request_sock", ACKED) {
+        (layout.req_acked, layout.req_acked_bit) = (offset, bit);
+    } else {
+        let cost =
+            "third ACKs that TCP_DEFER_ACCEPT set aside are not told from those that never came";
+        missing.push(Missing { field: format!("tcp_request_sock.{ACKED}"), cost });
+    }
+
     // The programs follow the three pointers without looking back.
     if layout.cgroup == 0 || layout.cgroup_kn == 0 || layout.kn_id == 0 {
         layout.cgroup = 0;
@@ -440,8 +469,8 @@ mod tests {
         let slots: BTreeSet<usize> =
             ROWS.iter().map(|row| std::ptr::from_mut((row.slot)(&mut layout)).addr()).collect();
         assert_eq!(slots.len(), ROWS.len());
-        // One more is there to fill it up.
-        assert_eq!(slots.len(), size_of::<Layout>() / 4 - 1);
+        // Two more are for a bit: its byte and its place there.
+        assert_eq!(slots.len(), size_of::<Layout>() / 4 - 2);
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub struct Options {
     pub debug: bool,
     /// Whether short walks are to show half-closed sockets too.
     pub half_closed: bool,
+    /// Whether the walk over descriptors counts those that are no TCP sockets, by kind.
+    pub descriptors: bool,
 }
 
 /// A tracepoint and whether it serves.
@@ -158,6 +160,9 @@ pub(super) fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps:
 /// was woken looks by itself for at least this long.
 pub const WAKE_EVERY_NS: u32 = 50_000_000;
 
+/// Processes whose descriptors are counted; of more, nothing is said.
+const MOST_PROCESSES: u32 = 8_192;
+
 /// Why a program is refused is said at this level, too, and not every instruction on the way there: aya asks
 /// again with a log when a load fails, and with a larger one until it fits. A signal fails a load
 /// (`bpf_check` ends with EAGAIN); with all instructions Ctrl-C then took two seconds.
@@ -180,6 +185,8 @@ pub(super) fn load_object(
         sock_from_file: u32::from(resolved.sock_from_file),
         task_btf: u32::from(resolved.task_btf),
         half_closed: u32::from(options.half_closed),
+        descriptors: u32::from(options.descriptors),
+        pad: 0,
     };
     let level = if options.debug { LOG_DEBUG } else { LOG_OFF };
     let ebpf = EbpfLoader::new()
@@ -190,6 +197,7 @@ pub(super) fn load_object(
         .override_global(names::SETTINGS, settings.as_bytes(), true)
         .override_global(aya_log::LEVEL, &level, false)
         .map_max_entries(names::RING, options.ring_bytes)
+        .map_max_entries(names::DESCRIPTORS, if options.descriptors { MOST_PROCESSES } else { 1 })
         .load(OBJECT)
         .map_err(refused_object)?;
     Ok(ebpf)

@@ -6,10 +6,12 @@
 
 pub mod btf;
 pub mod cgroups;
+mod descriptors;
 mod facts;
 pub mod layout;
 pub mod loader;
 pub mod netns;
+mod netns_socket;
 pub mod poller;
 pub mod preflight;
 pub mod ring;

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use super::netns_socket;
 
 /// Where `ip netns` and container runtimes keep named namespaces.
 const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 
-/// Inode and a path to open, one for each namespace that can be found, our own among them.
+/// Inode and a path to open, one for each namespace that can be found, our own among them. Those that only
+/// sockets lead to are not: see `netns_socket`.
 #[must_use]
 pub fn all() -> BTreeMap<u32, PathBuf> {
     let mut found = BTreeMap::new();
@@ -24,6 +28,7 @@ pub fn all() -> BTreeMap<u32, PathBuf> {
             add(entry.path());
         }
     }
+    netns_socket::mounted().into_iter().for_each(&mut add);
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             add(entry.path().join("ns/net"));
@@ -45,10 +50,13 @@ pub fn inode(path: &Path) -> io::Result<u32> {
 /// # Errors
 /// When it is gone, or without CAP_SYS_ADMIN.
 pub fn enter(path: &Path) -> io::Result<()> {
-    use std::os::fd::AsFd;
-    let file = File::open(path)?;
+    enter_fd(File::open(path)?.as_fd())
+}
+
+/// As [`enter`], by a descriptor of the namespace.
+pub(super) fn enter_fd(namespace: BorrowedFd<'_>) -> io::Result<()> {
     rustix::thread::move_into_link_name_space(
-        file.as_fd(),
+        namespace,
         Some(rustix::thread::LinkNameSpaceType::Network),
     )?;
     Ok(())

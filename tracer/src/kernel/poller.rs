@@ -15,10 +15,12 @@ use tracer_common::globals::Filter;
 use tracer_common::names;
 use tracer_common::wire::{HolderRow, SocketRow};
 
+use super::descriptors;
 use super::facts::Reader;
 use super::layout::Resolved;
 use super::loader::{self, LoadError, in_words, load_object};
 use super::netns;
+use super::netns_socket::{self, Lead};
 use crate::engine::conn::{Poll, PollKind};
 use crate::engine::rules::Needs;
 use crate::privileges::{self, Circumstances};
@@ -84,6 +86,8 @@ pub struct Options {
     pub circumstances: Circumstances,
     /// Enter this namespace for good and walk no other.
     pub stay_in: Option<u32>,
+    /// Count descriptors that are no TCP sockets, too.
+    pub descriptors: bool,
     /// Most rows of one walk: whoever opens sockets must not decide how much memory we use.
     pub most_rows: usize,
     /// Whether short walks are to show half-closed sockets too.
@@ -98,6 +102,9 @@ pub struct Poller {
     pub sockets: Result<(), String>,
     /// As `sockets`, for `iter/task_file`.
     pub holders: Result<(), String>,
+    /// Descriptors are to be walked before sockets: they lead to namespaces that nothing else does. Not where
+    /// sockets have no cookies: there their rows have to be known first.
+    pub holders_first: bool,
 }
 
 /// What is not seen without `iter/tcp`.
@@ -119,6 +126,7 @@ impl Poller {
             ring_bytes,
             debug: false,
             half_closed: how.half_closed,
+            descriptors: how.descriptors,
         };
         let mut ebpf = load_object(resolved, &options, btf)?;
         let sockets = load(&mut ebpf, names::ITER_TCP, "tcp", btf)
@@ -144,7 +152,7 @@ impl Poller {
                 program: names::ITER_TCP,
                 reason: format!("its thread cannot be started: {error}"),
             })?;
-        Ok(Poller { requests, answers, sockets, holders })
+        Ok(Poller { requests, answers, sockets, holders, holders_first: resolved.cookie_helper })
     }
 
     /// Asks for a walk; answers come in the order of requests.
@@ -182,15 +190,17 @@ fn run(
     // Where this thread stays for good, that is the way to it: nobody can take it away.
     let own = || how.stay_in.map(|inode| BTreeMap::from([(inode, PathBuf::from(OWN))]));
     let mut known = own().unwrap_or_default();
+    // And the way to namespaces that no process is in, as of the last walk over descriptors.
+    let mut leads = BTreeMap::new();
     let mut reader = Reader::default();
     while let Ok(request) = requests.recv() {
         let began = cpu_time_ns();
         let answer = match &request {
             Request::Sockets { kind, only } => {
-                let all = only.as_deref().and_then(|only| still_there(&known, only));
+                let all = only.as_deref().and_then(|only| still_there(&known, &leads, only));
                 let namespaces = all.unwrap_or_else(|| {
                     known = own().unwrap_or_else(netns::all);
-                    known.clone()
+                    ways(&known, &leads)
                 });
                 walk_sockets(ebpf, *kind, &namespaces, only.as_deref(), how.most_rows).map(
                     |(poll, rows, cut)| {
@@ -200,20 +210,47 @@ fn run(
                 )
             }
             Request::Facts(needs) => {
-                let namespaces = still_there(&known, &needs.netns).unwrap_or_else(|| {
+                let namespaces = still_there(&known, &leads, &needs.netns).unwrap_or_else(|| {
                     known = own().unwrap_or_else(netns::all);
-                    known.clone()
+                    ways(&known, &leads)
                 });
                 let bytes = reader.read(needs, &namespaces).encode();
                 Ok(Answer::Facts { bytes, took_ns: cpu_time_ns().saturating_sub(began) })
             }
             Request::Holders => walk_files(ebpf, how.most_rows).map(|(rows, cut)| {
+                if how.stay_in.is_none() {
+                    if known.is_empty() {
+                        known = netns::all();
+                    }
+                    leads = netns_socket::leads(&rows, &known);
+                }
+                if how.descriptors {
+                    reader.descriptors = descriptors::take(ebpf);
+                }
                 let took_ns = cpu_time_ns().saturating_sub(began);
                 Answer::Holders { rows, cut, took_ns }
             }),
         };
         if answers.send(answer.unwrap_or_else(|error| Answer::Failed(request, error))).is_err() {
             return;
+        }
+    }
+}
+
+/// How to get into a namespace.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    /// A file.
+    Path(PathBuf),
+    /// A socket of it, and who has that.
+    Socket(Lead),
+}
+
+impl Way {
+    pub(super) fn enter(&self) -> io::Result<()> {
+        match self {
+            Way::Path(path) => netns::enter(path),
+            Way::Socket(lead) => lead.enter(),
         }
     }
 }
@@ -228,12 +265,26 @@ fn cpu_time_ns() -> u64 {
         + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
+/// Every way there is.
+fn ways(known: &BTreeMap<u32, PathBuf>, leads: &BTreeMap<u32, Lead>) -> BTreeMap<u32, Way> {
+    let leads = leads.iter().map(|(&inode, &lead)| (inode, Way::Socket(lead)));
+    let known = known.iter().map(|(&inode, path)| (inode, Way::Path(path.clone())));
+    // A path is the better way.
+    leads.chain(known).collect()
+}
+
 /// Where these namespaces are, if they are where they were: finding them anew takes a look at every
 /// process.
-fn still_there(known: &BTreeMap<u32, PathBuf>, only: &[u32]) -> Option<BTreeMap<u32, PathBuf>> {
+fn still_there(
+    known: &BTreeMap<u32, PathBuf>,
+    leads: &BTreeMap<u32, Lead>,
+    only: &[u32],
+) -> Option<BTreeMap<u32, Way>> {
     let found = |inode: &u32| {
-        let path = known.get(inode)?;
-        (netns::inode(path).ok() == Some(*inode)).then(|| (*inode, path.clone()))
+        let path = known.get(inode).filter(|path| netns::inode(path).ok() == Some(*inode));
+        let path = path.map(|path| Way::Path(path.clone()));
+        // What a lead leads to is seen when it is followed.
+        Some((*inode, path.or_else(|| leads.get(inode).map(|&lead| Way::Socket(lead)))?))
     };
     only.iter().map(found).collect()
 }
@@ -241,7 +292,7 @@ fn still_there(known: &BTreeMap<u32, PathBuf>, only: &[u32]) -> Option<BTreeMap<
 fn walk_sockets(
     ebpf: &mut Ebpf,
     kind: PollKind,
-    namespaces: &BTreeMap<u32, PathBuf>,
+    namespaces: &BTreeMap<u32, Way>,
     only: Option<&[u32]>,
     most: usize,
 ) -> io::Result<(Poll, Vec<u8>, u64)> {
@@ -254,10 +305,10 @@ fn walk_sockets(
     let mut walked = Vec::new();
     let mut cut = 0;
     let wanted = |inode: &u32| only.is_none_or(|only| only.contains(inode));
-    for (&inode, path) in namespaces.iter().filter(|(inode, _)| wanted(inode)) {
+    for (&inode, way) in namespaces.iter().filter(|(inode, _)| wanted(inode)) {
         // A namespace may go while we look, and without CAP_SYS_ADMIN only our own is open to us:
         // what was not walked is not in the list, and nothing is concluded about it.
-        let _ = netns::enter(path);
+        let _ = way.enter();
         if netns::inode(OWN.as_ref()).ok() != Some(inode) {
             continue;
         }

@@ -27,8 +27,12 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
     let mut outputs: Vec<Box<dyn Output>> = Vec::new();
     match &config.show {
         Show::Tail => outputs.push(Box::new(Tail(setting()))),
-        Show::Life { with_time_wait } => {
-            outputs.push(Box::new(Life { setting: setting(), with_time_wait: *with_time_wait }));
+        Show::Life { with_time_wait, unfinished } => {
+            outputs.push(Box::new(Life {
+                setting: setting(),
+                with_time_wait: *with_time_wait,
+                unfinished: *unfinished,
+            }));
         }
         Show::List { watch } => outputs.push(Box::new(List::new(setting(), *watch, live))),
         Show::Leaks(options) => {

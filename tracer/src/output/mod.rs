@@ -17,6 +17,7 @@ use std::io;
 
 pub use needs::{Draws, Needs, RulesNeed, StacksNeed, Until};
 
+use crate::engine::conn::Connection;
 use crate::engine::{Engine, Update};
 use crate::event::LossCause;
 use crate::filter::Filter;
@@ -30,6 +31,8 @@ pub struct Totals {
     pub events: u64,
     /// Connections met.
     pub connections: u64,
+    /// Of those, that had not finished when the run ended; before its end 0.
+    pub open: u64,
     /// Lost, by [`LossCause::ALL`].
     pub lost: [u64; LossCause::ALL.len()],
 }
@@ -93,6 +96,17 @@ pub trait Output {
     /// As [`Output::input`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// The run is over: connections of those it was told changes of that have not finished, the oldest
+    /// first. Comes before [`Output::end`], and only to outputs that ask for changes.
+    fn open_at_end(
+        &mut self,
+        _engine: &Engine,
+        _open: &[&Connection],
+        _now: MonoNs,
+        _out: &mut Vec<u8>,
+    ) {
     }
 
     /// The run is over; the last tick and the last draw have been.

@@ -2,7 +2,7 @@
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Change, ConnRef, Connection, Kind, Role, Spent};
+use crate::engine::conn::{Change, ConnRef, Connection, Kind, Role, Spent, Table};
 use crate::filter::Filter;
 
 /// A bit for each place in the table: an output's own notes on connections, at an eighth of a byte each.
@@ -20,6 +20,11 @@ impl Marks {
         let clear = *word & bit == 0;
         *word |= bit;
         clear
+    }
+
+    fn has(&self, conn: ConnRef) -> bool {
+        let (word, bit) = place(conn);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
     }
 
     /// Clears the bit; returns whether it was set.
@@ -51,6 +56,8 @@ pub(crate) struct Selection {
     pub(crate) events: u64,
     /// Connections among those.
     pub(crate) connections: u64,
+    /// Of those, that had not finished when the run ended.
+    pub(crate) open: u64,
 }
 
 /// What of a change is for the output.
@@ -75,7 +82,19 @@ impl Selection {
             counted: Marks::default(),
             events: 0,
             connections: 0,
+            open: 0,
         }
+    }
+
+    /// Connections that are in `connections` and have not finished, the oldest first.
+    pub(crate) fn open_now<'a>(&self, table: &'a Table) -> Vec<&'a Connection> {
+        let mut open: Vec<&Connection> = table
+            .places()
+            .filter(|(place, conn)| self.counted.has(*place) && !conn.is_finished())
+            .map(|(_, conn)| conn)
+            .collect();
+        open.sort_unstable_by_key(|conn| (conn.born, conn.id));
+        open
     }
 
     /// Decides about one change.

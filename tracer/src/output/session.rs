@@ -140,6 +140,7 @@ impl Session {
     /// Ends the run: a last tick, then every output's end.
     pub fn end(&mut self, now: MonoNs) {
         self.engine.feed(&Input::Tick(now), &mut self.outputs);
+        self.account_for_open(now);
         for index in 0..self.outputs.slots.len() {
             let totals = self.outputs.totals(index, &self.engine);
             let Outputs { slots, out, failures } = &mut self.outputs;
@@ -148,6 +149,18 @@ impl Session {
             {
                 slot.failed = true;
                 failures.push(error.to_string());
+            }
+        }
+    }
+
+    /// Whatever has not finished is counted, and told to those who want to know.
+    fn account_for_open(&mut self, now: MonoNs) {
+        let Outputs { slots, out, .. } = &mut self.outputs;
+        for slot in slots.iter_mut().filter(|slot| slot.selects && !slot.failed) {
+            let open = slot.selection.open_now(self.engine.table());
+            slot.selection.open = open.len() as u64;
+            if slot.needs.changes {
+                slot.output.open_at_end(&self.engine, &open, now, out);
             }
         }
     }
@@ -186,6 +199,7 @@ impl Outputs {
         Totals {
             events: slot.selection.events,
             connections: slot.selection.connections,
+            open: slot.selection.open,
             lost: engine.lost(),
         }
     }

@@ -32,6 +32,8 @@ const BPF: Need =
 const NAMESPACES: Need = need(CapabilitySet::SYS_ADMIN, "entering network namespaces");
 const OTHERS_NAMESPACES: Need =
     need(CapabilitySet::SYS_PTRACE, "finding the network namespaces of processes");
+const SOCKETS_NAMESPACES: Need =
+    need(CapabilitySet::NET_ADMIN, "finding network namespaces that only a socket leads to");
 const DESCRIPTORS: Need =
     need(CapabilitySet::DAC_READ_SEARCH, "counting descriptors of processes of other users");
 const OTHERS_MEMORY: Need =
@@ -74,7 +76,7 @@ pub fn main_thread(executables: bool, circumstances: Circumstances) -> Vec<Need>
 pub fn poller(circumstances: Circumstances) -> Vec<Need> {
     let mut needs = Vec::new();
     if !circumstances.one_namespace {
-        needs.extend([NAMESPACES, OTHERS_NAMESPACES]);
+        needs.extend([NAMESPACES, OTHERS_NAMESPACES, SOCKETS_NAMESPACES]);
     }
     needs.extend(circumstances.lists_descriptors.then_some(DESCRIPTORS));
     needs.extend(circumstances.bpf_wants_capability.then_some(BPF));
@@ -225,7 +227,7 @@ mod tests {
         check(&main_thread(false, one), "none");
         check(&main_thread(false, old), "CAP_BPF");
         check(&main_thread(true, PLAIN), "CAP_SYS_PTRACE");
-        check(&poller(PLAIN), "CAP_SYS_PTRACE, CAP_SYS_ADMIN");
+        check(&poller(PLAIN), "CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN");
         check(&poller(one), "none");
         check(&poller(Circumstances { one_namespace: true, ..old }), "CAP_BPF");
         check(&poller(Circumstances { lists_descriptors: true, ..one }), "CAP_DAC_READ_SEARCH");

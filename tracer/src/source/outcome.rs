@@ -12,8 +12,12 @@ pub(super) fn summary(session: &Session, duration_ns: u64) -> String {
     if let Some(own) = session.summary(&totals, duration_ns) {
         return own;
     }
+    let open = match totals.open {
+        0 => String::new(),
+        open => format!(" ({open} of them still open)"),
+    };
     let mut text = format!(
-        "tcptrail: {} events, {} connections, {} lost",
+        "tcptrail: {} events, {} connections{open}, {} lost",
         totals.events,
         totals.connections,
         totals.all_lost()

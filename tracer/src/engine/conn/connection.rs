@@ -194,6 +194,26 @@ impl Peer {
     }
 }
 
+/// What is special about a connection or listener: at most one thing at a time, so that it takes a byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// Nothing.
+    None,
+    /// Of a request: its third ACK came, and TCP_DEFER_ACCEPT set it aside. Of a listener: it has that
+    /// option.
+    Deferred,
+    /// A client's port was chosen by bind, before it connected.
+    BoundFirst,
+    /// It is over, and the kernel made no mini-socket of it: `tcp_max_tw_buckets` was reached.
+    TimeWaitOverflow,
+}
+
+/// A connect without bind chooses its port after this transition (`inet_hash_connect`).
+fn begins_bound(event: &Event, state: TcpState, role: Role, known: Known) -> bool {
+    let connects = state == TcpState::SynSent && role == Role::Client;
+    connects && known == Known::Exactly && event.tuple.local_port != 0
+}
+
 /// A connection or listener.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -263,6 +283,8 @@ pub struct Connection {
     pub(crate) missed: u8,
     /// Some of its times are from timers, or lower bounds.
     pub approximate: bool,
+    /// What is special about it.
+    pub mark: Mark,
     /// In CLOSE, but the RST that closed it is still to be told.
     pub(crate) resetting: bool,
     /// Times in the states of [`EARLY`].
@@ -309,6 +331,11 @@ impl Connection {
             seen,
             missed: 0,
             resetting: false,
+            mark: if begins_bound(event, state, role, known) {
+                Mark::BoundFirst
+            } else {
+                Mark::None
+            },
             approximate: false,
             early: [0; EARLY.end - EARLY.start],
             late: None,
@@ -439,6 +466,19 @@ impl Connection {
 
     pub(crate) fn set_last_peer(&mut self, peer: Peer, spare: &mut Spare) {
         self.late.get_or_insert_with(|| spare.get()).last_peer = Some(peer);
+    }
+
+    /// See [`Late::doubt`].
+    pub(super) fn doubt(&self) -> Option<TcpState> {
+        self.late.as_ref()?.doubt
+    }
+
+    pub(super) fn set_doubt(&mut self, old: TcpState, spare: &mut Spare) {
+        self.late.get_or_insert_with(|| spare.get()).doubt = Some(old);
+    }
+
+    pub(super) fn take_doubt(&mut self) -> Option<TcpState> {
+        self.late.as_mut()?.doubt.take()
     }
 
     /// It is gone: what it had in a box is for others.

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use tracer_common::TcpState;
 
+use crate::engine::conn::ages;
 use crate::engine::conn::change::{Change, ConnRef, Kind};
-use crate::engine::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role, Spent};
+use crate::engine::conn::connection::{
+    Connection, Ends, Known, Mark, Owner, OwnerSource, Role, Spent,
+};
 use crate::engine::conn::how::How;
 use crate::engine::conn::mini::{LEAST_SYNACKS, TIME_WAIT_NS};
 use crate::engine::conn::table::Table;
@@ -124,9 +127,10 @@ impl Table {
                 Role::Unknown
             };
             let Some(index) = self.insert(event, row.state, role, Known::AtLatest) else { return };
+            self.ages_may_show = true;
             let jiffy = self.options.jiffy_ns;
             if let Some(conn) = self.conns.get_mut(index as usize) {
-                conn.entered = event.at.before(age_at_least(row, jiffy));
+                conn.entered = event.at.before(ages::at_least(row, jiffy));
                 conn.born = conn.entered;
                 conn.complete = false;
                 conn.first_close = match row.state {
@@ -155,6 +159,9 @@ impl Table {
         conn.missed = 0;
         conn.recv_queue = row.recv_queue;
         conn.send_queue = row.send_queue;
+        if row.state == TcpState::Listen {
+            conn.mark = if row.deferred { Mark::Deferred } else { Mark::None };
+        }
         conn.orphan = event.flags.dead;
         if event.flags.has_socket && !conn.accepted {
             self.accepted(index, event.at);
@@ -171,7 +178,7 @@ impl Table {
         let old = conn.state;
         conn.complete = false;
         conn.state = row.state;
-        conn.entered = event.at.before(age_at_least(row, jiffy)).max(conn.last);
+        conn.entered = event.at.before(ages::at_least(row, jiffy)).max(conn.last);
         conn.entered_known = Known::AtLatest;
         conn.last = event.at;
         if conn.first_close == Ends::None {
@@ -209,6 +216,7 @@ impl Table {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.seen = poll;
         conn.missed = 0;
+        conn.mark = if row.deferred { Mark::Deferred } else { Mark::None };
         if conn.shape == Shape::Request {
             conn.last = conn.last.max(event.at);
             conn.retransmits.synack = u8::try_from(row.unanswered).unwrap_or(u8::MAX);
@@ -247,11 +255,13 @@ impl Table {
             if row.state == TcpState::TimeWait {
                 conn.entered = expires.before(TIME_WAIT_NS).min(event.at);
             } else {
+                self.ages_may_show = true;
                 conn.entered_known = Known::AtLatest;
             }
             conn.born = conn.entered;
             return;
         };
+        self.confirm(index, changes);
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.seen = poll;
         conn.missed = 0;
@@ -326,6 +336,7 @@ impl Table {
         self.end_accepts(poll, now);
         let mut gone = Vec::new();
         let mut out_of_reach = Vec::new();
+        let mut refuted = Vec::new();
         let number = self.poll;
         let jiffy = self.options.jiffy_ns;
         for index in self.places_of(poll.kind) {
@@ -344,6 +355,11 @@ impl Table {
                 continue;
             }
             conn.missed += 1;
+            if conn.is_doubtful() {
+                // It was made before the walk, or not at all.
+                refuted.push(u32::try_from(index).unwrap_or(u32::MAX));
+                continue;
+            }
             let overdue = conn.expires != MonoNs(0) && conn.expires <= now;
             if conn.missed > 1 || (conn.shape != Shape::Full && overdue) {
                 gone.push(u32::try_from(index).unwrap_or(u32::MAX));
@@ -351,6 +367,9 @@ impl Table {
                 // It went before its timer: a RST, or the listener closed.
                 conn.expires = MonoNs(0);
             }
+        }
+        for index in refuted {
+            self.refute(index, changes);
         }
         for index in gone {
             let Some(conn) = self.conns.get(index as usize) else { continue };
@@ -367,6 +386,9 @@ impl Table {
         }
         self.end_out_of_reach(out_of_reach, now, changes);
         self.assign_roles();
+        if poll.kind == PollKind::All {
+            self.share_ages();
+        }
     }
 
     /// Their namespace was removed, which ends mini-sockets and requests without a word, or we may
@@ -433,6 +455,7 @@ impl Table {
         holders.sort_unstable_by_key(|holder| (holder.id, holder.pid, holder.fd));
         // Kernels before 5.11 walk every thread of a process.
         holders.dedup_by_key(|holder| (holder.id, holder.pid, holder.fd));
+        self.leftovers.met(&holders);
         self.holders = holders;
         for at in 0..self.holders.len() {
             self.own(self.holders[at]);
@@ -520,23 +543,5 @@ fn is_over(conn: &Connection, now: MonoNs) -> bool {
         now.since(conn.last) >= OUT_OF_REACH_NS
     } else {
         now.since(conn.expires) >= OVERDUE_NS
-    }
-}
-
-/// A lower bound for the time a full socket has been in its state, from its last segments.
-fn age_at_least(row: &Existing, jiffy_ns: u64) -> u64 {
-    // A count of jiffies may be nearly one less in time.
-    let ns = |jiffies: u32| u64::from(jiffies.saturating_sub(1)) * jiffy_ns;
-    match row.state {
-        // Every segment since is younger than the state.
-        TcpState::Established => ns(row.since_received.max(row.since_sent).max(row.since_ack)),
-        // The peer's FIN carried an ACK, so the last ACK is not older than the state.
-        TcpState::CloseWait => ns(row.since_ack),
-        // No timeout is shorter than the first, 1 s (TCP_TIMEOUT_INIT). Since 6.5 the first few are no
-        // longer either (tcp_syn_linear_timeouts), before that each is twice the last.
-        TcpState::SynSent => {
-            u64::from(row.unanswered.min(16)).saturating_mul(1_000_000_000).saturating_sub(jiffy_ns)
-        }
-        _ => 0,
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Late {
     pub(super) spent: [u64; TIMED.len()],
     /// The other end, when it was on this machine and has ended.
     pub(super) last_peer: Option<Peer>,
+    /// The state before a mini-socket of which it is not known yet whether there is one.
+    pub(super) doubt: Option<TcpState>,
 }
 
 /// What is to be told of the other end of a connection.

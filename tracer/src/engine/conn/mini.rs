@@ -50,6 +50,8 @@ impl Table {
         if other.shape != Shape::Mini || other.state != TcpState::FinWait2 {
             return;
         }
+        // A RST is told a tick after the end that it made.
+        let at = at.max(other.entered);
         match how {
             // A FIN sent again: was it lost, or its ACK? Then the peer has had it since.
             How::Fin => {
@@ -59,6 +61,9 @@ impl Table {
                 self.fin_received(peer, at, known, changes);
             }
             How::RstSent => self.end_mini(peer, at, How::RstReceived, changes),
+            // To data that comes after close() a mini-socket answers with a RST, and ends
+            // (tcp_timewait_state_process); no tracepoint tells of that at its side.
+            How::RstReceived => self.end_mini(peer, at, How::RstSent, changes),
             _ => {}
         }
     }
@@ -71,6 +76,7 @@ impl Table {
         known: Known,
         changes: &mut Vec<Change>,
     ) {
+        self.confirm(index, changes);
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let in_old = match (conn.spent_until(at), known) {
             (Spent::Exactly(ns), Known::About) => Spent::About(ns),
@@ -115,6 +121,10 @@ impl Table {
 
     /// A mini-socket is gone.
     pub(crate) fn end_mini(&mut self, index: u32, at: MonoNs, how: How, changes: &mut Vec<Change>) {
+        // Nobody has seen one.
+        if self.refute(index, changes) {
+            return;
+        }
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let old = conn.state;
         // Nobody saw it go, by a timer or between two looks; but for a RST sent on this machine.

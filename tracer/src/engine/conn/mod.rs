@@ -9,9 +9,11 @@
 //! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have,
 //! `how` the ways to end, `collector` those that a garbage collector makes, `change` is what comes out.
 
+mod ages;
 mod change;
 mod collector;
 mod connection;
+mod doubt;
 mod ending;
 mod existing;
 mod how;
@@ -19,6 +21,7 @@ mod identity;
 mod ids;
 mod index;
 mod late;
+mod leftover;
 mod mini;
 mod segment;
 mod shared;
@@ -30,9 +33,10 @@ mod tests;
 
 pub use change::{Change, ConnRef, Kind};
 pub use collector::closed_by_collector;
-pub use connection::{Connection, Ends, Owner, OwnerSource, Retransmits, Role, Spent};
+pub use connection::{Connection, Ends, Mark, Owner, OwnerSource, Retransmits, Role, Spent};
 pub use existing::{Poll, PollKind};
 pub use how::{How, errno_name};
 pub use identity::{Identities, Living};
 pub use late::Peer;
+pub use leftover::Leftover;
 pub use table::{Options, Table};

@@ -11,6 +11,7 @@ use crate::engine::conn::connection::{Connection, Known, Role};
 use crate::engine::conn::how::How;
 use crate::engine::conn::ids::{Conns, Ids, Tuples};
 use crate::engine::conn::late::{Peer, Spare};
+use crate::engine::conn::leftover::{Leftover, Leftovers};
 use crate::engine::conn::shared::Tasks;
 use crate::event::{Event, Holder, Shape, SockId, Tuple, What};
 use crate::time::MonoNs;
@@ -65,8 +66,11 @@ pub struct Table {
     pub(crate) refused: u64,
     /// A connection of unknown role, or a listener, came since roles were last looked for.
     pub(super) roles_may_show: bool,
+    /// A walk met sockets that were there before, since ages were last looked for.
+    pub(super) ages_may_show: bool,
     pub(super) tasks: Tasks,
     pub(super) spare: Spare,
+    pub(super) leftovers: Leftovers,
 }
 
 impl Table {
@@ -91,8 +95,10 @@ impl Table {
             resetting: Vec::new(),
             refused: 0,
             roles_may_show: false,
+            ages_may_show: false,
             tasks: Tasks::default(),
             spare: Spare::default(),
+            leftovers: Leftovers::default(),
         }
     }
 
@@ -119,6 +125,13 @@ impl Table {
         self.conns.iter().map(|(_, conn)| conn)
     }
 
+    /// As [`Table::iter`], with where each is.
+    pub fn places(&self) -> impl Iterator<Item = (ConnRef, &Connection)> {
+        self.conns
+            .iter()
+            .filter_map(|(index, conn)| Some((ConnRef(u32::try_from(index).ok()?), conn)))
+    }
+
     /// Connections not taken in because the table was full.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -143,6 +156,29 @@ impl Table {
         let from = self.holders.partition_point(|holder| holder.id < id);
         let count = self.holders[from..].partition_point(|holder| holder.id == id);
         &self.holders[from..from + count]
+    }
+
+    /// From here on, how connections ended whose sockets were not closed is remembered.
+    pub fn remember_leftovers(&mut self) {
+        self.leftovers.want();
+    }
+
+    /// How the last connection of a socket ended that is in CLOSE and was not closed; `None` when that was
+    /// not seen.
+    #[must_use]
+    pub fn leftover(&self, id: SockId) -> Option<&Leftover> {
+        self.leftovers.of(id)
+    }
+
+    /// All of those, and some that were closed since the last walk over descriptors.
+    pub fn leftovers(&self) -> impl Iterator<Item = (SockId, &Leftover)> {
+        self.leftovers.ids()
+    }
+
+    /// Descriptors of TCP sockets, as of the last walk over them; sorted by socket.
+    #[must_use]
+    pub fn holders(&self) -> &[Holder] {
+        &self.holders
     }
 
     /// After the views have seen the changes: forgets what is gone.

@@ -9,7 +9,7 @@ use crate::engine::conn::how::How;
 use crate::engine::conn::late::Spare;
 use crate::engine::conn::mini::TIME_WAIT_NS;
 use crate::engine::conn::table::Table;
-use crate::event::{Actor, Event, Shape, SockId};
+use crate::event::{Actor, Event, Shape, SockId, What};
 use crate::time::MonoNs;
 
 impl Table {
@@ -168,6 +168,7 @@ impl Table {
             TcpState::Listen => Role::Listener,
             _ => Role::Server,
         };
+        self.leftovers.forget(event.id);
         self.replace_mini(event.tuple, event.netns, event.at, changes);
         self.insert(event, new, role, Known::Exactly)
     }
@@ -190,6 +191,8 @@ impl Table {
                 _ => Ends::None,
             };
         }
+        let by_application = matches!(event.what, What::Transition { actor: Some(_), .. });
+        self.leftovers.closed(conn, event, by_application);
         let at = event.at;
         let transition = |new| Change {
             at,
@@ -234,12 +237,16 @@ impl Table {
             self.tell_peer(index, at, how, changes);
             return;
         }
+        // Then the walks tell; without them it is as if there was room.
+        let doubtful = event.flags.time_wait_full && self.options.minis_are_seen;
         if fin_is_in {
             conn.state = TcpState::TimeWait;
             // Without rows its end is taken to come with its timer.
             conn.expires = at.after(TIME_WAIT_NS);
-            changes.push(transition(TcpState::TimeWait));
-            changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+            if !doubtful {
+                changes.push(transition(TcpState::TimeWait));
+                changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
+            }
         } else {
             // Not the end of FIN_WAIT2: the mini-socket waits for the peer's FIN. What was added
             // to its time is taken back, and its beginning restored.
@@ -256,6 +263,9 @@ impl Table {
             };
         }
         self.make_mini(index, at, changes);
+        if doubtful {
+            self.doubt(index, old);
+        }
     }
 }
 

@@ -9,16 +9,26 @@ use crate::engine::rules::scene::{Held, Listener};
 use crate::engine::rules::surroundings::ProcessNow;
 use crate::engine::rules::{Finding, Process, RuleId, Severity, words};
 
-/// Whether this process has run out, or will within `within_ns`. `told`: there are other findings about its
-/// sockets.
+/// What is known of the sockets of a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sockets {
+    /// Those with a connection.
+    pub(crate) held: Held,
+    /// Those whose connection has ended, and whose descriptors were not given back.
+    pub(crate) closed: u64,
+    /// There are other findings about them.
+    pub(crate) told: bool,
+}
+
+/// Whether this process has run out, or will within `within_ns`.
 pub(crate) fn check(
     pid: u32,
-    held: Held,
+    sockets: Sockets,
     now: &ProcessNow,
     listeners: &[Listener],
     within_ns: u64,
-    told: bool,
 ) -> Option<Finding> {
+    let Sockets { held, closed, told } = sockets;
     let (limit, in_use) = (now.limit?, now.fds?);
     let rest = limit.saturating_sub(in_use);
     let growth = now.growth().filter(|growth| {
@@ -31,8 +41,15 @@ pub(crate) fn check(
     let left = left.filter(|&left| left <= within_ns)?;
     let process = Process { pid: Some(pid), comm: held.comm };
     let who = words::process(Some(process));
-    let share = held.sockets.min(in_use);
-    let figures = format!("{in_use} of {limit} in use, {share} of them sockets");
+    let share = (held.sockets + closed).min(in_use);
+    let mut figures = format!("{in_use} of {limit} in use, {share} of them sockets");
+    if closed != 0 {
+        let _ = write!(figures, " ({} closed and not given back)", closed.min(share));
+    }
+    let others = now.kinds.in_words().filter(|_| share * 2 < in_use);
+    if let Some(others) = &others {
+        let _ = write!(figures, "; the rest {others}");
+    }
     let mut verdict = if left == 0 {
         format!("{who} has no file descriptor left: {figures}")
     } else {
@@ -78,7 +95,18 @@ pub(crate) fn check(
              them mends it."
         )
     } else {
-        write!(advice, "Most are no TCP sockets: ls -l /proc/{pid}/fd says what they are.")
+        let growing = match now.kinds.growing() {
+            Some((kind, rate)) => match words::rate(rate * 60.0) {
+                Some(rate) => format!(" What grows: {kind}, {rate}."),
+                None => String::new(),
+            },
+            None => String::new(),
+        };
+        write!(
+            advice,
+            "Most are no TCP sockets.{growing} ls -l /proc/{pid}/fd says what each is; whoever opens them does not \
+             close them."
+        )
     };
     Some(Finding {
         id: format!("fds/{pid}"),

@@ -27,6 +27,8 @@ pub(crate) enum Cause {
     Retransmitting,
     /// The peer's window is closed.
     ZeroWindow,
+    /// TCP_DEFER_ACCEPT waits for data.
+    Deferred,
 }
 
 impl Cause {
@@ -36,6 +38,7 @@ impl Cause {
             Cause::Inherited => "/inherited",
             Cause::Retransmitting => "/retransmitting",
             Cause::ZeroWindow => "/zero_window",
+            Cause::Deferred => "/deferred",
         }
     }
 }

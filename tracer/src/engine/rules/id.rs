@@ -35,11 +35,15 @@ pub enum RuleId {
     IdleReset,
     /// Established, idle and never used again, and more of them come.
     EstablishedIdle,
+    /// Connections that have ended, and whose descriptors were not given back.
+    Closed,
+    /// Connections that get no TIME_WAIT because there are too many.
+    TimeWaitOverflow,
 }
 
 impl RuleId {
     /// All, in the order of their numbers.
-    pub const ALL: [RuleId; 16] = [
+    pub const ALL: [RuleId; 18] = [
         RuleId::SynSent,
         RuleId::SynRecv,
         RuleId::Unaccepted,
@@ -56,6 +60,8 @@ impl RuleId {
         RuleId::StaleReuse,
         RuleId::IdleReset,
         RuleId::EstablishedIdle,
+        RuleId::Closed,
+        RuleId::TimeWaitOverflow,
     ];
 
     /// As in the JSON contract.
@@ -78,6 +84,8 @@ impl RuleId {
             RuleId::StaleReuse => "stale_reuse",
             RuleId::IdleReset => "idle_reset",
             RuleId::EstablishedIdle => "established_idle",
+            RuleId::Closed => "closed",
+            RuleId::TimeWaitOverflow => "time_wait_overflow",
         }
     }
 
@@ -101,6 +109,8 @@ impl RuleId {
             RuleId::StaleReuse => "STALE_REUSE",
             RuleId::IdleReset => "IDLE_RESET",
             RuleId::EstablishedIdle => "ESTABLISHED_IDLE",
+            RuleId::Closed => "CLOSED",
+            RuleId::TimeWaitOverflow => "TIME_WAIT_OVERFLOW",
         }
     }
 }

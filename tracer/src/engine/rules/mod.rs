@@ -10,9 +10,12 @@
 //! and go, and more of them keep coming (`generations`).
 
 mod accept_queue;
+mod bound;
 mod close_wait;
+mod closed;
 mod closing;
 mod cohort;
+mod descriptors;
 mod established;
 mod established_idle;
 mod fds;
@@ -49,6 +52,7 @@ mod surroundings;
 mod syn_recv;
 mod syn_sent;
 mod thresholds;
+mod time_wait_overflow;
 mod trouble;
 mod unaccepted;
 mod watch;
@@ -57,6 +61,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use descriptors::Descriptors;
 pub use finding::{Finding, Forecast, Process, Sample, Severity, Update, What};
 pub use gate::Gate;
 pub use group::Key;

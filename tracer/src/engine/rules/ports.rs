@@ -27,8 +27,8 @@ pub(crate) fn check(
     within_ns: u64,
 ) -> Option<Finding> {
     let (first, last) = facts.port_range?;
-    let limit = u64::from(last.saturating_sub(first)) + 1;
-    let taken = taken(in_use);
+    let limit = facts.ports()?;
+    let taken = taken(in_use).min(limit);
     let rest = limit.saturating_sub(taken);
     let growth = series.sustained().filter(|growth| {
         // TIME_WAIT alone grows for its first minute and then stays, at the rate times 60 s.
@@ -42,7 +42,13 @@ pub(crate) fn check(
         return None;
     }
     let left = left.filter(|_| soon);
-    let to = format!("to {} from {}", route.remote, route.local);
+    // bind takes a port for whatever destination.
+    let bound = route.remote.port() == 0;
+    let to = if bound {
+        format!("for sockets that are bound to {} before they connect", route.local)
+    } else {
+        format!("to {} from {}", route.remote, route.local)
+    };
     let figures = format!("{taken} of {limit} in use, {} in TIME_WAIT", in_use.time_wait);
     let mut verdict = match left {
         Some(0) => format!("no local port is left {to}: {figures}"),
@@ -61,9 +67,19 @@ pub(crate) fn check(
     }
     let mut advice = String::new();
     if left == Some(0) {
-        advice.push_str("connect() fails with EADDRNOTAVAIL. ");
+        advice.push_str(if bound {
+            "bind() fails with EADDRINUSE. "
+        } else {
+            "connect() fails with EADDRNOTAVAIL. "
+        });
     }
-    if in_use.time_wait * 2 >= in_use.ports {
+    if bound {
+        advice.push_str(
+            "A port that bind() chooses is taken for all destinations. Set IP_BIND_ADDRESS_NO_PORT before bind(): then \
+             connect() chooses, and one port serves many destinations (nginx does so; haproxy: source ... usesrc; in \
+             Java leave the local address out).",
+        );
+    } else if in_use.time_wait * 2 >= in_use.ports {
         advice.push_str(
             "Most wait in TIME_WAIT, for 60 s after each connection that was closed here first: use connections \
              again (a pool, HTTP keep-alive) or let the server close first.",
@@ -73,9 +89,13 @@ pub(crate) fn check(
             "Most are open: bound the pool, or spread over more destination or source addresses.",
         );
     }
+    let reserved = match facts.reserved_ports {
+        None | Some(0) => String::new(),
+        Some(count) => format!(", of which net.ipv4.ip_local_reserved_ports keeps {count}"),
+    };
     let _ = write!(
         advice,
-        " net.ipv4.ip_local_port_range is {first} {last}; a wider one, and net.ipv4.tcp_tw_reuse=1 for what we \
+        " net.ipv4.ip_local_port_range is {first} {last}{reserved}; a wider one, and net.ipv4.tcp_tw_reuse=1 for what we \
          connect from here, give room."
     );
     Some(Finding {
@@ -92,7 +112,7 @@ pub(crate) fn check(
         netns: Some(route.netns),
         process: in_use.process,
         local_port: None,
-        remote: Some(route.remote),
+        remote: Some(route.remote).filter(|_| !bound),
         opener: None,
         opened: crate::engine::rules::Opened::default(),
         workers: Vec::new(),

@@ -47,6 +47,8 @@ pub(crate) fn rule(id: RuleId) -> Option<&'static dyn Rule> {
         | RuleId::Ports
         | RuleId::Idle
         | RuleId::StaleReuse
-        | RuleId::IdleReset => return None,
+        | RuleId::IdleReset
+        | RuleId::Closed
+        | RuleId::TimeWaitOverflow => return None,
     })
 }

@@ -6,6 +6,7 @@ use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
 use crate::engine::conn::{Connection, Role};
+use crate::engine::rules::bound::Bound;
 use crate::engine::rules::group::process_of;
 use crate::engine::rules::scene::{InUse, Route, Scene};
 use crate::event::Shape;
@@ -23,17 +24,16 @@ pub(crate) fn in_use(
     clients: &HashMap<u32, u64, FixedState>,
 ) -> HashMap<Route, InUse, FixedState> {
     let mut routes: HashMap<Route, InUse, FixedState> = HashMap::default();
-    let range = |netns: u32| scene.around.netns(netns).port_range;
+    let ports = |netns: u32| scene.around.netns(netns).ports();
     let many: Vec<u32> = clients
         .iter()
-        .filter(|&(&netns, &count)| {
-            range(netns).is_some_and(|(first, last)| count * 4 > u64::from(last - first))
-        })
+        .filter(|&(&netns, &count)| ports(netns).is_some_and(|ports| count * 4 > ports))
         .map(|(&netns, _)| netns)
         .collect();
     if many.is_empty() {
         return routes;
     }
+    let mut bound = Bound::default();
     for conn in scene.table.iter() {
         if conn.state == TcpState::Close || !is_clients(conn) || !many.contains(&conn.netns) {
             continue;
@@ -43,6 +43,7 @@ pub(crate) fn in_use(
         if facts.port_range.is_none_or(|(first, last)| port < first || port > last) {
             continue;
         }
+        bound.count(conn);
         let remote = conn.tuple.remote();
         let route = Route { netns: conn.netns, local: conn.tuple.local().ip(), remote };
         let in_use = routes.entry(route).or_default();
@@ -61,5 +62,6 @@ pub(crate) fn in_use(
             in_use.process = process_of(conn).or(in_use.process);
         }
     }
+    routes.extend(bound.routes());
     routes
 }

@@ -53,7 +53,7 @@ pub(crate) struct Held {
     pub(crate) sockets: u64,
 }
 
-/// A local address and the destination its ports are used up for.
+/// A local address and the destination its ports are used up for; one of port 0 stands for all of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Route {
     pub(crate) netns: u32,

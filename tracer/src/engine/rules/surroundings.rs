@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::rules::descriptors::{Descriptors, Kinds};
 use crate::engine::rules::growth::{Growth, Series};
 use crate::time::MonoNs;
 
@@ -26,7 +27,7 @@ pub struct Facts {
 }
 
 /// Of a process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ProcessFacts {
     /// Its id.
     pub pid: u32,
@@ -34,6 +35,9 @@ pub struct ProcessFacts {
     pub fd_limit: Option<u64>,
     /// Open files (`/proc/PID/fd`).
     pub fds: Option<u64>,
+    /// What its descriptors are that are no TCP sockets, as of the last walk over descriptors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptors: Option<Descriptors>,
 }
 
 /// Of a network namespace: its sysctls and counters.
@@ -64,6 +68,12 @@ pub struct NetnsFacts {
     pub tw_reuse: Option<u32>,
     /// `TcpExt: ListenOverflows`: SYNs and third ACKs for which a queue had no room.
     pub listen_overflows: Option<u64>,
+    /// `TcpExt: TCPTimeWaitOverflow`: connections that got no TIME_WAIT.
+    pub time_wait_overflows: Option<u64>,
+    /// `tcp_max_tw_buckets`.
+    pub max_tw_buckets: Option<u32>,
+    /// How many ports of `port_range` are in `ip_local_reserved_ports`.
+    pub reserved_ports: Option<u32>,
 }
 
 impl Facts {
@@ -86,6 +96,7 @@ impl Facts {
 pub(crate) struct ProcessNow {
     pub(crate) limit: Option<u64>,
     pub(crate) fds: Option<u64>,
+    pub(crate) kinds: Kinds,
     series: Series,
     at: MonoNs,
 }
@@ -118,6 +129,9 @@ impl Surroundings {
             let process = self.processes.entry(read.pid).or_default();
             process.limit = read.fd_limit.or(process.limit);
             process.fds = read.fds;
+            if let Some(descriptors) = &read.descriptors {
+                process.kinds.take_in(at, descriptors);
+            }
             process.at = at;
             if let Some(fds) = read.fds {
                 process.series.push(at, fds);
@@ -160,6 +174,13 @@ impl Surroundings {
 }
 
 impl NetnsFacts {
+    /// How many ports connect and bind choose from.
+    pub(crate) fn ports(&self) -> Option<u64> {
+        let (first, last) = self.port_range?;
+        let reserved = u64::from(self.reserved_ports.unwrap_or(0));
+        Some((u64::from(last.saturating_sub(first)) + 1).saturating_sub(reserved))
+    }
+
     /// Retransmissions until the kernel gives up; of an orphan less.
     pub(crate) fn retries(&self, orphan: bool) -> Option<u32> {
         if orphan {

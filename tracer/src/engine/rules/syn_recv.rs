@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::engine::conn::Mark;
 use crate::engine::rules::group::{Cause, Group};
 use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
 
@@ -10,14 +11,32 @@ pub(crate) struct SynRecv;
 /// A few half-open connections are everyday: clients that went away, scanners.
 const LEAST: u64 = 16;
 
+/// The handshakes are complete, and the kernel waits for the first data before it tells anybody.
+fn deferred(group: &Group, about: &About<'_>) -> Said {
+    let verdict = format!(
+        "{} have connected {} of {} and sent nothing: TCP_DEFER_ACCEPT keeps them from it, {}",
+        words::count(group.count(), "client"),
+        words::side(group).replacen("on ", "to ", 1),
+        words::process(group.key.process),
+        words::so_many(group, ("connection", " in SYN_RECV"), about.now, None),
+    );
+    Said { verdict, severity: Severity::Note, forecast: None }
+}
+
+const DEFERRED: &str = "No flood: the third ACKs came. The listener has TCP_DEFER_ACCEPT (Apache's AcceptFilter, nginx and                         haproxy: deferred, defer-accept), so a connection stays in SYN_RECV until its first data, or until the                         option's time is over. Browsers and probes that connect ahead look like this; the SYN queue counts                         them.";
+
 impl Rule for SynRecv {
     fn check(&self, look: &Look<'_>) -> Option<Stuck> {
-        look.beyond(look.age(), Cause::Plain)
+        let cause = if look.conn.mark == Mark::Deferred { Cause::Deferred } else { Cause::Plain };
+        look.beyond(look.age(), cause)
     }
 
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
         if group.count() < LEAST {
             return None;
+        }
+        if group.key.cause == Cause::Deferred {
+            return Some(deferred(group, about));
         }
         let sources = group.remotes(1000).len();
         let from =
@@ -37,6 +56,9 @@ impl Rule for SynRecv {
     }
 
     fn advice(&self, group: &Group, about: &About<'_>) -> String {
+        if group.key.cause == Cause::Deferred {
+            return DEFERRED.to_owned();
+        }
         let facts = about.around.netns(group.key.netns);
         let mut text = String::from(
             "SYN-ACKs go out and no third ACK comes: a SYN flood from addresses that do not answer, or the way back \

@@ -197,8 +197,12 @@ impl Sim {
     }
 
     fn fds(&mut self, limit: u64, fds: u64) {
-        self.facts.processes =
-            vec![ProcessFacts { pid: JAVA, fd_limit: Some(limit), fds: Some(fds) }];
+        self.facts.processes = vec![ProcessFacts {
+            pid: JAVA,
+            fd_limit: Some(limit),
+            fds: Some(fds),
+            descriptors: None,
+        }];
     }
 
     /// Time passes, a second at a time.
@@ -461,6 +465,7 @@ fn the_peers_idle_timeout_shows_in_the_fins() {
                 timer: 0,
                 unanswered: 0,
                 probes: 0,
+                deferred: false,
             };
             let flags = SocketFlags { has_socket: true, ..SocketFlags::default() };
             sim.feed(id, tuple, flags, Happened::Socket(row));
@@ -509,6 +514,7 @@ fn trouble_ends_with_the_walk_that_does_not_meet_it() {
         timer: 0,
         unanswered: 7,
         probes: 0,
+        deferred: false,
     };
     let flags = SocketFlags { has_socket: true, ..SocketFlags::default() };
     sim.feed(5, tuple, flags, Happened::Socket(row));

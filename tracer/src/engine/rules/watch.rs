@@ -1,13 +1,14 @@
 //! The watch: takes in what happens, looks over the table now and then, and says what is found, what
 //! has changed and what is over.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
 use crate::engine::conn::{Change, Connection, Kind, Poll, Table};
 use crate::engine::rules::accept_queue::Queues;
+use crate::engine::rules::closed::{self, Closed};
 use crate::engine::rules::cohort::Cohorts;
 use crate::engine::rules::fingerprint::Fins;
 use crate::engine::rules::gate::Shares;
@@ -21,12 +22,13 @@ use crate::engine::rules::quiet::Quiet;
 use crate::engine::rules::scan::{Scan, scan};
 use crate::engine::rules::scene::{Held, Route, Scene};
 use crate::engine::rules::stale_reuse::StaleReuse;
+use crate::engine::rules::time_wait_overflow::Overflows;
 use crate::engine::rules::trouble::Troubles;
 use crate::engine::rules::{
     Facts, Finding, Gate, Openers, RuleId, Severity, Surroundings, Thresholds, Update, fds, gate,
     ports,
 };
-use crate::event::{Ages, Direction, Event, Existing};
+use crate::event::{Ages, Direction, Event, Existing, Shape, SockId};
 use crate::filter::Filter;
 use crate::time::MonoNs;
 
@@ -43,6 +45,8 @@ const TELL_MOST_NS: u64 = 300 * SECOND;
 const MOST_PROCESSES: usize = 256;
 /// Destinations whose ports are followed.
 const MOST_ROUTES: usize = 1_024;
+/// A namespace whose last socket is gone for this long is not looked at any more.
+const RECENT_NS: u64 = 60 * SECOND;
 
 /// What a watch is to do.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +96,13 @@ pub struct Watch {
     /// Who used still connections again, or closed them.
     revived: Cohorts,
     idle: Idle,
+    closed: Closed,
+    overflows: Overflows,
+    /// Namespaces that had sockets not long ago, and when.
+    recent_netns: BTreeMap<u32, MonoNs>,
+    closed_findings: Vec<Finding>,
+    /// Sockets whose connection has gone, and whose openers are kept: their descriptors may be there.
+    gone: HashSet<SockId, FixedState>,
     queues: Queues,
     /// What was known of the sockets that are in CLOSE_WAIT now when the FIN came.
     fins: Fins,
@@ -125,6 +136,11 @@ impl Watch {
             quiet: Quiet::default(),
             revived: Cohorts::default(),
             idle: Idle::default(),
+            closed: Closed::default(),
+            overflows: Overflows::default(),
+            recent_netns: BTreeMap::new(),
+            closed_findings: Vec::new(),
+            gone: HashSet::default(),
             queues: Queues::default(),
             fins: Fins::default(),
             stale_reuse: StaleReuse::default(),
@@ -179,7 +195,11 @@ impl Watch {
                 self.troubles.gone(conn.id);
                 self.progress.gone(conn.id);
                 self.idle.gone(conn.id);
-                self.openers.forget(conn.id);
+                if conn.orphan || conn.shape != Shape::Full {
+                    self.openers.forget(conn.id);
+                } else {
+                    self.gone.insert(conn.id);
+                }
                 self.fins.gone(conn.id);
             }
             _ => {}
@@ -233,6 +253,7 @@ impl Watch {
     /// What was read around.
     pub fn facts(&mut self, facts: &Facts) {
         self.around.take_in(facts);
+        self.overflows.take_in(facts);
     }
 
     /// What should be read around.
@@ -279,7 +300,7 @@ impl Watch {
     /// Looks for what should be read around, before the first look proper.
     pub fn survey(&mut self, table: &Table, filter: &Filter, now: MonoNs) {
         let found = self.scan(table, filter, now, true);
-        self.note_needs(&found);
+        self.note_needs(&found, now);
     }
 
     /// The next look is not to wait until it is time to.
@@ -328,8 +349,12 @@ impl Watch {
         let scene = (filter, &self.around);
         self.idle.notes(table, scene, thresholds.of(RuleId::Idle), now, &mut findings);
         if counts {
-            self.note_needs(&found);
+            self.look_at_closed(table, filter, now);
+            self.note_needs(&found, now);
         }
+        findings.extend(self.closed_findings.iter().cloned());
+        let within = self.options.thresholds.of(RuleId::TimeWaitOverflow);
+        findings.extend(self.overflows.findings(within, now));
         self.settle(findings, now, updates);
         let count = self.stuck();
         let failed = self
@@ -360,12 +385,37 @@ impl Watch {
         })
     }
 
-    fn note_needs(&mut self, found: &Scan) {
+    /// Descriptors of sockets that are in CLOSE.
+    fn look_at_closed(&mut self, table: &Table, filter: &Filter, now: MonoNs) {
+        let openers = &mut self.openers;
+        self.gone.retain(|&id| {
+            let stays = table.leftover(id).is_some();
+            if !stays && !table.has(id) {
+                openers.forget(id);
+            }
+            stays
+        });
+        let scene = closed::Scene {
+            table,
+            filter,
+            openers: &self.openers,
+            threshold_ns: self.options.thresholds.of(RuleId::Closed),
+            now,
+        };
+        self.closed_findings = self.closed.look(&scene);
+    }
+
+    fn note_needs(&mut self, found: &Scan, now: MonoNs) {
         let mut pids: Vec<(u64, u32)> =
             found.held.iter().map(|(&pid, held)| (held.sockets, pid)).collect();
         pids.sort_unstable_by(|one, other| other.cmp(one));
+        let more = self.closed.processes().filter(|pid| !found.held.contains_key(pid));
+        pids.extend(more.map(|pid| (self.closed.of(pid), pid)));
         self.needs.pids = pids.into_iter().take(MOST_PROCESSES).map(|(_, pid)| pid).collect();
-        self.needs.netns = found.netns.iter().copied().collect();
+        // What closes without a TIME_WAIT leaves nothing behind.
+        self.recent_netns.extend(found.netns.iter().map(|&netns| (netns, now)));
+        self.recent_netns.retain(|_, &mut at| now.since(at) < RECENT_NS);
+        self.needs.netns = self.recent_netns.keys().copied().collect();
     }
 
     /// What runs out: queues, descriptors, ports.
@@ -387,7 +437,9 @@ impl Watch {
         findings.extend(self.port_findings.iter().cloned());
         self.shares.fds = 0;
         for (pid, process) in self.around.processes() {
-            let Some(&held) = self.held.get(&pid) else { continue };
+            let Some(held) = self.held.get(&pid).copied().or_else(|| self.closed.held(pid)) else {
+                continue;
+            };
             if let (Some(fds), Some(limit)) =
                 (process.fds, process.limit.filter(|&limit| limit != 0))
             {
@@ -395,7 +447,8 @@ impl Watch {
             }
             let within = thresholds.of(RuleId::Fds);
             let told = findings.iter().any(|finding| finding.is_about(pid));
-            findings.extend(fds::check(pid, held, process, &found.listeners, within, told));
+            let sockets = fds::Sockets { held, closed: self.closed.of(pid), told };
+            findings.extend(fds::check(pid, sockets, process, &found.listeners, within));
         }
     }
 
@@ -410,8 +463,7 @@ impl Watch {
             let facts = self.around.netns(route.netns);
             let series = self.routes.entry(*route).or_default();
             series.push(now, ports::taken(in_use));
-            if let Some((first, last)) = facts.port_range {
-                let range = u64::from(last.saturating_sub(first)) + 1;
+            if let Some(range) = facts.ports().filter(|&range| range != 0) {
                 self.shares.ports = self.shares.ports.max(ports::taken(in_use) * 100 / range);
             }
             self.port_findings.extend(ports::check(route, in_use, series, &facts, within));

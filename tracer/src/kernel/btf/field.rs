@@ -55,6 +55,27 @@ impl Btf {
             .ok_or_else(|| BtfError::Malformed { root: root.into(), path: path.into() })
     }
 
+    /// The byte, from the start of struct `root`, and the bit in it of a bit field of one bit at the end of
+    /// a dotted path. `None` where there is none.
+    pub fn bit(&self, root: &str, path: &str) -> Option<(u32, u32)> {
+        let (owner, name) = path.rsplit_once('.').unwrap_or(("", path));
+        let (base, owner) = match owner {
+            "" => (0, self.struct_id(root)?),
+            owner => {
+                let field = self.field(root, owner).ok()?;
+                (field.offset, field.type_id)
+            }
+        };
+        let (_, owner) = self.strip(owner)?;
+        let mut budget = MEMBERS_MAX;
+        let member = self.member(&owner, name.as_bytes(), DEPTH_MAX, &mut budget)?;
+        let within = member.bits < u64::from(owner.size_or_type) * 8;
+        let byte = base.checked_add(u32::try_from(member.bits / 8).ok()?)?;
+        let bit =
+            if cfg!(target_endian = "little") { member.bits % 8 } else { 7 - member.bits % 8 };
+        (member.bitfield && within).then_some((byte, 1 << bit))
+    }
+
     fn finish(&self, root_id: u32, id: u32, bits: u64) -> Option<Field> {
         let (type_id, field) = self.strip(id)?;
         let size = self.size(type_id, DEPTH_MAX)?;

@@ -18,6 +18,7 @@ const NOW: MonoNs = MonoNs(10_000 * SECOND);
 fn leak() -> Finding {
     let remote: SocketAddr = ([10, 0, 0, 5], 443).into();
     Finding {
+workers: Vec::new(),
         id: "close_wait java 10.0.0.5:443".into(),
         rule: RuleId::CloseWait,
         severity: Severity::Leak,

@@ -4,12 +4,13 @@ use std::io::{self, Write};
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Change, Connection, Ends, How, Kind, Role, errno_name};
+use crate::engine::conn::{Change, Connection, Ends, How, Kind, Mark, Role, errno_name};
 use crate::engine::{Engine, Update};
 use crate::event::Shape;
 use crate::filter::Filter;
 use crate::output::json::Object;
-use crate::output::lines::{Pen, Setting, human, process, socket, surroundings, times};
+use crate::output::lines::life_open;
+use crate::output::lines::{Pen, Setting, human, process, socket, spent, surroundings, times};
 use crate::output::{Needs, Output, Totals};
 use crate::text::{self, Paint, Row};
 use crate::time::MonoNs;
@@ -25,6 +26,8 @@ pub struct Life {
     pub setting: Setting,
     /// A connection is printed when its TIME_WAIT is over.
     pub with_time_wait: bool,
+    /// At the end, those that have not finished, too.
+    pub unfinished: bool,
 }
 
 impl Output for Life {
@@ -57,6 +60,20 @@ impl Output for Life {
             }
             Update::Lost(loss) => pen.loss(loss, out),
             _ => {}
+        }
+    }
+
+    fn open_at_end(
+        &mut self,
+        engine: &Engine,
+        open: &[&Connection],
+        now: MonoNs,
+        out: &mut Vec<u8>,
+    ) {
+        if self.unfinished {
+            for conn in open {
+                life_open::connection(&mut self.setting.pen, engine, conn, now, out);
+            }
         }
     }
 
@@ -115,16 +132,7 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, at: MonoNs, out: &mut
     object
         .number("total_ns", conn.lived())
         .boolean("exact", conn.complete && !conn.approximate)
-        .with("states", |out| {
-            out.push(b'{');
-            for (index, (state, ns)) in conn.states().enumerate() {
-                if index != 0 {
-                    out.push(b',');
-                }
-                let _ = write!(out, "\"{}\":{ns}", state.name());
-            }
-            out.push(b'}');
-        })
+        .with("states", |out| states(conn, out))
         .number_or_null("handshake_ns", conn.handshake_ns())
         .plain("first_close", conn.first_close.name())
         .plain("ended_in", ended_in(conn).name())
@@ -147,9 +155,24 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, at: MonoNs, out: &mut
         .number("syn_retransmits", conn.retransmits.syn)
         .number("synack_retransmits", conn.retransmits.synack)
         .number("fin_retransmits", conn.retransmits.fin);
+    if conn.mark == Mark::TimeWaitOverflow {
+        object.boolean("time_wait_overflow", true);
+    }
     object.boolean("accepted", conn.accepted).number_or_null("accept_at_most_ns", conn.accept_ns());
     surroundings(&mut object, engine.names(), conn);
     object.end();
+}
+
+/// `{"ESTABLISHED":7}`: time in each state that was left.
+pub(super) fn states(conn: &Connection, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (index, (state, ns)) in conn.states().enumerate() {
+        if index != 0 {
+            out.push(b',');
+        }
+        let _ = write!(out, "\"{}\":{ns}", state.name());
+    }
+    out.push(b'}');
 }
 
 /// TIME_WAIT when it got there, however long ago.
@@ -162,6 +185,24 @@ fn ended_in(conn: &Connection) -> TcpState {
 }
 
 fn line(pen: &mut Pen, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
+    write_line(pen, conn, (at, conn.lived()), how(conn), out);
+}
+
+/// Of one that has not finished.
+pub(super) fn open_line(pen: &mut Pen, conn: &Connection, now: MonoNs, out: &mut Vec<u8>) {
+    let lived = now.since(conn.born);
+    write_line(pen, conn, (now, lived), (STILL_OPEN, Paint::Plain), out);
+}
+
+const STILL_OPEN: &str = "still open";
+
+fn write_line(
+    pen: &mut Pen,
+    conn: &Connection,
+    (at, lived): (MonoNs, u64),
+    (words, paint): (&str, Paint),
+    out: &mut Vec<u8>,
+) {
     let wide = is_wide(pen);
     let cell = &mut pen.cell;
     let mut row = Row::new(out, pen.terminal, INDENT);
@@ -189,7 +230,7 @@ fn line(pen: &mut Pen, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
     } else if conn.approximate {
         cell.push(b'~');
     }
-    human(conn.lived(), cell);
+    human(lived, cell);
     row.right(8, Paint::Plain, cell);
     cell.clear();
     if !wide {
@@ -200,7 +241,6 @@ fn line(pen: &mut Pen, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
         None => cell.push(b'-'),
     }
     row.right(if wide { 7 } else { 0 }, Paint::Plain, cell);
-    let (words, paint) = how(conn);
     row.cell(if wide { 13 } else { 0 }, paint, words.as_bytes());
 
     figures(&mut row, conn, wide, cell);
@@ -210,6 +250,15 @@ fn line(pen: &mut Pen, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
         cell.push(b' ');
         human(ns, cell);
         row.cell(0, Paint::Dim, cell);
+    }
+    if words == STILL_OPEN {
+        cell.clear();
+        let _ = write!(cell, "now {} ", conn.state.name());
+        spent(conn.in_state(at), cell);
+        row.cell(0, Paint::of_state(conn.state), cell);
+    }
+    if conn.mark == Mark::TimeWaitOverflow {
+        row.cell(0, Paint::Warn, b"no TIME_WAIT: table full");
     }
     if conn.role == Role::Server && !conn.accepted {
         row.cell(0, Paint::Warn, b"never accepted");

@@ -2,6 +2,7 @@
 
 mod leaks;
 mod life;
+mod life_open;
 mod list;
 mod stuck;
 mod tail;
@@ -87,6 +88,7 @@ impl Pen {
         }
         object
             .number("connections", totals.connections)
+            .number("open", totals.open)
             .number("duration_ns", now.since(engine.origin().start()))
             .end();
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Change, Connection, How, Kind, Spent};
+use crate::engine::conn::{Change, Connection, How, Kind, Mark, Spent};
 use crate::engine::{Engine, Update};
 use crate::event::{Direction, Loss, LossCause, Segment};
 use crate::filter::Filter;
@@ -126,6 +126,9 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
             }
             if new == TcpState::Close && conn.how != How::Unknown {
                 object.plain("how", conn.how.name());
+            }
+            if new == TcpState::Close && conn.mark == Mark::TimeWaitOverflow {
+                object.boolean("time_wait_overflow", true);
             }
             object.end();
         }
@@ -252,6 +255,10 @@ const fn retransmit(segment: Segment, wide: bool) -> &'static str {
 fn note(origin: &Origin, conn: &Connection, change: &Change, cell: &mut Vec<u8>) {
     match change.kind {
         Kind::Transition { new: TcpState::Close, .. } => {
+            if conn.mark == Mark::TimeWaitOverflow {
+                cell.extend_from_slice(b"no TIME_WAIT: table full");
+                return;
+            }
             let word = match conn.how {
                 How::Fin | How::Unknown => return,
                 How::RstSent => "reset by us",

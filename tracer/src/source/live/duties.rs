@@ -6,6 +6,9 @@ use crate::time::MonoNs;
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
 
+/// Descriptors are walked for the rules this long after they might be, though nothing has happened.
+const UNTOLD_NS: u64 = 5 * SECOND;
+
 /// One thing to do from time to time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Duty {
@@ -188,7 +191,10 @@ impl Duties {
                 return Some(Walk::Minis);
             }
         }
-        if self.is_due(Duty::Holders, now) && (situation.changed || situation.suspects) {
+        // No event tells of sockets that are never connected, of files and of pipes.
+        let long_ago = rules && self.next(Duty::Holders).after(UNTOLD_NS) <= now;
+        let worth_it = situation.changed || situation.suspects || long_ago;
+        if self.is_due(Duty::Holders, now) && worth_it {
             return Some(Walk::Holders);
         }
         (rules && self.is_due(Duty::Facts, now)).then_some(Walk::Facts)
@@ -294,7 +300,10 @@ mod tests {
         check(Situation { list_waits: true, ..none }, &[(Walk::Urgent, 200)]);
         check(Situation { changed: true, ..none }, &[(Walk::Holders, 11)]);
         let rules = Situation { rules: true, ..none };
-        check(rules, &[(Walk::Facts, 30), (Walk::Minis, 29), (Walk::Everything, 1)]);
+        // Descriptors too: no event tells of those that are no connections.
+        let expect =
+            [(Walk::Facts, 30), (Walk::Minis, 29), (Walk::Holders, 5), (Walk::Everything, 1)];
+        check(rules, &expect);
     }
 
     #[test]

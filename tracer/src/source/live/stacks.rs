@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::book::Book;
+use crate::engine::conn::Table;
 use crate::engine::open::survivors;
 use crate::event::SockId;
 use crate::filter::Filter;
@@ -180,6 +181,12 @@ fn jvms(config: &Config) -> Vec<u32> {
     .collect()
 }
 
+/// Sockets whose connection ended so long ago, and which were not closed.
+fn leftovers(table: &Table, after: Duration, now: MonoNs) -> impl Iterator<Item = SockId> {
+    let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+    table.leftovers().filter(move |(_, left)| now.since(left.at) >= after).map(|(id, _)| id)
+}
+
 impl Stacks {
     /// Every second: asks for names of what stays open, and forgets what is gone.
     pub(super) fn tend(&mut self, session: &mut Session, filter: &Filter) {
@@ -191,7 +198,7 @@ impl Stacks {
         let forgotten = session.engine.forget_stacks(MonoNs::now());
         self.programs.forget_stacks(&forgotten);
         let table = session.engine.table();
-        self.told.retain(|&id| table.has(id));
+        self.told.retain(|&id| table.has(id) || table.leftover(id).is_some());
         self.forget_processes();
     }
 
@@ -211,6 +218,10 @@ impl Stacks {
             if wanted.len() >= most {
                 break;
             }
+        }
+        for id in leftovers(engine.table(), after, MonoNs::now()).take(most) {
+            let stack = engine.book.seen(id).and_then(|seen| seen.opener()?.stack);
+            wanted.extend(stack.filter(|&id| engine.book.is_nameless(id)));
         }
         wanted.extend(engine.book.collected_nameless().take(most));
         for id in wanted {

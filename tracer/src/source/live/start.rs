@@ -51,6 +51,7 @@ pub(super) fn start<'a>(
         ring_bytes,
         debug: config.verbose >= 2,
         half_closed: false,
+        descriptors: false,
     };
     let btf = loader::kernel_btf()?;
     // First, so that of every connection that is seen to begin the opener is seen, too.
@@ -74,7 +75,10 @@ pub(super) fn start<'a>(
     // Of what is idle only walks tell.
     let idle = |rules: &Rules| rules.watch.thresholds().of(RuleId::EstablishedIdle);
     let often = rules.as_ref().map_or(u64::MAX, |rules| idle(rules) / 4);
-    let engine = Engine::new(origin, config.max_connections).with_rules(rules);
+    let mut engine = Engine::new(origin, config.max_connections).with_rules(rules);
+    if needs.stacks.is_some() {
+        engine.remember_leftovers();
+    }
     let session = Session::begin(engine, outputs).context("cannot begin an output")?;
     let now = MonoNs::now();
     let mut live = Live {
@@ -117,6 +121,7 @@ fn poller(
         // The table takes no more, and some of a walk may be in it already.
         most_rows: config.max_connections.saturating_add(SPARE_ROWS),
         half_closed: rules != RulesNeed::None,
+        descriptors: rules != RulesNeed::None,
     };
     Ok(Poller::start(resolved, btf, options)?)
 }

@@ -159,8 +159,15 @@ impl Walks {
     /// Walks all sockets and descriptors.
     pub(super) fn everything(&mut self, session: &mut Session) {
         let only = self.netns.map(|netns| vec![netns]);
-        self.ask(Request::Sockets { kind: PollKind::All, only }, session);
-        self.ask(Request::Holders, session);
+        let sockets = Request::Sockets { kind: PollKind::All, only };
+        let both = if self.poller.holders_first {
+            [Request::Holders, sockets]
+        } else {
+            [sockets, Request::Holders]
+        };
+        for request in both {
+            self.ask(request, session);
+        }
         if !self.is_under_way() {
             self.settled = true;
         }

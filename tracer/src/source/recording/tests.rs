@@ -326,7 +326,7 @@ fn the_version_of_a_stranger_does_not_reach_the_terminal_raw() {
     writer_origin.version = "\x1b[2J".into();
     let mut bytes = Writer::new(Vec::new(), &writer_origin).unwrap().finish(ENDED_ITEM).unwrap();
     bytes.truncate(frames(&bytes)[0]);
-    bytes[12] ^= 2;
+    bytes[12] ^= 0x40;
     let crc = format::header_crc(&bytes[..HEADER_CRC], &bytes[HEADER..]);
     bytes[HEADER_CRC..HEADER].copy_from_slice(&crc.to_le_bytes());
     let text = open_error(&bytes).to_string();

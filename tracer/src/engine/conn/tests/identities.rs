@@ -40,6 +40,7 @@ fn row(shape: Shape, state: TcpState) -> What {
         timer: 0,
         unanswered: 0,
         probes: 0,
+        deferred: false,
     })
 }
 

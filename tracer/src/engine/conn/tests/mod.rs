@@ -3,6 +3,7 @@
 //! `check` runs a script and compares; `identities` has kernels without cookies, `lives` has what tracepoints tell, `rows` what iterators tell,
 //! `properties` what must hold whatever is told.
 
+mod ends;
 mod identities;
 mod lives;
 mod properties;
@@ -52,7 +53,19 @@ fn task(pid: u32, comm: &str) -> Actor {
 
 fn holder(id: u64, pid: u32, comm: &str, fd: u32) -> Holder {
     let comm = Comm::new(comm.as_bytes());
-    Holder { id: SockId(id), address: 0, pid, fd, comm, start_ns: 0, at: at(0) }
+    Holder {
+        id: SockId(id),
+        address: 0,
+        pid,
+        fd,
+        comm,
+        start_ns: 0,
+        at: at(0),
+        state: None,
+        netns: 0,
+        bound: true,
+        connected: true,
+    }
 }
 
 /// What a script is made of.
@@ -280,6 +293,7 @@ impl Life {
                 timer: 0,
                 unanswered: 0,
                 probes: 0,
+                deferred: false,
             }),
         )
     }

@@ -164,6 +164,7 @@ impl Run {
                 shut_down: bits & 8 != 0,
                 keepalive: false,
                 maybe_repeated: bits & 0x70 == 0x70,
+                time_wait_full: bits & 0x90 == 0x90,
                 id_is_address: false,
             };
             let actor = (pid != 0).then(|| task(pid, "any"));
@@ -222,6 +223,7 @@ impl Run {
                     timer,
                     unanswered,
                     probes: 0,
+                    deferred: false,
                 });
             }
             _ => return None,

@@ -396,6 +396,7 @@ fn idle_connections_without_keepalive_are_noted_by_owner_and_place() {
             timer: 0,
             unanswered: 0,
             probes: 0,
+            deferred: false,
         };
         let flags = SocketFlags { has_socket: true, keepalive, ..SocketFlags::default() };
         sim.feed(id.into(), tuple, flags, Happened::Socket(row));

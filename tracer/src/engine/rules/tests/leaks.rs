@@ -42,6 +42,7 @@ impl Sim {
             timer: 0,
             unanswered: row.unanswered,
             probes: 0,
+            deferred: false,
         };
         let flags = SocketFlags { has_socket: true, ..SocketFlags::default() };
         let counters =

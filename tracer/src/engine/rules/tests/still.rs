@@ -16,6 +16,7 @@ impl Sim {
         for &(id, tuple, last_data) in &open.conns {
             let ago = u32::try_from(self.now.since(last_data) / (4 * MS)).expect("small");
             let row = Existing {
+                deferred: false,
                 state: TcpState::Established,
                 shape: Shape::Full,
                 inode: 1,

@@ -169,7 +169,7 @@ pub(super) fn named<'a>(book: &'a Book, sighting: &Sighting) -> Option<&'a Named
 
 /// The method that opened it: one that was interpreted first and compiled later is one all the same.
 /// Where no name is known, the thread.
-fn group_name(book: &Book, sighting: &Sighting) -> String {
+pub(super) fn group_name(book: &Book, sighting: &Sighting) -> String {
     code_name(book, sighting)
         .unwrap_or_else(|| format!("thread {}", String::from_utf8_lossy(sighting.thread.bytes())))
 }

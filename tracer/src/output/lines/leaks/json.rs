@@ -12,9 +12,9 @@ use crate::output::lines::{Pen, times};
 use crate::time::MonoNs;
 
 /// Connections named in an object.
-const MOST_CONNS: usize = 20;
+pub(super) const MOST_CONNS: usize = 20;
 
-const fn side(kind: StackKind) -> &'static str {
+pub(super) const fn side(kind: StackKind) -> &'static str {
     match kind {
         StackKind::Connect => "connect",
         StackKind::Accept => "accept",

@@ -1,7 +1,9 @@
 //! `leaks`: sockets that were opened and not closed, by who opened them. `find` groups them, the others write:
-//! `text` with `advice`, `json`, `folded`. `collected` counts those that only the garbage collector closed.
+//! `text` with `advice`, `json`, `folded`. `collected` counts those that only the garbage collector closed,
+//! `closed` has those whose connection has ended and that were not given back.
 
 mod advice;
+mod closed;
 mod collected;
 mod find;
 mod folded;
@@ -51,15 +53,25 @@ impl Leaks {
         let (table, book) = (engine.table(), &engine.book);
         let (options, Setting { pen, filter }) = (&self.options, &mut self.setting);
         let findings = find(engine, &self.collected, filter, options.older, now);
+        let closed = closed::find(engine, filter, options.older, now);
         if options.folded {
             folded(&findings, book, out);
         } else if pen.json {
             for group in &findings.groups {
                 as_json(pen, group, book, now, out);
             }
+            for group in &closed {
+                closed::as_json(pen, group, book, now, out);
+            }
         } else {
             let scene = Scene { table, book, options, now, terminal: pen.terminal };
-            as_text(&findings, &scene, out);
+            for group in &closed {
+                closed::as_text(pen, group, engine, options, now, out);
+                out.push(b'\n');
+            }
+            if closed.is_empty() || !findings.groups.is_empty() {
+                as_text(&findings, &scene, out);
+            }
         }
     }
 

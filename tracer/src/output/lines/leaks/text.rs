@@ -66,7 +66,7 @@ pub(super) fn as_text(findings: &Findings<'_>, scene: &Scene<'_>, out: &mut Vec<
     }
 }
 
-const fn sockets(count: usize) -> &'static str {
+pub(super) const fn sockets(count: usize) -> &'static str {
     if count == 1 { "socket" } else { "sockets" }
 }
 
@@ -235,7 +235,7 @@ fn thread(sighting: &Sighting, names: Option<&Named>) -> String {
 }
 
 /// Frames of the application one a line; what the runtime and libraries did in between as one.
-fn frames_text(frames: &[Frame], full: bool, terminal: Terminal, out: &mut Vec<u8>) {
+pub(super) fn frames_text(frames: &[Frame], full: bool, terminal: Terminal, out: &mut Vec<u8>) {
     if full {
         for frame in frames {
             let paint = if frame.kind == Kind::Application { Paint::Plain } else { Paint::Dim };
@@ -276,7 +276,7 @@ fn frames_text(frames: &[Frame], full: bool, terminal: Terminal, out: &mut Vec<u
     }
 }
 
-fn safe(bytes: &[u8]) -> String {
+pub(super) fn safe(bytes: &[u8]) -> String {
     let mut out = Vec::new();
     text::name(bytes, &mut out);
     String::from_utf8_lossy(&out).into_owned()
@@ -284,7 +284,7 @@ fn safe(bytes: &[u8]) -> String {
 
 /// A line, broken between words where the terminal is too narrow. What strangers named has been made
 /// harmless.
-fn say(out: &mut Vec<u8>, terminal: Terminal, indent: usize, paint: Paint, words: &str) {
+pub(super) fn say(out: &mut Vec<u8>, terminal: Terminal, indent: usize, paint: Paint, words: &str) {
     out.resize(out.len() + indent, b' ');
     let narrower = terminal.width.map(|width| width.saturating_sub(indent).max(20));
     let mut row = Vec::new();

@@ -1,0 +1,449 @@
+//! Sockets in CLOSE that a descriptor still leads to: their connection has ended, or never began, and
+//! the application has not given them back. No walk over sockets shows them; the one over descriptors
+//! does.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use foldhash::fast::FixedState;
+use tracer_common::TcpState;
+
+use crate::engine::conn::{How, Leftover, Role, Table};
+use crate::engine::rules::growth::as_f64;
+use crate::engine::rules::openers::{Opener, Openers};
+use crate::engine::rules::scene::Held;
+use crate::engine::rules::{Finding, Process, RuleId, Sample, Severity, words};
+use crate::event::{Comm, Family, Holder, SockId, Tuple};
+use crate::filter::Filter;
+use crate::time::MonoNs;
+
+/// Fewer sockets that were never connected are everyday: one kept for later, a port that is reserved.
+const LEAST_UNUSED: usize = 3;
+/// So many at once are told though it is not known for how long they have been there.
+const MANY: usize = 16;
+/// Ends no further apart have one cause, as a peer that restarts.
+const A_MOMENT_NS: u64 = 2_000_000_000;
+
+/// Why a socket is in CLOSE.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum Why {
+    Reset,
+    Refused,
+    TimedOut,
+    Unreachable,
+    /// Both sides have shut down.
+    ShutDown,
+    /// `ss -K`, or a RST of ours.
+    Aborted,
+    /// It was connected, and its end was not seen.
+    Unseen,
+    /// It has no ends and was not seen to have any.
+    Unused,
+}
+
+impl Why {
+    fn of(holder: &Holder, left: Option<&Leftover>) -> Why {
+        match left.map(|left| left.how) {
+            Some(How::RstReceived) => Why::Reset,
+            Some(How::Refused) => Why::Refused,
+            Some(How::Timeout) => Why::TimedOut,
+            Some(How::Unreachable) => Why::Unreachable,
+            Some(How::Fin) => Why::ShutDown,
+            Some(How::RstSent | How::Aborted) => Why::Aborted,
+            Some(How::Unknown) => Why::Unseen,
+            None if holder.connected => Why::Unseen,
+            None => Why::Unused,
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Why::Reset => "reset by",
+            Why::Refused => "refused by",
+            Why::TimedOut => "timed out to",
+            Why::Unreachable => "unreachable:",
+            Why::ShutDown => "shut down on both sides, with",
+            Why::Aborted => "aborted here, with",
+            Why::Unseen => "ended before tcptrail looked",
+            Why::Unused => "never connected",
+        }
+    }
+}
+
+/// What the sockets of one process come to.
+#[derive(Debug)]
+struct Group {
+    comm: Comm,
+    sockets: Vec<Socket>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Socket {
+    id: SockId,
+    fd: u32,
+    why: Why,
+    /// Its ends, where its connection was seen.
+    tuple: Option<Tuple>,
+    role: Role,
+    /// In CLOSE since then, at the latest.
+    since: MonoNs,
+    /// Nobody saw it come: it was there when descriptors were first looked at.
+    age_unknown: bool,
+}
+
+/// What a look is about.
+pub(crate) struct Scene<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) filter: &'a Filter,
+    pub(crate) openers: &'a Openers,
+    pub(crate) threshold_ns: u64,
+    pub(crate) now: MonoNs,
+}
+
+/// All of them, over time.
+#[derive(Debug, Default)]
+pub(crate) struct Closed {
+    /// When a walk first met those whose end was not seen.
+    met: HashMap<SockId, (MonoNs, bool), FixedState>,
+    /// A walk over descriptors was looked at before.
+    walked: bool,
+    /// By process, as of the last look.
+    by_process: HashMap<u32, (Comm, u64), FixedState>,
+}
+
+impl Closed {
+    /// Such sockets of a process.
+    pub(crate) fn of(&self, pid: u32) -> u64 {
+        self.by_process.get(&pid).map_or(0, |&(_, count)| count)
+    }
+
+    /// A process that has no other sockets than such.
+    pub(crate) fn held(&self, pid: u32) -> Option<Held> {
+        self.by_process.get(&pid).map(|&(comm, _)| Held { comm, sockets: 0 })
+    }
+
+    /// Processes that have some.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = u32> {
+        self.by_process.keys().copied()
+    }
+
+    /// Looks over the descriptors of the last walk.
+    pub(crate) fn look(&mut self, scene: &Scene<'_>) -> Vec<Finding> {
+        let groups = self.groups(scene);
+        let count = |group: &Group| (group.comm, group.sockets.len() as u64);
+        self.by_process = groups.iter().map(|(&pid, group)| (pid, count(group))).collect();
+        groups.iter().filter_map(|(&pid, group)| finding(scene, pid, group)).collect()
+    }
+
+    fn groups(&mut self, scene: &Scene<'_>) -> BTreeMap<u32, Group> {
+        let mut groups: BTreeMap<u32, Group> = BTreeMap::new();
+        let mut there = HashSet::with_hasher(FixedState::default());
+        let holders = scene.table.holders();
+        for of_one in holders.chunk_by(|one, other| one.id == other.id) {
+            // The process that had it first: others got it by fork.
+            let Some(holder) = of_one.iter().min_by_key(|holder| (holder.start_ns, holder.fd))
+            else {
+                continue;
+            };
+            // A socket that is in the table has begun since the walk.
+            if holder.state != Some(TcpState::Close) || scene.table.has(holder.id) {
+                continue;
+            }
+            let left = scene.table.leftover(holder.id);
+            let last = left.map(|left| (&left.tuple, left.role));
+            // A port that is reserved by bind is kept on purpose.
+            let reserves = left.is_none() && !holder.connected && holder.bound;
+            if reserves || !scene.filter.wants_closed(holder, last) {
+                continue;
+            }
+            let (since, age_unknown) = match left {
+                Some(left) => (left.at, false),
+                None => {
+                    there.insert(holder.id);
+                    *self.met.entry(holder.id).or_insert((holder.at, !self.walked))
+                }
+            };
+            let socket = Socket {
+                id: holder.id,
+                fd: holder.fd,
+                why: Why::of(holder, left),
+                tuple: left.map(|left| left.tuple),
+                role: left.map_or(Role::Unknown, |left| left.role),
+                since,
+                age_unknown,
+            };
+            let group = groups
+                .entry(holder.pid)
+                .or_insert_with(|| Group { comm: holder.comm, sockets: Vec::new() });
+            group.sockets.push(socket);
+        }
+        self.walked |= !holders.is_empty();
+        self.met.retain(|id, _| there.contains(id));
+        groups
+    }
+}
+
+fn finding(scene: &Scene<'_>, pid: u32, group: &Group) -> Option<Finding> {
+    let old = |socket: &&Socket| scene.now.since(socket.since) >= scene.threshold_ns;
+    let mut stay: Vec<Socket> = group.sockets.iter().filter(old).copied().collect();
+    if group.sockets.iter().filter(|socket| socket.age_unknown).count() >= MANY {
+        stay.extend(group.sockets.iter().filter(|it| it.age_unknown && !old(it)));
+    }
+    let unused = stay.iter().filter(|socket| socket.why == Why::Unused).count();
+    if unused < LEAST_UNUSED {
+        stay.retain(|socket| socket.why != Why::Unused);
+    }
+    if stay.is_empty() {
+        return None;
+    }
+    stay.sort_unstable_by_key(|socket| (socket.since, socket.id));
+    let oldest = stay[0];
+    let known = stay.iter().filter(|socket| !socket.age_unknown);
+    let since: Vec<MonoNs> = known.map(|socket| socket.since).collect();
+    let all_known = since.len() == stay.len();
+    let growth = per_minute(&since);
+    let leaks = goes_on(&since, scene.now.before(scene.threshold_ns));
+    let at_once = all_known && since.last().is_some_and(|at| at.since(oldest.since) < A_MOMENT_NS);
+    let severity = match (leaks, at_once) {
+        (true, _) => Severity::Leak,
+        // One moment took them all: a restart or a failover, which a pool finds out at its next use.
+        (false, true) => Severity::Note,
+        (false, false) => Severity::Stuck,
+    };
+    let process = Process { pid: Some(pid), comm: group.comm };
+    let causes = Causes::of(&stay);
+    let openers = by_opener(scene.openers, &stay);
+    let count = stay.len() as u64;
+    let mut verdict = format!(
+        "{} has {} that {} closed ({}) and {} never given back",
+        words::process(Some(process)),
+        words::count(count, "socket"),
+        if count == 1 { "is" } else { "are" },
+        causes.in_words(),
+        if count == 1 { "was" } else { "were" },
+    );
+    let age = words::age(scene.now.since(oldest.since));
+    let bound = if all_known { "" } else { ">=" };
+    let _ = if count == 1 {
+        write!(verdict, ", for {bound}{age}")
+    } else {
+        write!(verdict, ", the oldest for {bound}{age}")
+    };
+    if let Some(rate) = growth.filter(|_| leaks).and_then(words::rate) {
+        let _ = write!(verdict, ", {rate}");
+    }
+    verdict.push_str(&opened_by(&openers, count));
+    if severity == Severity::Note && count > 1 {
+        verdict.push_str("; all ended within a moment");
+    }
+    Some(Finding {
+        workers: Vec::new(),
+        id: format!("closed/{pid}"),
+        rule: RuleId::Closed,
+        severity,
+        state: Some(TcpState::Close),
+        count,
+        in_state: group.sockets.len() as u64,
+        oldest_ns: Some(scene.now.since(oldest.since)),
+        growth_per_min: growth.filter(|_| leaks),
+        closed_share: None,
+        late_closed_share: None,
+        netns: None,
+        process: Some(process),
+        local_port: causes.local_port,
+        remote: causes.remote,
+        opened: crate::engine::rules::Opened::default(),
+        opener: openers.first().map(|(opener, _)| opener.clone()),
+        conns: samples(&stay, scene.now),
+        advice: advice(&stay, severity, pid),
+        verdict,
+        forecast: None,
+    })
+}
+
+/// How many more a minute there are, from the first to the last; they are in order.
+fn per_minute(since: &[MonoNs]) -> Option<f64> {
+    let (first, last) = (since.first()?, since.last()?);
+    let span = last.since(*first);
+    let more = since.len().saturating_sub(1) as u64;
+    (span >= A_MOMENT_NS).then(|| as_f64(more) * 60e9 / as_f64(span))
+}
+
+/// Whether sockets keep coming while old ones stay: some came in the last quarter of the time since the
+/// first, and in most of the others. What came at once, or has ended, is no leak.
+fn goes_on(since: &[MonoNs], until: MonoNs) -> bool {
+    const QUARTERS: u64 = 4;
+    let came: Vec<MonoNs> = since.iter().copied().filter(|&at| at <= until).collect();
+    let Some(&first) = came.first().filter(|_| came.len() >= 3) else { return false };
+    let span = until.since(first);
+    if span < A_MOMENT_NS {
+        return false;
+    }
+    let mut quarters = [false; QUARTERS as usize];
+    for at in came {
+        let quarter = u128::from(at.since(first)) * u128::from(QUARTERS) / u128::from(span);
+        let last = QUARTERS as usize - 1;
+        quarters[usize::try_from(quarter).unwrap_or(last).min(last)] = true;
+    }
+    quarters[QUARTERS as usize - 1] && quarters.iter().filter(|came| **came).count() >= 3
+}
+
+/// Why, with whom, and how many of each.
+struct Causes {
+    counts: Vec<((Why, Option<End>), u64)>,
+    remote: Option<SocketAddr>,
+    local_port: Option<u16>,
+}
+
+/// Which end of a connection names it: of a client's where it went, of a server's where it came to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    Remote(SocketAddr),
+    Local(u16),
+}
+
+impl Causes {
+    fn of(sockets: &[Socket]) -> Causes {
+        let mut counts: BTreeMap<(Why, Option<End>), u64> = BTreeMap::new();
+        for socket in sockets {
+            *counts.entry((socket.why, end_of(socket))).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|&(key, count)| (std::cmp::Reverse(count), key));
+        let only = match counts.as_slice() {
+            [((_, end), _)] => *end,
+            _ => None,
+        };
+        Causes {
+            remote: only.and_then(|end| match end {
+                End::Remote(remote) => Some(remote),
+                End::Local(_) => None,
+            }),
+            local_port: only.and_then(|end| match end {
+                End::Local(port) => Some(port),
+                End::Remote(_) => None,
+            }),
+            counts,
+        }
+    }
+
+    fn in_words(&self) -> String {
+        const NAMED: usize = 3;
+        let one = |&((why, end), count): &((Why, Option<End>), u64)| {
+            let number = if self.counts.len() > 1 { format!("{count} ") } else { String::new() };
+            match end {
+                Some(End::Remote(remote)) => format!("{number}{} {remote}", why.words()),
+                Some(End::Local(port)) => {
+                    format!("{number}{} clients of :{port}", why.words())
+                }
+                None => format!("{number}{}", why.words()),
+            }
+        };
+        let mut words: Vec<String> = self.counts.iter().take(NAMED).map(one).collect();
+        let rest: u64 = self.counts.iter().skip(NAMED).map(|(_, count)| count).sum();
+        if rest != 0 {
+            words.push(format!("{rest} others"));
+        }
+        words.join(", ")
+    }
+}
+
+fn end_of(socket: &Socket) -> Option<End> {
+    let tuple = socket.tuple?;
+    match socket.role {
+        Role::Server => Some(End::Local(tuple.local_port)),
+        _ => Some(End::Remote(tuple.remote())),
+    }
+}
+
+/// Who opened them, those with the most first.
+fn by_opener(openers: &Openers, sockets: &[Socket]) -> Vec<(Opener, u64)> {
+    let mut counts: BTreeMap<Opener, u64> = BTreeMap::new();
+    for opener in sockets.iter().filter_map(|socket| openers.of(socket.id)) {
+        *counts.entry(opener.clone()).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(opener, count)| (std::cmp::Reverse(*count), opener.clone()));
+    counts
+}
+
+fn opened_by(openers: &[(Opener, u64)], all: u64) -> String {
+    match openers {
+        [] => String::new(),
+        [(opener, count)] if *count == all => format!("; opened by {opener}"),
+        [(opener, count), ..] => format!("; opened by {opener} ({count} of them)"),
+    }
+}
+
+fn samples(sockets: &[Socket], now: MonoNs) -> Vec<Sample> {
+    let nowhere = Tuple {
+        local_addr: [0; 16],
+        remote_addr: [0; 16],
+        local_port: 0,
+        remote_port: 0,
+        family: Family::V6,
+    };
+    sockets
+        .iter()
+        .take(Finding::SAMPLES)
+        .map(|socket| Sample {
+            id: socket.id,
+            tuple: socket.tuple.unwrap_or(nowhere),
+            age_ns: now.since(socket.since),
+            fd: Some(socket.fd),
+        })
+        .collect()
+}
+
+fn advice(sockets: &[Socket], severity: Severity, pid: u32) -> String {
+    let unused = sockets.iter().all(|socket| socket.why == Why::Unused);
+    let mut text = String::from(if unused {
+        "Each is a descriptor that socket() or open() made, and nothing was done with it: look for an attempt that fails \
+         between socket() and connect() (a name that does not resolve, a bind that fails) and does not close it. Sockets \
+         that a refused connect() left behind before tcptrail started look the same."
+    } else if severity == Severity::Note {
+        "Their peer has restarted or failed over, and nobody has used them since. A pool finds that out, and closes them, \
+         at the next use; close() is missing where nothing ever uses them again."
+    } else {
+        "close() is missing after the exception: a connection that was reset, refused or timed out is over, its descriptor \
+         is not. Look at the path that handles the error (try-with-resources, finally, defer)."
+    });
+    let mut fds: Vec<u32> = sockets.iter().map(|socket| socket.fd).collect();
+    fds.sort_unstable();
+    let named: Vec<String> = fds.iter().take(6).map(u32::to_string).collect();
+    let more = fds.len().saturating_sub(named.len());
+    let word = if fds.len() == 1 { "Descriptor" } else { "Descriptors" };
+    let _ = write!(text, " {word} {}", named.join(", "));
+    if more != 0 {
+        let _ = write!(text, " and {more} more");
+    }
+    let _ = write!(text, " in /proc/{pid}/fd; ss does not show them.");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_leak_goes_on_and_a_burst_does_not() {
+        let check = |seconds: &[u64], until: u64, expect: bool| {
+            let since: Vec<MonoNs> = seconds.iter().map(|s| MonoNs(s * SECOND)).collect();
+            assert_eq!(goes_on(&since, MonoNs(until * SECOND)), expect, "{seconds:?} {until}");
+        };
+        let each = |step: u64, count: u64| (0..count).map(|n| n * step).collect::<Vec<_>>();
+        check(&each(1, 10), 9, true);
+        check(&each(60, 5), 245, true);
+        // Two are no leak, nor what came at once.
+        check(&each(60, 2), 60, false);
+        check(&[5; 30], 60, false);
+        // It has ended: nothing came for as long as they came.
+        check(&each(1, 10), 30, false);
+        // Two bursts: a peer that restarted twice.
+        check(&[0, 0, 0, 60, 60, 60], 61, false);
+        check(&[], 10, false);
+    }
+}
