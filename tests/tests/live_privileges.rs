@@ -18,6 +18,7 @@ const STRANGER: u32 = 65_534;
 const DAC_READ_SEARCH: u64 = 1 << 2;
 const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
+const NET_ADMIN: u64 = 1 << 12;
 /// DAC_READ_SEARCH, SETGID, SETUID, SYS_PTRACE, CHECKPOINT_RESTORE.
 const NAMES: u64 = DAC_READ_SEARCH | 1 << 6 | 1 << 7 | SYS_PTRACE | 1 << 40;
 const SYS_RESOURCE: u64 = 1 << 24;
@@ -98,7 +99,7 @@ fn what_is_not_needed_is_given_up() -> Result<()> {
     let file = dir.path().join("r.tcpt");
     let file = file.to_str().context("UTF-8")?;
     let one = ["--netns", netns.name()];
-    let walks = SYS_ADMIN | SYS_PTRACE;
+    let walks = SYS_ADMIN | SYS_PTRACE | NET_ADMIN;
     for (args, main, walks) in [
         (vec!["tail"], 0, walks),
         (vec!["life"], 0, walks),

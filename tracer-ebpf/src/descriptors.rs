@@ -4,8 +4,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use core::mem::MaybeUninit;
 use tracer_common::descriptors::{DescriptorKind, Descriptors, NAME};
 
-use crate::emit::blank;
-use crate::iter_files::probed;
+use crate::emit::{blank, probed};
 use crate::layout::{Kernel, has, load};
 use crate::maps::{DESCRIPTORS, global};
 

@@ -286,6 +286,15 @@ pub unsafe fn probe<T>(to: *mut T, from: u64) {
     }
 }
 
+/// A field of a struct whose type the verifier does not know.
+#[inline(always)]
+pub fn probed<T: Default>(base: u64, offset: u32) -> T {
+    let mut value = T::default();
+    // SAFETY: the value is ours to write.
+    unsafe { probe(&raw mut value, base + u64::from(offset)) };
+    value
+}
+
 /// `task_struct.comm` of a trusted task.
 #[inline(always)]
 pub fn task_comm(task: Kernel) -> [u8; 16] {

@@ -8,7 +8,7 @@ use tracer_common::descriptors::DescriptorKind;
 use tracer_common::wire::{AF_INET, AF_INET6, HolderRow, ends, flags};
 
 use crate::descriptors;
-use crate::emit::{Endpoints, IPPROTO_TCP, blank, identity, is_tcp, probe, task_comm};
+use crate::emit::{Endpoints, IPPROTO_TCP, blank, identity, is_tcp, probed, task_comm};
 use crate::layout::{Kernel, has, load};
 use crate::maps::global;
 
@@ -161,13 +161,4 @@ fn untyped(file: Kernel) -> Found {
         state: probed(sk, global!(LAYOUT.state)),
         ends: ends_of(probed(sk, global!(LAYOUT.num)), probed(sk, global!(LAYOUT.dport))),
     })
-}
-
-/// A field of a struct whose type the verifier does not know.
-#[inline(always)]
-pub fn probed<T: Default>(base: u64, offset: u32) -> T {
-    let mut value = T::default();
-    // SAFETY: the value is ours to write.
-    unsafe { probe(&raw mut value, base + u64::from(offset)) };
-    value
 }

@@ -88,9 +88,13 @@ impl Engine {
         self
     }
 
-    /// How connections ended whose sockets were not closed is remembered from here on.
-    pub fn remember_leftovers(&mut self) {
-        self.table.remember_leftovers();
+    /// Where `wanted`, how connections ended whose sockets were not closed is remembered.
+    #[must_use]
+    pub fn with_leftovers(mut self, wanted: bool) -> Engine {
+        if wanted {
+            self.table.remember_leftovers();
+        }
+        self
     }
 
     /// Where and how the inputs were made.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::netns;
-use super::poller::Way;
+use super::netns::Way;
 use crate::engine::rules::{Descriptors, Facts, Needs, NetnsFacts, ProcessFacts};
 use crate::time::MonoNs;
 

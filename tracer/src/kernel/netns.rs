@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -50,14 +50,23 @@ pub fn inode(path: &Path) -> io::Result<u32> {
 /// # Errors
 /// When it is gone, or without CAP_SYS_ADMIN.
 pub fn enter(path: &Path) -> io::Result<()> {
-    enter_fd(File::open(path)?.as_fd())
+    netns_socket::enter(File::open(path)?.as_fd())
 }
 
-/// As [`enter`], by a descriptor of the namespace.
-pub(super) fn enter_fd(namespace: BorrowedFd<'_>) -> io::Result<()> {
-    rustix::thread::move_into_link_name_space(
-        namespace,
-        Some(rustix::thread::LinkNameSpaceType::Network),
-    )?;
-    Ok(())
+/// How to get into a namespace.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    /// A file.
+    Path(PathBuf),
+    /// A socket of it, and who has that.
+    Socket(netns_socket::Lead),
+}
+
+impl Way {
+    pub(super) fn enter(&self) -> io::Result<()> {
+        match self {
+            Way::Path(path) => enter(path),
+            Way::Socket(lead) => lead.enter(),
+        }
+    }
 }

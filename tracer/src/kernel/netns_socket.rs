@@ -4,15 +4,13 @@
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use tracer_common::wire::HolderRow;
 use zerocopy::FromBytes;
-
-use super::netns;
 
 /// A descriptor of a socket: process and number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +50,7 @@ impl Lead {
         let socket = pidfd_getfd(&process, fd, PidfdGetfdFlags::empty())?;
         let namespace = namespace_of(&socket);
         drop(socket);
-        netns::enter_fd(namespace?.as_fd())
+        enter(namespace?.as_fd())
     }
 }
 
@@ -108,6 +106,15 @@ fn nsfs_of_net(line: &[u8]) -> Option<std::path::PathBuf> {
     let plain = !place.contains(&b'\\');
     (root.starts_with(b"net:[") && kind == b"nsfs" && plain)
         .then(|| Path::new(std::ffi::OsStr::from_bytes(place)).to_path_buf())
+}
+
+/// Moves this thread into the network namespace of a descriptor.
+pub(super) fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::thread::move_into_link_name_space(
+        namespace,
+        Some(rustix::thread::LinkNameSpaceType::Network),
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::facts::Reader;
 use super::layout::Resolved;
 use super::loader::{self, LoadError, in_words, load_object};
 use super::netns;
+use super::netns::Way;
 use super::netns_socket::{self, Lead};
 use crate::engine::conn::{Poll, PollKind};
 use crate::engine::rules::Needs;
@@ -233,24 +234,6 @@ fn run(
         };
         if answers.send(answer.unwrap_or_else(|error| Answer::Failed(request, error))).is_err() {
             return;
-        }
-    }
-}
-
-/// How to get into a namespace.
-#[derive(Clone, Debug)]
-pub(super) enum Way {
-    /// A file.
-    Path(PathBuf),
-    /// A socket of it, and who has that.
-    Socket(Lead),
-}
-
-impl Way {
-    pub(super) fn enter(&self) -> io::Result<()> {
-        match self {
-            Way::Path(path) => netns::enter(path),
-            Way::Socket(lead) => lead.enter(),
         }
     }
 }

@@ -4,17 +4,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
-use std::net::SocketAddr;
 
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
-use crate::engine::conn::{How, Leftover, Role, Table};
+use crate::engine::conn::{Role, Table};
+use crate::engine::rules::causes::{Causes, Socket, Why};
 use crate::engine::rules::growth::as_f64;
 use crate::engine::rules::openers::{Opener, Openers};
 use crate::engine::rules::scene::Held;
 use crate::engine::rules::{Finding, Process, RuleId, Sample, Severity, words};
-use crate::event::{Comm, Family, Holder, SockId, Tuple};
+use crate::event::{Comm, Family, SockId, Tuple};
 use crate::filter::Filter;
 use crate::time::MonoNs;
 
@@ -25,71 +25,11 @@ const MANY: usize = 16;
 /// Ends no further apart have one cause, as a peer that restarts.
 const A_MOMENT_NS: u64 = 2_000_000_000;
 
-/// Why a socket is in CLOSE.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum Why {
-    Reset,
-    Refused,
-    TimedOut,
-    Unreachable,
-    /// Both sides have shut down.
-    ShutDown,
-    /// `ss -K`, or a RST of ours.
-    Aborted,
-    /// It was connected, and its end was not seen.
-    Unseen,
-    /// It has no ends and was not seen to have any.
-    Unused,
-}
-
-impl Why {
-    fn of(holder: &Holder, left: Option<&Leftover>) -> Why {
-        match left.map(|left| left.how) {
-            Some(How::RstReceived) => Why::Reset,
-            Some(How::Refused) => Why::Refused,
-            Some(How::Timeout) => Why::TimedOut,
-            Some(How::Unreachable) => Why::Unreachable,
-            Some(How::Fin) => Why::ShutDown,
-            Some(How::RstSent | How::Aborted) => Why::Aborted,
-            Some(How::Unknown) => Why::Unseen,
-            None if holder.connected => Why::Unseen,
-            None => Why::Unused,
-        }
-    }
-
-    const fn words(self) -> &'static str {
-        match self {
-            Why::Reset => "reset by",
-            Why::Refused => "refused by",
-            Why::TimedOut => "timed out to",
-            Why::Unreachable => "unreachable:",
-            Why::ShutDown => "shut down on both sides, with",
-            Why::Aborted => "aborted here, with",
-            Why::Unseen => "ended before tcptrail looked",
-            Why::Unused => "never connected",
-        }
-    }
-}
-
 /// What the sockets of one process come to.
 #[derive(Debug)]
 struct Group {
     comm: Comm,
     sockets: Vec<Socket>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Socket {
-    id: SockId,
-    fd: u32,
-    why: Why,
-    /// Its ends, where its connection was seen.
-    tuple: Option<Tuple>,
-    role: Role,
-    /// In CLOSE since then, at the latest.
-    since: MonoNs,
-    /// Nobody saw it come: it was there when descriptors were first looked at.
-    age_unknown: bool,
 }
 
 /// What a look is about.
@@ -215,28 +155,8 @@ fn finding(scene: &Scene<'_>, pid: u32, group: &Group) -> Option<Finding> {
     let causes = Causes::of(&stay);
     let openers = by_opener(scene.openers, &stay);
     let count = stay.len() as u64;
-    let mut verdict = format!(
-        "{} has {} that {} closed ({}) and {} never given back",
-        words::process(Some(process)),
-        words::count(count, "socket"),
-        if count == 1 { "is" } else { "are" },
-        causes.in_words(),
-        if count == 1 { "was" } else { "were" },
-    );
-    let age = words::age(scene.now.since(oldest.since));
-    let bound = if all_known { "" } else { ">=" };
-    let _ = if count == 1 {
-        write!(verdict, ", for {bound}{age}")
-    } else {
-        write!(verdict, ", the oldest for {bound}{age}")
-    };
-    if let Some(rate) = growth.filter(|_| leaks).and_then(words::rate) {
-        let _ = write!(verdict, ", {rate}");
-    }
-    verdict.push_str(&opened_by(&openers, count));
-    if severity == Severity::Note && count > 1 {
-        verdict.push_str("; all ended within a moment");
-    }
+    let growth = growth.filter(|_| leaks);
+    let verdict = sentence(scene, group.comm, (pid, severity, growth), &stay);
     Some(Finding {
         workers: Vec::new(),
         id: format!("closed/{pid}"),
@@ -246,7 +166,7 @@ fn finding(scene: &Scene<'_>, pid: u32, group: &Group) -> Option<Finding> {
         count,
         in_state: group.sockets.len() as u64,
         oldest_ns: Some(scene.now.since(oldest.since)),
-        growth_per_min: growth.filter(|_| leaks),
+        growth_per_min: growth,
         closed_share: None,
         late_closed_share: None,
         netns: None,
@@ -260,6 +180,41 @@ fn finding(scene: &Scene<'_>, pid: u32, group: &Group) -> Option<Finding> {
         verdict,
         forecast: None,
     })
+}
+
+/// What is said of them; they are in order of age.
+fn sentence(
+    scene: &Scene<'_>,
+    comm: Comm,
+    (pid, severity, growth): (u32, Severity, Option<f64>),
+    stay: &[Socket],
+) -> String {
+    let count = stay.len() as u64;
+    let all_known = stay.iter().all(|socket| !socket.age_unknown);
+    let oldest = stay.first().map_or(scene.now, |socket| socket.since);
+    let mut verdict = format!(
+        "{} has {} that {} closed ({}) and {} never given back",
+        words::process(Some(Process { pid: Some(pid), comm })),
+        words::count(count, "socket"),
+        if count == 1 { "is" } else { "are" },
+        Causes::of(stay).in_words(),
+        if count == 1 { "was" } else { "were" },
+    );
+    let age = words::age(scene.now.since(oldest));
+    let bound = if all_known { "" } else { ">=" };
+    let _ = if count == 1 {
+        write!(verdict, ", for {bound}{age}")
+    } else {
+        write!(verdict, ", the oldest for {bound}{age}")
+    };
+    if let Some(rate) = growth.and_then(words::rate) {
+        let _ = write!(verdict, ", {rate}");
+    }
+    verdict.push_str(&opened_by(&by_opener(scene.openers, stay), count));
+    if severity == Severity::Note && count > 1 {
+        verdict.push_str("; all ended within a moment");
+    }
+    verdict
 }
 
 /// How many more a minute there are, from the first to the last; they are in order.
@@ -287,74 +242,6 @@ fn goes_on(since: &[MonoNs], until: MonoNs) -> bool {
         quarters[usize::try_from(quarter).unwrap_or(last).min(last)] = true;
     }
     quarters[QUARTERS as usize - 1] && quarters.iter().filter(|came| **came).count() >= 3
-}
-
-/// Why, with whom, and how many of each.
-struct Causes {
-    counts: Vec<((Why, Option<End>), u64)>,
-    remote: Option<SocketAddr>,
-    local_port: Option<u16>,
-}
-
-/// Which end of a connection names it: of a client's where it went, of a server's where it came to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum End {
-    Remote(SocketAddr),
-    Local(u16),
-}
-
-impl Causes {
-    fn of(sockets: &[Socket]) -> Causes {
-        let mut counts: BTreeMap<(Why, Option<End>), u64> = BTreeMap::new();
-        for socket in sockets {
-            *counts.entry((socket.why, end_of(socket))).or_default() += 1;
-        }
-        let mut counts: Vec<_> = counts.into_iter().collect();
-        counts.sort_by_key(|&(key, count)| (std::cmp::Reverse(count), key));
-        let only = match counts.as_slice() {
-            [((_, end), _)] => *end,
-            _ => None,
-        };
-        Causes {
-            remote: only.and_then(|end| match end {
-                End::Remote(remote) => Some(remote),
-                End::Local(_) => None,
-            }),
-            local_port: only.and_then(|end| match end {
-                End::Local(port) => Some(port),
-                End::Remote(_) => None,
-            }),
-            counts,
-        }
-    }
-
-    fn in_words(&self) -> String {
-        const NAMED: usize = 3;
-        let one = |&((why, end), count): &((Why, Option<End>), u64)| {
-            let number = if self.counts.len() > 1 { format!("{count} ") } else { String::new() };
-            match end {
-                Some(End::Remote(remote)) => format!("{number}{} {remote}", why.words()),
-                Some(End::Local(port)) => {
-                    format!("{number}{} clients of :{port}", why.words())
-                }
-                None => format!("{number}{}", why.words()),
-            }
-        };
-        let mut words: Vec<String> = self.counts.iter().take(NAMED).map(one).collect();
-        let rest: u64 = self.counts.iter().skip(NAMED).map(|(_, count)| count).sum();
-        if rest != 0 {
-            words.push(format!("{rest} others"));
-        }
-        words.join(", ")
-    }
-}
-
-fn end_of(socket: &Socket) -> Option<End> {
-    let tuple = socket.tuple?;
-    match socket.role {
-        Role::Server => Some(End::Local(tuple.local_port)),
-        _ => Some(End::Remote(tuple.remote())),
-    }
 }
 
 /// Who opened them, those with the most first.

@@ -11,6 +11,7 @@
 
 mod accept_queue;
 mod bound;
+mod causes;
 mod close_wait;
 mod closed;
 mod closing;

@@ -9,7 +9,6 @@ use crate::engine::{Engine, Update};
 use crate::event::Shape;
 use crate::filter::Filter;
 use crate::output::json::Object;
-use crate::output::lines::life_open;
 use crate::output::lines::{Pen, Setting, human, process, socket, spent, surroundings, times};
 use crate::output::{Needs, Output, Totals};
 use crate::text::{self, Paint, Row};
@@ -72,7 +71,7 @@ impl Output for Life {
     ) {
         if self.unfinished {
             for conn in open {
-                life_open::connection(&mut self.setting.pen, engine, conn, now, out);
+                unfinished(&mut self.setting.pen, engine, conn, now, out);
             }
         }
     }
@@ -251,7 +250,13 @@ fn write_line(
         human(ns, cell);
         row.cell(0, Paint::Dim, cell);
     }
-    if words == STILL_OPEN {
+    remarks(&mut row, conn, at, words == STILL_OPEN, cell);
+    row.end();
+}
+
+/// What is unusual about it: it is still open, there was no room for its TIME_WAIT, nobody accepted it.
+fn remarks(row: &mut Row<'_>, conn: &Connection, at: MonoNs, open: bool, cell: &mut Vec<u8>) {
+    if open {
         cell.clear();
         let _ = write!(cell, "now {} ", conn.state.name());
         spent(conn.in_state(at), cell);
@@ -263,7 +268,6 @@ fn write_line(
     if conn.role == Role::Server && !conn.accepted {
         row.cell(0, Paint::Warn, b"never accepted");
     }
-    row.end();
 }
 
 /// Bytes, retransmissions and round-trip time; below the wide layout with their names.
@@ -307,4 +311,42 @@ fn how(conn: &Connection) -> (&'static str, Paint) {
         (How::Aborted, _) => ("aborted", Paint::Bad),
         (How::Unknown, _) => ("end not seen", Paint::Warn),
     }
+}
+
+/// A line of a connection that has not finished.
+fn unfinished(pen: &mut Pen, engine: &Engine, conn: &Connection, now: MonoNs, out: &mut Vec<u8>) {
+    if pen.json {
+        unfinished_json(pen, engine, conn, now, out);
+    } else {
+        open_line(pen, conn, now, out);
+    }
+}
+
+fn unfinished_json(
+    pen: &mut Pen,
+    engine: &Engine,
+    conn: &Connection,
+    now: MonoNs,
+    out: &mut Vec<u8>,
+) {
+    let in_state = conn.in_state(now);
+    let mut object = Object::event(out, "unfinished");
+    times(&mut object, &mut pen.clock, now);
+    socket(&mut object, engine.table(), conn);
+    object
+        .plain("state", conn.state.name())
+        .number_or_null("in_state_ns", in_state.ns())
+        .number("total_ns", now.since(conn.born))
+        .boolean("exact", conn.complete && !conn.approximate && in_state.is_exact())
+        .with("states", |out| states(conn, out))
+        .number_or_null("handshake_ns", conn.handshake_ns())
+        .plain("first_close", conn.first_close.name());
+    let counters = conn.counters();
+    object
+        .number_or_null("bytes_sent", counters.map(|counters| counters.bytes_sent))
+        .number_or_null("bytes_received", counters.map(|counters| counters.bytes_received))
+        .number_or_null("retransmits", counters.map(|counters| counters.retransmits))
+        .boolean("accepted", conn.accepted);
+    surroundings(&mut object, engine.names(), conn);
+    object.end();
 }

@@ -2,7 +2,6 @@
 
 mod leaks;
 mod life;
-mod life_open;
 mod list;
 mod stuck;
 mod tail;

@@ -46,13 +46,7 @@ pub(super) fn start<'a>(
     // Before anything runs in the kernel: a file that cannot be written ends it here.
     let outputs = make(config)?;
     let needs = needs_of(&outputs);
-    let options = Options {
-        filter: config.filter.kernel_side(),
-        ring_bytes,
-        debug: config.verbose >= 2,
-        half_closed: false,
-        descriptors: false,
-    };
+    let options = options(config, ring_bytes);
     let btf = loader::kernel_btf()?;
     // First, so that of every connection that is seen to begin the opener is seen, too.
     let stacks = Stacks::start(config, needs.stacks, &resolved, &btf)?;
@@ -72,15 +66,11 @@ pub(super) fn start<'a>(
         stacks.iter().for_each(stacks::report_hooks);
     }
     let rules = rules(config, &needs, &origin);
-    // Of what is idle only walks tell.
-    let idle = |rules: &Rules| rules.watch.thresholds().of(RuleId::EstablishedIdle);
-    let often = rules.as_ref().map_or(u64::MAX, |rules| idle(rules) / 4);
-    let mut engine = Engine::new(origin, config.max_connections).with_rules(rules);
-    if needs.stacks.is_some() {
-        engine.remember_leftovers();
-    }
-    let session = Session::begin(engine, outputs).context("cannot begin an output")?;
     let now = MonoNs::now();
+    let duties = duties(now, rules.as_ref());
+    let engine = Engine::new(origin, config.max_connections);
+    let engine = engine.with_rules(rules).with_leftovers(needs.stacks.is_some());
+    let session = Session::begin(engine, outputs).context("cannot begin an output")?;
     let mut live = Live {
         config,
         session,
@@ -93,10 +83,8 @@ pub(super) fn start<'a>(
         debug,
         signals,
         start,
-        duties: Duties::from(now).everything_within(now, often),
-        deadline: config
-            .duration
-            .map(|time| now.after(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))),
+        duties,
+        deadline: deadline(config, now),
         losses: Losses::from(start),
         events_at_last_names: 0,
         output_failed: false,
@@ -106,6 +94,29 @@ pub(super) fn start<'a>(
     live.session.feed(&Input::Names(&naming::all(&live.session.engine, needs.executables)));
     live.walks.everything(&mut live.session);
     Ok(live)
+}
+
+/// For the programs of events: what walks show is theirs to say.
+fn options(config: &Config, ring_bytes: u32) -> Options {
+    Options {
+        filter: config.filter.kernel_side(),
+        ring_bytes,
+        debug: config.verbose >= 2,
+        half_closed: false,
+        descriptors: false,
+    }
+}
+
+/// When the run ends by itself.
+fn deadline(config: &Config, now: MonoNs) -> Option<MonoNs> {
+    let time = config.duration?;
+    Some(now.after(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+/// Of what is idle only walks tell: they come the oftener the sooner it is asked for.
+fn duties(now: MonoNs, rules: Option<&Rules>) -> Duties {
+    let idle = |rules: &Rules| rules.watch.thresholds().of(RuleId::EstablishedIdle);
+    Duties::from(now).everything_within(now, rules.map_or(u64::MAX, |rules| idle(rules) / 4))
 }
 
 fn poller(
