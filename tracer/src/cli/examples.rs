@@ -47,6 +47,13 @@ Examples:
   tcptrail leaks --pid 1234 --duration 1m --folded > leaks.folded
       for a flame graph tool";
 
+pub(super) const INCIDENT: &str = "\
+Examples:
+  tcptrail incident --comm java -o java.tar.zst
+      a minute of every java process: the page, and an archive with its evidence
+  tcptrail incident --for 10m --port 8089
+      ten minutes, for a slow leak on one port";
+
 pub(super) const RECORD: &str = "\
 Examples:
   tcptrail record incident.tcpt --duration 10m

@@ -52,6 +52,7 @@ pub enum Command {
     #[command(after_help = examples::LEAKS)]
     Leaks(LeaksArgs),
     /// One page for an emergency: what is wrong, whose code, until when, what to do; and a bundle of evidence
+    #[command(after_help = examples::INCIDENT)]
     Incident(IncidentArgs),
     /// Write everything received to FILE, to look at later with `replay`
     #[command(after_help = examples::RECORD)]

@@ -50,6 +50,8 @@ pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
     let mut stills: HashMap<Place, Stillness, FixedState> = HashMap::default();
     let mut clients: HashMap<u32, u64, FixedState> = HashMap::default();
     let unfiltered = *scene.filter == Filter::default();
+    // Both ends of a connection over loopback are in one namespace.
+    let whole_netns = *scene.filter == Filter { netns: scene.filter.netns, ..Filter::default() };
     let mut netns = 0;
     for conn in scene.table.iter() {
         if conn.state == TcpState::Close {
@@ -79,7 +81,8 @@ pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
         let Some(mut id) = rule_of(conn) else { continue };
         found.unaccepted += u64::from(id == RuleId::Unaccepted);
         if id == RuleId::Established && scene.troubles.get(conn.id).is_none() {
-            if scene.quiet.get(conn.id).is_none() || (unfiltered && peer_tells(scene, conn)) {
+            let peer_counts = unfiltered || whole_netns && conn.tuple.is_loopback();
+            if scene.quiet.get(conn.id).is_none() || (peer_counts && peer_tells(scene, conn)) {
                 continue;
             }
             id = RuleId::EstablishedIdle;
