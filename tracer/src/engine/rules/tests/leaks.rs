@@ -439,13 +439,14 @@ fn a_stream_that_stops_is_stuck_from_then_on() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Whatever a pool is asked, however its load rises and falls, and whatever its server's patience:
-    /// it never leaks.
+    /// However the load of a pool rises and falls, and whatever its server's patience: it never leaks. With at
+    /// most three heights, that is: a load that reaches new heights in four waves or more, minutes apart, and
+    /// never uses again what it opened before, cannot be told from a leak until it stops.
     #[test]
     fn a_pool_never_leaks(
         bound in 1usize..60,
         keep_alive in 1u64..40,
-        load in proptest::collection::vec((0usize..60, 1u64..90), 1..12),
+        load in proptest::collection::vec((0usize..60, 1u64..90), 1..4),
         threshold in 5u64..60,
     ) {
         let mut sim = Sim::with(&[&format!("CLOSE_WAIT={threshold}s")]);
