@@ -156,7 +156,7 @@ fn the_page_about_connections_that_are_opened_and_never_closed() -> Result<()> {
     });
     let code = "import socket,sys,time\n\
                 kept=[]\n\
-                for _ in range(60):\n  kept.append(socket.create_connection(('127.0.0.1',int(sys.argv[1]))))\n  time.sleep(0.2)\n\
+                for _ in range(150):\n  kept.append(socket.create_connection(('127.0.0.1',int(sys.argv[1]))))\n  time.sleep(0.2)\n\
                 time.sleep(30)";
     let mut client = Command::new("python3");
     client.args(["-c", code, &port]);
@@ -164,7 +164,7 @@ fn the_page_about_connections_that_are_opened_and_never_closed() -> Result<()> {
     let bundle = folder.0.join("bundle.tar.zst");
     let mut incident = command(&["incident", "--netns", netns.name(), "--pid"]);
     incident.arg(client.pid().to_string());
-    incident.args(["--for", "11s", "--threshold", "ESTABLISHED_IDLE=3s", "-o"]).arg(&bundle);
+    incident.args(["--for", "22s", "--threshold", "ESTABLISHED_IDLE=3s", "-o"]).arg(&bundle);
     let run = incident.output().context("incident")?;
     let page = text(&run.stdout);
     println!("{page}");
