@@ -62,15 +62,16 @@ pub(crate) struct Selection {
 
 /// What of a change is for the output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Passed {
-    /// Nothing.
-    Nothing,
-    /// The change.
-    Change,
-    /// A change that waited, and only that.
-    First(Change),
-    /// A change that waited, then this one.
-    Both(Change),
+pub(crate) struct Passed {
+    /// The change that waited comes first: see [`first`].
+    pub(crate) first: bool,
+    /// The change itself.
+    pub(crate) change: bool,
+}
+
+impl Passed {
+    const NOTHING: Passed = Passed { first: false, change: false };
+    const CHANGE: Passed = Passed { first: false, change: true };
 }
 
 impl Selection {
@@ -102,7 +103,7 @@ impl Selection {
     pub(crate) fn pass(&mut self, conn: &Connection, change: &Change) -> Passed {
         let passed = if self.all {
             self.count(conn, change);
-            Passed::Change
+            Passed::CHANGE
         } else {
             self.filter(conn, change)
         };
@@ -119,22 +120,18 @@ impl Selection {
             None => {
                 // Whether it is wanted turns on the port the kernel has yet to choose.
                 self.held.set(change.conn);
-                Passed::Nothing
+                Passed::NOTHING
             }
-            Some(false) => Passed::Nothing,
+            Some(false) => Passed::NOTHING,
             Some(true) => {
-                let first = self.held.take(change.conn).then(|| first(conn, change.conn)).flatten();
-                let first = first.filter(|first| {
-                    self.count(conn, first);
-                    self.allows(conn, first)
-                });
+                let waited = self.held.take(change.conn);
+                let first =
+                    waited.then(|| first(conn, change.conn)).flatten().is_some_and(|first| {
+                        self.count(conn, &first);
+                        self.allows(conn, &first)
+                    });
                 self.count(conn, change);
-                match (first, self.allows(conn, change)) {
-                    (None, false) => Passed::Nothing,
-                    (None, true) => Passed::Change,
-                    (Some(first), false) => Passed::First(first),
-                    (Some(first), true) => Passed::Both(first),
-                }
+                Passed { first, change: self.allows(conn, change) }
             }
         }
     }
@@ -172,7 +169,7 @@ impl Selection {
 }
 
 /// The change that waited: CLOSE->SYN_SENT, now with its port.
-fn first(conn: &Connection, at: ConnRef) -> Option<Change> {
+pub(crate) fn first(conn: &Connection, at: ConnRef) -> Option<Change> {
     let kind = Kind::Transition {
         old: TcpState::Close,
         new: TcpState::SynSent,

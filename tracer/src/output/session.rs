@@ -4,7 +4,7 @@ use std::io;
 
 use crate::engine::{Engine, Sink, Update};
 use crate::input::Input;
-use crate::output::selection::{Passed, Selection};
+use crate::output::selection::{Selection, first};
 use crate::output::{Draws, Needs, Output, Totals, Verdict};
 use crate::time::MonoNs;
 
@@ -18,6 +18,8 @@ pub struct Session {
 /// All outputs of a run, and what they have for stdout.
 struct Outputs {
     slots: Vec<Slot>,
+    /// At least one takes inputs.
+    inputs: bool,
     out: Vec<u8>,
     /// What went wrong with outputs, not told yet.
     failures: Vec<String>,
@@ -62,7 +64,9 @@ impl Session {
                 output,
             }
         });
-        let mut outputs = Outputs { slots: slots.collect(), out: Vec::new(), failures: Vec::new() };
+        let slots: Vec<Slot> = slots.collect();
+        let inputs = slots.iter().any(|slot| slot.needs.inputs);
+        let mut outputs = Outputs { slots, inputs, out: Vec::new(), failures: Vec::new() };
         for slot in &mut outputs.slots {
             slot.output.begin(&engine, &mut outputs.out)?;
         }
@@ -73,7 +77,9 @@ impl Session {
     #[inline]
     pub fn feed(&mut self, input: &Input<'_>) {
         self.engine.feed(input, &mut self.outputs);
-        self.outputs.input(input);
+        if self.outputs.inputs {
+            self.outputs.input(input);
+        }
     }
 
     /// Lines for stdout. Whoever takes them leaves the buffer empty.
@@ -143,7 +149,7 @@ impl Session {
         self.account_for_open(now);
         for index in 0..self.outputs.slots.len() {
             let totals = self.outputs.totals(index, &self.engine);
-            let Outputs { slots, out, failures } = &mut self.outputs;
+            let Outputs { slots, out, failures, .. } = &mut self.outputs;
             if let Some(slot) = slots.get_mut(index).filter(|slot| !slot.failed)
                 && let Err(error) = slot.output.end(&self.engine, &totals, now, out)
             {
@@ -204,7 +210,6 @@ impl Outputs {
         }
     }
 
-    #[inline]
     fn input(&mut self, input: &Input<'_>) {
         for slot in &mut self.slots {
             if slot.needs.inputs
@@ -214,6 +219,14 @@ impl Outputs {
                 slot.failed = true;
                 self.failures.push(error.to_string());
             }
+        }
+    }
+
+    /// What is no change of a connection, and so for all.
+    #[cold]
+    fn tell_all(&mut self, engine: &Engine, update: &Update<'_>) {
+        for slot in self.slots.iter_mut().filter(|slot| !slot.failed) {
+            slot.output.update(engine, update, &mut self.out);
         }
     }
 
@@ -230,23 +243,25 @@ impl Outputs {
 impl Sink for Outputs {
     #[inline]
     fn update(&mut self, engine: &Engine, update: &Update<'_>) {
-        let out = &mut self.out;
         let Update::Change { conn, change } = update else {
-            for slot in self.slots.iter_mut().filter(|slot| !slot.failed) {
-                slot.output.update(engine, update, out);
-            }
+            self.tell_all(engine, update);
             return;
         };
-        for slot in self.slots.iter_mut().filter(|slot| slot.selects) {
+        for slot in &mut self.slots {
+            if !slot.selects {
+                continue;
+            }
             let passed = slot.selection.pass(conn, change);
             if slot.failed || !slot.needs.changes {
                 continue;
             }
-            if let Passed::First(change) | Passed::Both(change) = &passed {
-                slot.output.update(engine, &Update::Change { conn, change }, out);
+            if passed.first
+                && let Some(change) = &first(conn, change.conn)
+            {
+                slot.output.update(engine, &Update::Change { conn, change }, &mut self.out);
             }
-            if let Passed::Change | Passed::Both(_) = passed {
-                slot.output.update(engine, update, out);
+            if passed.change {
+                slot.output.update(engine, update, &mut self.out);
             }
         }
     }
