@@ -3,10 +3,15 @@
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::connection::{Connection, Known};
+use crate::engine::conn::connection::Connection;
+use crate::engine::conn::spent::Known;
 use crate::engine::conn::table::Table;
 use crate::event::Existing;
 use crate::time::MonoNs;
+
+/// A row and an event this close are the same moment: the tracepoint comes before the state is
+/// stored, and the row's clock is read before its state.
+pub(super) const SAME_MOMENT_NS: u64 = 5_000_000;
 
 /// A lower bound for the time a full socket has been in its state, from its last segments.
 pub(super) fn at_least(row: &Existing, jiffy_ns: u64) -> u64 {

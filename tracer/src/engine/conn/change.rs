@@ -2,7 +2,7 @@
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::connection::Spent;
+use crate::engine::conn::spent::Spent;
 use crate::event::{Ages, Direction, Segment};
 use crate::time::MonoNs;
 

@@ -3,7 +3,8 @@
 use tracer_common::TcpState;
 
 use crate::engine::conn::change::{Change, Kind};
-use crate::engine::conn::connection::{Connection, OwnerSource};
+use crate::engine::conn::connection::Connection;
+use crate::engine::conn::owner::OwnerSource;
 
 /// Threads by which a JVM closes what became unreachable: `java.lang.ref.Cleaner`, and finalizers.
 const COLLECTORS: [&[u8]; 2] = [b"Common-Cleaner", b"Finalizer"];

@@ -4,171 +4,16 @@
 //! only few have is in a box ([`Late`]), and `tests/memory.rs` counts the bytes.
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 
 use tracer_common::TcpState;
 
 use crate::engine::conn::how::How;
 use crate::engine::conn::late::{EARLY, Late, Peer, Spare, TIMED, timed_index};
-use crate::event::{Actor, Counters, Event, Shape, SockId, Tuple};
+use crate::engine::conn::owner::Owner;
+use crate::engine::conn::role::{Ends, Role};
+use crate::engine::conn::spent::{Known, Spent};
+use crate::event::{Counters, Event, Shape, SockId, Tuple};
 use crate::time::MonoNs;
-
-/// Which side of the handshake we were on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// We sent the SYN.
-    Client,
-    /// We received the SYN.
-    Server,
-    /// It listens.
-    Listener,
-    /// It was there before us and nothing tells.
-    Unknown,
-}
-
-impl Role {
-    /// As in the JSON contract.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Role::Client => "client",
-            Role::Server => "server",
-            Role::Listener => "listener",
-            Role::Unknown => "unknown",
-        }
-    }
-}
-
-/// How the owner is known; later in this list is better.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum OwnerSource {
-    /// The owner of the listener it came from: right but for servers that hand sockets to others.
-    Listener,
-    /// The task that called connect.
-    Connect,
-    /// The task that called listen.
-    Listen,
-    /// A descriptor of the process, from `iter/task_file`.
-    Files,
-    /// The task that closed it.
-    Close,
-}
-
-impl OwnerSource {
-    /// As in the JSON contract.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            OwnerSource::Listener => "listener",
-            OwnerSource::Connect => "connect",
-            OwnerSource::Listen => "listen",
-            OwnerSource::Files => "files",
-            OwnerSource::Close => "close",
-        }
-    }
-}
-
-/// Who has the socket.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Owner {
-    /// Process, thread, names; see [`Owner::pid`].
-    pub task: Arc<Actor>,
-    /// Descriptor and 1, or 0.
-    fd: u32,
-    /// How this is known.
-    pub source: OwnerSource,
-}
-
-impl Owner {
-    /// An owner whose descriptor may be known.
-    pub(crate) fn new(task: Arc<Actor>, fd: Option<u32>, source: OwnerSource) -> Owner {
-        Owner { task, fd: fd.map_or(0, |fd| fd.saturating_add(1)), source }
-    }
-
-    /// Descriptor, when `iter/task_file` has seen it.
-    #[must_use]
-    pub fn fd(&self) -> Option<u32> {
-        self.fd.checked_sub(1)
-    }
-
-    /// The process; `None` while it can be any of several that share the listener.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        (self.task.pid != 0).then_some(self.task.pid)
-    }
-}
-
-/// Time spent, and how well it is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Spent {
-    /// Between two events of the kernel.
-    Exactly(u64),
-    /// From a kernel timer: right to a jiffy or, where one was in between, a tick of ours.
-    About(u64),
-    /// The beginning was not seen.
-    AtLeast(u64),
-    /// Nothing is known.
-    Unknown,
-}
-
-impl Spent {
-    /// A lower bound; of 0 it says nothing.
-    #[must_use]
-    pub const fn at_least(ns: u64) -> Spent {
-        if ns == 0 { Spent::Unknown } else { Spent::AtLeast(ns) }
-    }
-
-    /// The figure, whatever it is worth.
-    #[must_use]
-    pub const fn ns(self) -> Option<u64> {
-        match self {
-            Spent::Exactly(ns) | Spent::About(ns) | Spent::AtLeast(ns) => Some(ns),
-            Spent::Unknown => None,
-        }
-    }
-
-    /// Whether it is between two events.
-    #[must_use]
-    pub const fn is_exact(self) -> bool {
-        matches!(self, Spent::Exactly(_))
-    }
-}
-
-/// How well a moment is known.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Known {
-    /// An event of the kernel.
-    Exactly,
-    /// Derived from a timer.
-    About,
-    /// It was then at the latest.
-    AtLatest,
-    /// Not at all: a transition was missed.
-    Not,
-}
-
-/// Which side closed first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ends {
-    /// We did.
-    Local,
-    /// The peer did.
-    Remote,
-    /// Nobody, or not yet, or not seen.
-    None,
-}
-
-impl Ends {
-    /// As in the JSON contract.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Ends::Local => "local",
-            Ends::Remote => "remote",
-            Ends::None => "none",
-        }
-    }
-}
 
 /// Segments seen sent again, by kind; counting stops at the type's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -488,17 +333,16 @@ impl Connection {
         }
     }
 
+    /// The walk of this number has met it.
+    pub(crate) fn met(&mut self, poll: u16) {
+        self.seen = poll;
+        self.missed = 0;
+    }
+
     /// Better knowledge of the owner replaces worse; a descriptor once seen is kept.
     pub(crate) fn learn_owner(&mut self, owner: Owner) {
         match &mut self.owner {
-            Some(known) if known.source > owner.source => {}
-            Some(known) => {
-                let fd = match owner.fd {
-                    0 if known.task.pid == owner.task.pid => known.fd,
-                    fd => fd,
-                };
-                *known = Owner { fd, ..owner };
-            }
+            Some(known) => known.learn(owner),
             none => *none = Some(owner),
         }
     }

@@ -3,8 +3,9 @@
 //! no room; the next walk tells whether there is one. Until then nothing is said.
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
-use crate::engine::conn::connection::{Connection, Mark, Spent};
+use crate::engine::conn::connection::{Connection, Mark};
 use crate::engine::conn::how::How;
+use crate::engine::conn::spent::Spent;
 use crate::engine::conn::table::Table;
 use crate::event::Shape;
 use tracer_common::TcpState;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::engine::conn::connection::{Connection, Owner, OwnerSource, Role};
+use crate::engine::conn::connection::Connection;
 use crate::engine::conn::late::Peer;
+use crate::engine::conn::owner::{Owner, OwnerSource};
+use crate::engine::conn::role::Role;
 use crate::engine::conn::table::Table;
 use crate::event::{Actor, Tuple};
 

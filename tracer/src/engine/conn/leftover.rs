@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
-use crate::engine::conn::connection::{Connection, Role};
+use crate::engine::conn::connection::Connection;
 use crate::engine::conn::how::How;
+use crate::engine::conn::role::Role;
 use crate::event::{Event, Holder, SockId, Tuple};
 use crate::time::MonoNs;
 

@@ -3,11 +3,13 @@
 
 use tracer_common::TcpState;
 
+use crate::engine::conn::ages::SAME_MOMENT_NS;
 use crate::engine::conn::change::{Change, ConnRef, Kind};
-use crate::engine::conn::connection::{Known, Role, Spent};
 use crate::engine::conn::how::How;
+use crate::engine::conn::role::{Ends, Role};
+use crate::engine::conn::spent::{Known, Spent};
 use crate::engine::conn::table::Table;
-use crate::event::{Shape, Tuple};
+use crate::event::{Event, Existing, Shape, Tuple};
 use crate::time::MonoNs;
 
 /// How long a mini-socket stays in TIME_WAIT (`TCP_TIMEWAIT_LEN`).
@@ -32,6 +34,89 @@ impl Table {
         if let Some(stale) = self.minis.insert(&self.conns, id, index) {
             self.end_mini(stale, at, How::Unknown, changes);
             self.minis.insert(&self.conns, id, index);
+        }
+    }
+
+    /// A row of `iter/tcp` about a mini-socket.
+    pub(super) fn existing_mini(
+        &mut self,
+        event: &Event,
+        row: &Existing,
+        changes: &mut Vec<Change>,
+    ) {
+        let expires = event.at.after(u64::from(row.timer) * self.options.jiffy_ns);
+        let poll = self.poll;
+        let Some(index) = self.minis.get(&self.conns, event.id) else {
+            if let Some(index) = self.by_id.get(&self.conns, event.id) {
+                self.became_mini(index, event, row, expires, changes);
+                return;
+            }
+            if self.may_be_gone(event.id) {
+                return;
+            }
+            let Some(index) = self.insert(event, row.state, Role::Unknown, Known::About) else {
+                return;
+            };
+            self.by_id.remove(event.id, index);
+            self.minis.insert(&self.conns, event.id, index);
+            let Some(conn) = self.conns.get_mut(index as usize) else { return };
+            conn.shape = Shape::Mini;
+            conn.complete = false;
+            conn.orphan = true;
+            conn.accepted = true;
+            conn.expires = expires;
+            conn.seen = poll;
+            conn.first_close = Ends::Local;
+            conn.how = How::Fin;
+            if row.state == TcpState::TimeWait {
+                conn.entered = expires.before(TIME_WAIT_NS).min(event.at);
+            } else {
+                self.ages_may_show = true;
+                conn.entered_known = Known::AtLatest;
+            }
+            conn.born = conn.entered;
+            return;
+        };
+        self.confirm(index, changes);
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.met(poll);
+        conn.expires = expires;
+        if conn.state == TcpState::FinWait2 && row.state == TcpState::TimeWait {
+            // The FIN came when the timer was set to its full length.
+            let at = expires.before(TIME_WAIT_NS).max(conn.entered).min(event.at);
+            self.fin_received(index, at, Known::About, changes);
+            if let Some(conn) = self.conns.get_mut(index as usize) {
+                conn.expires = expires;
+            }
+        }
+    }
+
+    /// A mini-socket stands for what we take for a full socket: its last transition was lost, unless
+    /// it is only just under way.
+    fn became_mini(
+        &mut self,
+        index: u32,
+        event: &Event,
+        row: &Existing,
+        expires: MonoNs,
+        changes: &mut Vec<Change>,
+    ) {
+        let poll = self.poll;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.met(poll);
+        let last = conn.last;
+        if event.at.since(last) < SAME_MOMENT_NS || conn.role == Role::Listener || conn.resetting {
+            return;
+        }
+        self.repair(index, event, row, changes);
+        self.make_mini(index, event.at, changes);
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.expires = expires;
+        conn.how = How::Fin;
+        if row.state == TcpState::TimeWait {
+            conn.entered = expires.before(TIME_WAIT_NS).max(last).min(event.at);
+            conn.entered_known = Known::About;
+            changes.push(Change { at: event.at, conn: ConnRef(index), kind: Kind::Finished });
         }
     }
 

@@ -4,18 +4,21 @@
 //! [`SockId`](crate::event::SockId); the 4-tuple is a label.
 //!
 //! `table` keeps them and hands each event to its module: `transition`, `segment` (retransmits, RSTs) or
-//! `existing` (the iterators' rows). `mini` follows mini-sockets to their end, `ending` says how a
+//! `existing` (the iterators' rows). `closed` is what follows from CLOSE, `mini` follows mini-sockets to their
+//! end, `poll` begins and ends walks over sockets, `holders` takes in those over descriptors, `ending` says how a
 //! connection ended, `identity` says which connection an event is about where the kernel does not, `index`
 //! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have,
 //! `how` the ways to end, `collector` those that a garbage collector makes, `change` is what comes out.
 
 mod ages;
 mod change;
+mod closed;
 mod collector;
 mod connection;
 mod doubt;
 mod ending;
 mod existing;
+mod holders;
 mod how;
 mod identity;
 mod ids;
@@ -23,8 +26,12 @@ mod index;
 mod late;
 mod leftover;
 mod mini;
+mod owner;
+mod poll;
+mod role;
 mod segment;
 mod shared;
+mod spent;
 mod table;
 mod transition;
 
@@ -33,10 +40,13 @@ mod tests;
 
 pub use change::{Change, ConnRef, Kind};
 pub use collector::closed_by_collector;
-pub use connection::{Connection, Ends, Mark, Owner, OwnerSource, Retransmits, Role, Spent};
-pub use existing::{Poll, PollKind};
+pub use connection::{Connection, Mark, Retransmits};
 pub use how::{How, errno_name};
 pub use identity::{Identities, Living};
 pub use late::Peer;
 pub use leftover::Leftover;
+pub use owner::{Owner, OwnerSource};
+pub use poll::{Poll, PollKind};
+pub use role::{Ends, Role};
+pub use spent::Spent;
 pub use table::{Options, Table};

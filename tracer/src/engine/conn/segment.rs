@@ -3,9 +3,10 @@
 use tracer_common::TcpState;
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
-use crate::engine::conn::connection::{Known, Role};
 use crate::engine::conn::how::How;
 use crate::engine::conn::mini::LEAST_SYNACKS;
+use crate::engine::conn::role::Role;
+use crate::engine::conn::spent::Known;
 use crate::engine::conn::table::Table;
 use crate::event::{Direction, Event, Segment, Shape};
 use crate::time::MonoNs;

@@ -7,12 +7,14 @@ use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
-use crate::engine::conn::connection::{Connection, Known, Role};
+use crate::engine::conn::connection::Connection;
 use crate::engine::conn::how::How;
 use crate::engine::conn::ids::{Conns, Ids, Tuples};
 use crate::engine::conn::late::{Peer, Spare};
 use crate::engine::conn::leftover::{Leftover, Leftovers};
+use crate::engine::conn::role::Role;
 use crate::engine::conn::shared::Tasks;
+use crate::engine::conn::spent::Known;
 use crate::event::{Event, Holder, Shape, SockId, Tuple, What};
 use crate::time::MonoNs;
 

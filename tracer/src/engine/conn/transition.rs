@@ -3,13 +3,14 @@
 use tracer_common::TcpState;
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
-use crate::engine::conn::connection::{Connection, Ends, Known, Owner, OwnerSource, Role, Spent};
-use crate::engine::conn::ending::ending;
+use crate::engine::conn::connection::Connection;
 use crate::engine::conn::how::How;
 use crate::engine::conn::late::Spare;
-use crate::engine::conn::mini::TIME_WAIT_NS;
+use crate::engine::conn::owner::{Owner, OwnerSource};
+use crate::engine::conn::role::{Ends, Role};
+use crate::engine::conn::spent::{Known, Spent};
 use crate::engine::conn::table::Table;
-use crate::event::{Actor, Event, Shape, SockId, What};
+use crate::event::{Actor, Event, Shape, SockId};
 use crate::time::MonoNs;
 
 impl Table {
@@ -41,8 +42,36 @@ impl Table {
         }) else {
             return;
         };
+        let from = if begins { None } else { Some(old) };
+        let Some(in_old) = self.enter(index, event, from, new) else { return };
+        self.note_user(index, event, new, actor);
+        self.fill_in(index, event, changes);
+        match new {
+            TcpState::Listen => self.add_listener(index),
+            TcpState::SynRecv if begins => self.inherit_owner(index),
+            TcpState::Close => {
+                self.closed(index, event, old, in_old, changes);
+                return;
+            }
+            _ => {}
+        }
+        changes.push(Change {
+            at: event.at,
+            conn: ConnRef(index),
+            kind: Kind::Transition { old, new, in_old, ages: event.ages },
+        });
+    }
 
-        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+    /// Puts a connection into its new state, and says how long it was in the old one. `from` is the
+    /// state that the kernel says it left; `None`: it begins.
+    fn enter(
+        &mut self,
+        index: u32,
+        event: &Event,
+        from: Option<TcpState>,
+        new: TcpState,
+    ) -> Option<Spent> {
+        let conn = self.conns.get_mut(index as usize)?;
         let half_open = conn.shape == Shape::Request;
         if half_open {
             // Whatever has transitions is a full socket.
@@ -50,26 +79,34 @@ impl Table {
             conn.expires = MonoNs(0);
             self.requests -= 1;
         }
-        let in_old = if begins {
-            Spent::Unknown
-        } else {
-            if conn.state != old {
-                // A transition in between was lost.
-                conn.complete = false;
-                conn.state = old;
-                conn.entered_known = Known::Not;
+        let in_old = match from {
+            None => Spent::Unknown,
+            Some(old) => {
+                if conn.state != old {
+                    // A transition in between was lost.
+                    conn.complete = false;
+                    conn.state = old;
+                    conn.entered_known = Known::Not;
+                }
+                leave(conn, event, new, &mut self.spare)
             }
-            leave(conn, event, new, &mut self.spare)
         };
         conn.state = new;
         // A request has been in SYN_RECV all along; the child that takes its place goes on with it.
-        if !(begins && half_open) {
+        if !(from.is_none() && half_open) {
             conn.entered = event.at;
             conn.entered_known = Known::Exactly;
         }
         conn.last = event.at;
         conn.count(event.counters);
         conn.orphan = event.flags.dead;
+        Some(in_old)
+    }
+
+    /// Notes what a transition says of the application: whether it has accepted the connection, and
+    /// which task acted.
+    fn note_user(&mut self, index: u32, event: &Event, new: TcpState, actor: Option<Actor>) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if new == TcpState::Established && conn.role == Role::Server && !conn.accepted {
             conn.waits_since(event.at);
             self.unaccepted.insert(index);
@@ -86,21 +123,6 @@ impl Table {
             };
             conn.learn_owner(Owner::new(self.tasks.share(task), None, source));
         }
-        self.fill_in(index, event, changes);
-        match new {
-            TcpState::Listen => self.add_listener(index),
-            TcpState::SynRecv if begins => self.inherit_owner(index),
-            TcpState::Close => {
-                self.closed(index, event, old, in_old, changes);
-                return;
-            }
-            _ => {}
-        }
-        changes.push(Change {
-            at: event.at,
-            conn: ConnRef(index),
-            kind: Kind::Transition { old, new, in_old, ages: event.ages },
-        });
     }
 
     /// The application has it; since when, is not told.
@@ -172,101 +194,6 @@ impl Table {
         self.replace_mini(event.tuple, event.netns, event.at, changes);
         self.insert(event, new, role, Known::Exactly)
     }
-
-    pub(super) fn closed(
-        &mut self,
-        index: u32,
-        event: &Event,
-        old: TcpState,
-        in_old: Spent,
-        changes: &mut Vec<Change>,
-    ) {
-        let Some(conn) = self.conns.get_mut(index as usize) else { return };
-        conn.error = event.error;
-        conn.how = ending(conn, old, event.error, event.flags);
-        if conn.first_close == Ends::None {
-            conn.first_close = match conn.how {
-                How::RstSent | How::Aborted => Ends::Local,
-                How::RstReceived | How::Refused => Ends::Remote,
-                _ => Ends::None,
-            };
-        }
-        let by_application = matches!(event.what, What::Transition { actor: Some(_), .. });
-        self.leftovers.closed(conn, event, by_application);
-        let at = event.at;
-        let transition = |new| Change {
-            at,
-            conn: ConnRef(index),
-            kind: Kind::Transition { old, new, in_old, ages: None },
-        };
-        if old == TcpState::Listen {
-            self.remove_listener(index);
-            changes.push(transition(TcpState::Close));
-            self.remove(index, at, changes);
-            return;
-        }
-        // tcp_time_wait makes the mini-socket, then tcp_done says CLOSE.
-        let becomes_mini =
-            conn.how == How::Fin && matches!(old, TcpState::FinWait2 | TcpState::Closing);
-        let fin_is_in = old == TcpState::Closing || event.flags.fin_received;
-        if becomes_mini && !fin_is_in && !self.options.minis_are_seen {
-            conn.how = How::Unknown;
-        }
-        if !becomes_mini || !fin_is_in && !self.options.minis_are_seen {
-            changes.push(transition(TcpState::Close));
-            let how = conn.how;
-            // To data that comes after close() the kernel does as to a RST (tcp_reset), and then
-            // sends one.
-            let data_after_close = how == How::RstReceived && event.flags.dead;
-            if data_after_close {
-                conn.how = How::Unknown;
-            }
-            let may_reset = how == How::RstSent && !conn.rst_sent || data_after_close;
-            if may_reset && self.options.resets_are_seen {
-                // __tcp_close and tcp_disconnect set the state, then send the RST: its event, with
-                // the reason, is right behind this one.
-                conn.resetting = true;
-                self.resetting.push(index);
-                // Whom this is the end of too keeps its place until then: it will be named.
-                return;
-            } else {
-                conn.how = how;
-                changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
-                self.remove(index, at, changes);
-            }
-            self.tell_peer(index, at, how, changes);
-            return;
-        }
-        // Then the walks tell; without them it is as if there was room.
-        let doubtful = event.flags.time_wait_full && self.options.minis_are_seen;
-        if fin_is_in {
-            conn.state = TcpState::TimeWait;
-            // Without rows its end is taken to come with its timer.
-            conn.expires = at.after(TIME_WAIT_NS);
-            if !doubtful {
-                changes.push(transition(TcpState::TimeWait));
-                changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
-            }
-        } else {
-            // Not the end of FIN_WAIT2: the mini-socket waits for the peer's FIN. What was added
-            // to its time is taken back, and its beginning restored.
-            conn.state = TcpState::FinWait2;
-            if let Some(ns) = in_old.ns() {
-                conn.take_back(TcpState::FinWait2, ns, &mut self.spare);
-                conn.entered = at.before(ns);
-            }
-            conn.entered_known = match in_old {
-                Spent::Exactly(_) => Known::Exactly,
-                Spent::About(_) => Known::About,
-                Spent::AtLeast(_) => Known::AtLatest,
-                Spent::Unknown => Known::Not,
-            };
-        }
-        self.make_mini(index, at, changes);
-        if doubtful {
-            self.doubt(index, old);
-        }
-    }
 }
 
 /// Accounts for the state left, and for what leaving it tells.
@@ -274,52 +201,48 @@ fn leave(conn: &mut Connection, event: &Event, new: TcpState, spare: &mut Spare)
     let old = conn.state;
     let mut in_old = conn.spent_until(event.at);
     if new == TcpState::Established {
-        match conn.role {
-            // From the first SYN on, also when both sides opened at once (SYN_SENT->SYN_RECV).
-            Role::Client if conn.complete => conn.set_handshake(event.at.since(conn.born)),
-            // The child socket is made when the third ACK comes: its microseconds in SYN_RECV are
-            // no handshake. The first RTT sample is (tcp_synack_rtt_meas); without timestamps there
-            // is none when the SYN-ACK was sent again or with a SYN cookie.
-            Role::Server => {
-                let sample = event.counters.and_then(|counters| counters.srtt_us);
-                match (in_old, sample) {
-                    // With timestamps there is a sample even then, of the last SYN-ACK. The
-                    // request's age is known to a jiffy.
-                    (Spent::About(ns), _) if conn.retransmits.synack != 0 => {
-                        conn.set_handshake(ns);
-                    }
-                    (Spent::Exactly(_) | Spent::About(_), Some(rtt_us)) => {
-                        let rtt = u64::from(rtt_us) * 1_000;
-                        conn.born = event.at.before(rtt);
-                        conn.set_handshake(rtt);
-                        in_old = Spent::Exactly(rtt);
-                    }
-                    (Spent::About(ns), None) => conn.set_handshake(ns),
-                    (Spent::Exactly(ns), None) => in_old = Spent::AtLeast(ns),
-                    (Spent::AtLeast(_) | Spent::Unknown, _) => {}
-                }
-            }
-            Role::Client | Role::Listener | Role::Unknown => {}
-        }
+        in_old = shake_hands(conn, event, in_old);
     }
-    match (old, new) {
-        (TcpState::Established | TcpState::SynRecv, TcpState::FinWait1)
-            if conn.first_close == Ends::None =>
-        {
-            conn.first_close = Ends::Local;
-        }
-        (_, TcpState::CloseWait) if conn.first_close == Ends::None => {
-            conn.first_close = Ends::Remote;
-        }
-        // Before us one side had closed already.
-        (TcpState::FinWait1 | TcpState::FinWait2, _) if conn.first_close == Ends::None => {
-            conn.first_close = Ends::Local;
-        }
-        (TcpState::CloseWait | TcpState::LastAck, _) if conn.first_close == Ends::None => {
-            conn.first_close = Ends::Remote;
-        }
-        _ => {}
+    if conn.first_close == Ends::None {
+        conn.first_close = match (old, new) {
+            (TcpState::Established | TcpState::SynRecv, TcpState::FinWait1) => Ends::Local,
+            (_, TcpState::CloseWait) => Ends::Remote,
+            // Before us one side had closed already.
+            (TcpState::FinWait1 | TcpState::FinWait2, _) => Ends::Local,
+            (TcpState::CloseWait | TcpState::LastAck, _) => Ends::Remote,
+            _ => Ends::None,
+        };
     }
     conn.add(old, in_old, spare);
+    in_old
+}
+
+/// Learns how long the handshake took, and says how long the connection was in the state it leaves.
+fn shake_hands(conn: &mut Connection, event: &Event, in_old: Spent) -> Spent {
+    match conn.role {
+        // From the first SYN on, also when both sides opened at once (SYN_SENT->SYN_RECV).
+        Role::Client if conn.complete => conn.set_handshake(event.at.since(conn.born)),
+        // The child socket is made when the third ACK comes: its microseconds in SYN_RECV are
+        // no handshake. The first RTT sample is (tcp_synack_rtt_meas); without timestamps there
+        // is none when the SYN-ACK was sent again or with a SYN cookie.
+        Role::Server => {
+            let sample = event.counters.and_then(|counters| counters.srtt_us);
+            match (in_old, sample) {
+                // With timestamps there is a sample even then, of the last SYN-ACK. The
+                // request's age is known to a jiffy.
+                (Spent::About(ns), _) if conn.retransmits.synack != 0 => conn.set_handshake(ns),
+                (Spent::Exactly(_) | Spent::About(_), Some(rtt_us)) => {
+                    let rtt = u64::from(rtt_us) * 1_000;
+                    conn.born = event.at.before(rtt);
+                    conn.set_handshake(rtt);
+                    return Spent::Exactly(rtt);
+                }
+                (Spent::About(ns), None) => conn.set_handshake(ns),
+                (Spent::Exactly(ns), None) => return Spent::AtLeast(ns),
+                (Spent::AtLeast(_) | Spent::Unknown, _) => {}
+            }
+        }
+        Role::Client | Role::Listener | Role::Unknown => {}
+    }
     in_old
 }
