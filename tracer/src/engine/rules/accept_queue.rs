@@ -6,7 +6,7 @@ use foldhash::fast::FixedState;
 
 use crate::engine::rules::finding::{Forecast, What};
 use crate::engine::rules::scene::Listener;
-use crate::engine::rules::{Finding, RuleId, Severity, Surroundings, words};
+use crate::engine::rules::{Finding, RuleId, Surroundings, words};
 use crate::event::SockId;
 use crate::time::MonoNs;
 
@@ -61,37 +61,25 @@ fn finding(listener: &Listener, full_ns: u64, dropped: Option<u64>) -> Finding {
             words::count(dropped, "handshake")
         );
     }
+    let advice =
+        "The kernel drops further handshakes; clients see timeouts or believe themselves connected. accept() is \
+         too slow or does not happen: more threads that accept, less work between two accepts. A larger backlog \
+         (listen(), net.core.somaxconn, acceptCount) only helps against bursts."
+            .to_owned();
+    let forecast = Forecast {
+        what: What::AcceptQueue,
+        limit,
+        in_use,
+        share: None,
+        per_second: None,
+        left_ns: Some(0),
+    };
+    let id = format!("accept_queue/{}", listener.id.0);
     Finding {
-        id: format!("accept_queue/{}", listener.id.0),
-        rule: RuleId::AcceptQueue,
-        severity: Severity::Exhaustion,
-        state: None,
-        count: in_use,
-        in_state: in_use,
         oldest_ns: Some(full_ns),
-        growth_per_min: None,
-        closed_share: None,
-        late_closed_share: None,
         netns: Some(listener.netns),
         process: listener.process,
         local_port: Some(listener.port),
-        remote: None,
-        opener: None,
-        opened: crate::engine::rules::Opened::default(),
-        workers: Vec::new(),
-        conns: Vec::new(),
-        verdict,
-        advice: "The kernel drops further handshakes; clients see timeouts or believe themselves connected. accept() is \
-                 too slow or does not happen: more threads that accept, less work between two accepts. A larger backlog \
-                 (listen(), net.core.somaxconn, acceptCount) only helps against bursts."
-            .to_owned(),
-        forecast: Some(Forecast {
-            what: What::AcceptQueue,
-            limit,
-            in_use,
-            share: None,
-            per_second: None,
-            left_ns: Some(0),
-        }),
+        ..Finding::runs_out(id, RuleId::AcceptQueue, verdict, advice, forecast)
     }
 }

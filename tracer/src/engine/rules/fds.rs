@@ -7,7 +7,7 @@ use crate::engine::rules::finding::{Forecast, What};
 use crate::engine::rules::growth::as_f64;
 use crate::engine::rules::scene::{Held, Listener};
 use crate::engine::rules::surroundings::ProcessNow;
-use crate::engine::rules::{Finding, Process, RuleId, Severity, words};
+use crate::engine::rules::{Finding, Process, RuleId, words};
 
 /// What is known of the sockets of a process.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,19 @@ pub(crate) struct Sockets {
     pub(crate) closed: u64,
     /// There are other findings about them.
     pub(crate) told: bool,
+}
+
+/// A process that runs out.
+struct Case<'a> {
+    pid: u32,
+    process: Process,
+    limit: u64,
+    in_use: u64,
+    /// Of those, sockets.
+    share: u64,
+    /// Time left, nanoseconds.
+    left: u64,
+    now: &'a ProcessNow,
 }
 
 /// Whether this process has run out, or will within `within_ns`.
@@ -40,102 +53,102 @@ pub(crate) fn check(
     let left = if rest == 0 { Some(0) } else { per_second.map(|rate| left_ns(rest, rate)) };
     let left = left.filter(|&left| left <= within_ns)?;
     let process = Process { pid: Some(pid), comm: held.comm };
-    let who = words::process(Some(process));
     let share = (held.sockets + closed).min(in_use);
-    let mut figures = format!("{in_use} of {limit} in use, {share} of them sockets");
-    if closed != 0 {
-        let _ = write!(figures, " ({} closed and not given back)", closed.min(share));
-    }
-    let others = now.kinds.in_words().filter(|_| share * 2 < in_use);
-    if let Some(others) = &others {
-        let _ = write!(figures, "; the rest {others}");
-    }
-    let mut verdict = if left == 0 {
-        format!("{who} has no file descriptor left: {figures}")
-    } else {
-        format!("{who} runs out of file descriptors in about {}: {figures}", words::roughly(left))
-    };
-    if rest != 0
-        && let Some(rate) = per_second.and_then(|rate| words::rate(rate * 60.0))
-    {
-        let _ = write!(verdict, ", {rate}");
-    }
-    let waiting: Vec<&Listener> = listeners
-        .iter()
-        .filter(|listener| listener.waiting != 0)
-        .filter(|listener| listener.process.and_then(|process| process.pid) == Some(pid))
-        .collect();
+    let case = Case { pid, process, limit, in_use, share, left, now };
+    let mut verdict = case.verdict(closed, per_second);
     if left == 0 {
-        for listener in &waiting {
-            let _ = write!(
-                verdict,
-                "; {} not accepted on :{}",
-                words::count(u64::from(listener.waiting), "connection"),
-                listener.port
+        not_accepted(pid, listeners, &mut verdict);
+    }
+    let advice = case.advice(told);
+    let forecast = Forecast {
+        what: What::Fds,
+        limit,
+        in_use,
+        share: Some(share),
+        per_second,
+        left_ns: Some(left),
+    };
+    Some(Finding {
+        process: Some(process),
+        ..Finding::runs_out(format!("fds/{pid}"), RuleId::Fds, verdict, advice, forecast)
+    })
+}
+
+impl Case<'_> {
+    fn verdict(&self, closed: u64, per_second: Option<f64>) -> String {
+        let &Case { limit, in_use, share, left, .. } = self;
+        let who = words::process(Some(self.process));
+        let mut figures = format!("{in_use} of {limit} in use, {share} of them sockets");
+        if closed != 0 {
+            let _ = write!(figures, " ({} closed and not given back)", closed.min(share));
+        }
+        let others = self.now.kinds.in_words().filter(|_| share * 2 < in_use);
+        if let Some(others) = &others {
+            let _ = write!(figures, "; the rest {others}");
+        }
+        let mut verdict = if left == 0 {
+            format!("{who} has no file descriptor left: {figures}")
+        } else {
+            let time = words::roughly(left);
+            format!("{who} runs out of file descriptors in about {time}: {figures}")
+        };
+        if in_use < limit
+            && let Some(rate) = per_second.and_then(|rate| words::rate(rate * 60.0))
+        {
+            let _ = write!(verdict, ", {rate}");
+        }
+        verdict
+    }
+
+    /// `told`: there are other findings about its sockets.
+    fn advice(&self, told: bool) -> String {
+        let &Case { pid, in_use, share, left, .. } = self;
+        let mut advice = String::new();
+        if left == 0 {
+            advice.push_str(
+                "accept, connect, socket and open fail with EMFILE (inferred from limit and use). ",
             );
         }
-    }
-    let mut advice = String::new();
-    if left == 0 {
-        advice.push_str(
-            "accept, connect, socket and open fail with EMFILE (inferred from limit and use). ",
-        );
-    }
-    let _ = if share * 2 >= in_use {
+        if share * 2 < in_use {
+            let growing = match self.now.kinds.growing() {
+                Some((kind, rate)) => match words::rate(rate * 60.0) {
+                    Some(rate) => format!(" What grows: {kind}, {rate}."),
+                    None => String::new(),
+                },
+                None => String::new(),
+            };
+            let _ = write!(
+                advice,
+                "Most are no TCP sockets.{growing} ls -l /proc/{pid}/fd says what each is; whoever opens them does not \
+                 close them."
+            );
+            return advice;
+        }
         let see = if told {
+            let who = words::process(Some(self.process));
             format!("see the findings about {who}, or tcptrail list --pid {pid}")
         } else {
             format!(
                 "tcptrail list --pid {pid} shows where to, tcptrail leaks --pid {pid} which code opened those that stay"
             )
         };
-        write!(
+        let _ = write!(
             advice,
             "Most are sockets: {see}. A higher limit (LimitNOFILE, prlimit --pid {pid} --nofile=...) buys time; closing \
              them mends it."
-        )
-    } else {
-        let growing = match now.kinds.growing() {
-            Some((kind, rate)) => match words::rate(rate * 60.0) {
-                Some(rate) => format!(" What grows: {kind}, {rate}."),
-                None => String::new(),
-            },
-            None => String::new(),
-        };
-        write!(
-            advice,
-            "Most are no TCP sockets.{growing} ls -l /proc/{pid}/fd says what each is; whoever opens them does not \
-             close them."
-        )
-    };
-    Some(Finding {
-        id: format!("fds/{pid}"),
-        rule: RuleId::Fds,
-        severity: Severity::Exhaustion,
-        state: None,
-        count: in_use,
-        in_state: share,
-        oldest_ns: None,
-        growth_per_min: per_second.map(|rate| rate * 60.0),
-        closed_share: None,
-        late_closed_share: None,
-        netns: None,
-        process: Some(process),
-        local_port: None,
-        remote: None,
-        opener: None,
-        opened: crate::engine::rules::Opened::default(),
-        workers: Vec::new(),
-        conns: Vec::new(),
-        verdict,
-        advice,
-        forecast: Some(Forecast {
-            what: What::Fds,
-            limit,
-            in_use,
-            share: Some(share),
-            per_second,
-            left_ns: Some(left),
-        }),
-    })
+        );
+        advice
+    }
+}
+
+/// Adds the connections that wait at the process's listeners.
+fn not_accepted(pid: u32, listeners: &[Listener], verdict: &mut String) {
+    let of_process = listeners
+        .iter()
+        .filter(|listener| listener.waiting != 0)
+        .filter(|listener| listener.process.and_then(|process| process.pid) == Some(pid));
+    for listener in of_process {
+        let waiting = words::count(u64::from(listener.waiting), "connection");
+        let _ = write!(verdict, "; {waiting} not accepted on :{}", listener.port);
+    }
 }

@@ -150,6 +150,39 @@ impl Finding {
     /// Most sockets named.
     pub const SAMPLES: usize = 20;
 
+    /// One about what runs out, of which only this is known: no process, no place, no sockets.
+    pub(crate) fn runs_out(
+        id: String,
+        rule: RuleId,
+        verdict: String,
+        advice: String,
+        forecast: Forecast,
+    ) -> Finding {
+        Finding {
+            id,
+            rule,
+            severity: Severity::Exhaustion,
+            state: None,
+            count: forecast.in_use,
+            in_state: forecast.share.unwrap_or(forecast.in_use),
+            oldest_ns: None,
+            growth_per_min: forecast.per_second.map(|rate| rate * 60.0),
+            closed_share: None,
+            late_closed_share: None,
+            netns: None,
+            process: None,
+            workers: Vec::new(),
+            local_port: None,
+            remote: None,
+            opener: None,
+            opened: Opened::default(),
+            conns: Vec::new(),
+            verdict,
+            advice,
+            forecast: Some(forecast),
+        }
+    }
+
     /// Whether it is about sockets of this process.
     pub(crate) fn is_about(&self, pid: u32) -> bool {
         let its = self.process.and_then(|process| process.pid) == Some(pid);

@@ -6,7 +6,7 @@ use crate::engine::rules::close_wait::left_ns;
 use crate::engine::rules::finding::{Forecast, What};
 use crate::engine::rules::growth::{Series, as_f64};
 use crate::engine::rules::scene::{InUse, Route};
-use crate::engine::rules::{Finding, NetnsFacts, RuleId, Severity, words};
+use crate::engine::rules::{Finding, NetnsFacts, RuleId, words};
 
 /// `TCP_TIMEWAIT_LEN`: how long a port stays taken after its connection.
 const TIME_WAIT_S: f64 = 60.0;
@@ -42,90 +42,97 @@ pub(crate) fn check(
         return None;
     }
     let left = left.filter(|_| soon);
-    // bind takes a port for whatever destination.
-    let bound = route.remote.port() == 0;
-    let to = if bound {
-        format!("for sockets that are bound to {} before they connect", route.local)
-    } else {
-        format!("to {} from {}", route.remote, route.local)
+    let case = Case { route, in_use, taken, limit, left };
+    let verdict = case.verdict(per_second);
+    let advice = case.advice((first, last), facts.reserved_ports);
+    let forecast = Forecast {
+        what: What::Ports,
+        limit,
+        in_use: taken,
+        share: Some(in_use.time_wait),
+        per_second,
+        left_ns: left,
     };
-    let figures = format!("{taken} of {limit} in use, {} in TIME_WAIT", in_use.time_wait);
-    let mut verdict = match left {
-        Some(0) => format!("no local port is left {to}: {figures}"),
-        Some(left) => {
-            format!("local ports {to} run out in about {}: {figures}", words::roughly(left))
-        }
-        None => format!("local ports {to} are nearly used up: {figures}"),
-    };
-    if rest != 0
-        && let Some(rate) = per_second.and_then(|rate| words::rate(rate * 60.0))
-    {
-        let _ = write!(verdict, ", {rate}");
-    }
-    if in_use.process.is_some() {
-        let _ = write!(verdict, "; used by {}", words::process(in_use.process));
-    }
-    let mut advice = String::new();
-    if left == Some(0) {
-        advice.push_str(if bound {
-            "bind() fails with EADDRINUSE. "
-        } else {
-            "connect() fails with EADDRNOTAVAIL. "
-        });
-    }
-    if bound {
-        advice.push_str(
-            "A port that bind() chooses is taken for all destinations. Set IP_BIND_ADDRESS_NO_PORT before bind(): then \
-             connect() chooses, and one port serves many destinations (nginx does so; haproxy: source ... usesrc; in \
-             Java leave the local address out).",
-        );
-    } else if in_use.time_wait * 2 >= in_use.ports {
-        advice.push_str(
-            "Most wait in TIME_WAIT, for 60 s after each connection that was closed here first: use connections \
-             again (a pool, HTTP keep-alive) or let the server close first.",
-        );
-    } else {
-        advice.push_str(
-            "Most are open: bound the pool, or spread over more destination or source addresses.",
-        );
-    }
-    let reserved = match facts.reserved_ports {
-        None | Some(0) => String::new(),
-        Some(count) => format!(", of which net.ipv4.ip_local_reserved_ports keeps {count}"),
-    };
-    let _ = write!(
-        advice,
-        " net.ipv4.ip_local_port_range is {first} {last}{reserved}; a wider one, and net.ipv4.tcp_tw_reuse=1 for what we \
-         connect from here, give room."
-    );
+    let id = format!("ports/{}/{}/{}", route.netns, route.local, route.remote);
     Some(Finding {
-        id: format!("ports/{}/{}/{}", route.netns, route.local, route.remote),
-        rule: RuleId::Ports,
-        severity: Severity::Exhaustion,
-        state: None,
-        count: taken,
-        in_state: in_use.time_wait,
-        oldest_ns: None,
-        growth_per_min: per_second.map(|rate| rate * 60.0),
-        closed_share: None,
-        late_closed_share: None,
         netns: Some(route.netns),
         process: in_use.process,
-        local_port: None,
-        remote: Some(route.remote).filter(|_| !bound),
-        opener: None,
-        opened: crate::engine::rules::Opened::default(),
-        workers: Vec::new(),
-        conns: Vec::new(),
-        verdict,
-        advice,
-        forecast: Some(Forecast {
-            what: What::Ports,
-            limit,
-            in_use: taken,
-            share: Some(in_use.time_wait),
-            per_second,
-            left_ns: left,
-        }),
+        remote: Some(route.remote).filter(|_| !case.is_bound()),
+        ..Finding::runs_out(id, RuleId::Ports, verdict, advice, forecast)
     })
+}
+
+/// A destination whose ports are used up, or soon will be.
+struct Case<'a> {
+    route: &'a Route,
+    in_use: &'a InUse,
+    taken: u64,
+    limit: u64,
+    /// Time left, nanoseconds, where they run out.
+    left: Option<u64>,
+}
+
+impl Case<'_> {
+    /// bind takes a port for whatever destination.
+    fn is_bound(&self) -> bool {
+        self.route.remote.port() == 0
+    }
+
+    fn verdict(&self, per_second: Option<f64>) -> String {
+        let &Case { route, in_use, taken, limit, left } = self;
+        let to = if self.is_bound() {
+            format!("for sockets that are bound to {} before they connect", route.local)
+        } else {
+            format!("to {} from {}", route.remote, route.local)
+        };
+        let figures = format!("{taken} of {limit} in use, {} in TIME_WAIT", in_use.time_wait);
+        let mut verdict = match left {
+            Some(0) => format!("no local port is left {to}: {figures}"),
+            Some(left) => {
+                format!("local ports {to} run out in about {}: {figures}", words::roughly(left))
+            }
+            None => format!("local ports {to} are nearly used up: {figures}"),
+        };
+        if taken < limit
+            && let Some(rate) = per_second.and_then(|rate| words::rate(rate * 60.0))
+        {
+            let _ = write!(verdict, ", {rate}");
+        }
+        if in_use.process.is_some() {
+            let _ = write!(verdict, "; used by {}", words::process(in_use.process));
+        }
+        verdict
+    }
+
+    fn advice(&self, (first, last): (u16, u16), reserved: Option<u32>) -> String {
+        let bound = self.is_bound();
+        let mut advice = String::new();
+        if self.left == Some(0) {
+            advice.push_str(if bound {
+                "bind() fails with EADDRINUSE. "
+            } else {
+                "connect() fails with EADDRNOTAVAIL. "
+            });
+        }
+        advice.push_str(if bound {
+            "A port that bind() chooses is taken for all destinations. Set IP_BIND_ADDRESS_NO_PORT before bind(): then \
+             connect() chooses, and one port serves many destinations (nginx does so; haproxy: source ... usesrc; in \
+             Java leave the local address out)."
+        } else if self.in_use.time_wait * 2 >= self.in_use.ports {
+            "Most wait in TIME_WAIT, for 60 s after each connection that was closed here first: use connections \
+             again (a pool, HTTP keep-alive) or let the server close first."
+        } else {
+            "Most are open: bound the pool, or spread over more destination or source addresses."
+        });
+        let reserved = match reserved {
+            None | Some(0) => String::new(),
+            Some(count) => format!(", of which net.ipv4.ip_local_reserved_ports keeps {count}"),
+        };
+        let _ = write!(
+            advice,
+            " net.ipv4.ip_local_port_range is {first} {last}{reserved}; a wider one, and net.ipv4.tcp_tw_reuse=1 for what we \
+             connect from here, give room."
+        );
+        advice
+    }
 }

@@ -6,16 +6,13 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Connection, Owner, Role, Spent};
+use crate::engine::conn::{Connection, Owner, Role};
 use crate::engine::rules::cohort::{Left, Survival};
-use crate::engine::rules::finding::Process;
-use crate::engine::rules::fingerprint::End;
-use crate::engine::rules::group::{Cause, Group, Key, Member, place_of, process_of, side_of};
+use crate::engine::rules::group::{Cause, Group, Key, place_of, process_of, side_of};
 use crate::engine::rules::place::{Place, Side};
-use crate::engine::rules::progress::waits;
 use crate::engine::rules::quiet::Stillness;
 use crate::engine::rules::scene::{Held, InUse, Listener, Route, Scene};
-use crate::engine::rules::{Look, RuleId, close_wait, give_up, merge, routes, rule, rule_of};
+use crate::engine::rules::{RuleId, member, merge, routes, rule_of};
 use crate::event::Shape;
 use crate::filter::Filter;
 use crate::time::MonoNs;
@@ -42,88 +39,138 @@ impl Scan {
     }
 }
 
+/// Looks over the table once.
 pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
-    let mut found = Scan::default();
-    let mut groups: HashMap<Key, Group, FixedState> = HashMap::default();
-    // Of CLOSE_WAIT, the young ones too: survival is of all.
-    let mut present: HashMap<Place, Vec<MonoNs>, FixedState> = HashMap::default();
-    let mut stills: HashMap<Place, Stillness, FixedState> = HashMap::default();
-    let mut clients: HashMap<u32, u64, FixedState> = HashMap::default();
-    let unfiltered = *scene.filter == Filter::default();
-    // Both ends of a connection over loopback are in one namespace.
-    let whole_netns = *scene.filter == Filter { netns: scene.filter.netns, ..Filter::default() };
-    let mut netns = 0;
+    let mut scanner = Scanner::new(scene);
     for conn in scene.table.iter() {
-        if conn.state == TcpState::Close {
-            continue;
+        scanner.visit(conn);
+    }
+    scanner.finish()
+}
+
+/// A look under way.
+struct Scanner<'a> {
+    scene: &'a Scene<'a>,
+    found: Scan,
+    groups: HashMap<Key, Group, FixedState>,
+    /// Of CLOSE_WAIT, the young ones too: survival is of all.
+    present: HashMap<Place, Vec<MonoNs>, FixedState>,
+    stills: HashMap<Place, Stillness, FixedState>,
+    /// Clients' connections, by network namespace.
+    clients: HashMap<u32, u64, FixedState>,
+    unfiltered: bool,
+    /// Nothing but the network namespace is filtered on: both ends of a connection over loopback are in one.
+    whole_netns: bool,
+    /// Network namespace of the last connection.
+    netns: u32,
+}
+
+impl<'a> Scanner<'a> {
+    fn new(scene: &'a Scene<'a>) -> Scanner<'a> {
+        let whole_netns = Filter { netns: scene.filter.netns, ..Filter::default() };
+        Scanner {
+            scene,
+            found: Scan::default(),
+            groups: HashMap::default(),
+            present: HashMap::default(),
+            stills: HashMap::default(),
+            clients: HashMap::default(),
+            unfiltered: *scene.filter == Filter::default(),
+            whole_netns: *scene.filter == whole_netns,
+            netns: 0,
         }
-        if conn.netns != netns {
-            netns = conn.netns;
-            found.netns.insert(netns);
+    }
+
+    fn visit(&mut self, conn: &Connection) {
+        if conn.state == TcpState::Close || !self.count(conn) {
+            return;
         }
-        if scene.counts && routes::is_clients(conn) {
-            *clients.entry(conn.netns).or_default() += 1;
-        }
-        if !unfiltered && !wanted(scene.filter, conn) {
-            continue;
-        }
-        found.sockets += 1;
-        if let Some(count) = found.states.get_mut(usize::from(conn.state.number())) {
-            *count += 1;
-        }
-        if scene.counts {
-            hold(&mut found, conn);
-        }
-        if conn.role == Role::Listener {
-            found.listeners.push(listener(conn));
-            continue;
-        }
-        let Some(mut id) = rule_of(conn) else { continue };
-        found.unaccepted += u64::from(id == RuleId::Unaccepted);
-        if id == RuleId::Established && scene.troubles.get(conn.id).is_none() {
-            let peer_counts = unfiltered || whole_netns && conn.tuple.is_loopback();
-            if scene.quiet.get(conn.id).is_none() || (peer_counts && peer_tells(scene, conn)) {
-                continue;
-            }
-            id = RuleId::EstablishedIdle;
-        }
-        if !unfiltered && scene.filter.min_ns != 0 {
+        let Some(id) = self.rule_of(conn) else { return };
+        let scene = self.scene;
+        if !self.unfiltered && scene.filter.min_ns != 0 {
             let age = conn.in_state(scene.now).ns().unwrap_or(0);
             if age < scene.filter.min_ns {
-                continue;
+                return;
             }
         }
         let first = scene.around.first_ephemeral(conn.netns);
         if let (RuleId::EstablishedIdle, Some(still)) = (id, scene.quiet.get(conn.id)) {
             let opened = conn.complete.then_some(conn.born);
-            stills.entry(place_of(conn, first)).or_default().add(still, opened);
+            self.stills.entry(place_of(conn, first)).or_default().add(still, opened);
         }
         if id == RuleId::CloseWait {
             let place = place_of(conn, first);
-            let came = present.entry(place).or_default();
+            let came = self.present.entry(place).or_default();
             // What data goes over for most of the time has not come to stay.
             let busy = scene.progress.moved(conn).map_or(0, |moved| moved.since(conn.entered));
             if busy <= scene.now.since(conn.entered) / 2 {
                 came.push(conn.entered);
             }
         }
-        take_in(scene, conn, id, first, &mut groups);
+        member::take_in(scene, conn, id, first, &mut self.groups);
     }
-    for group in groups.values_mut() {
-        group.survival = survival(scene, group, &mut present);
-        group.opened.sort();
-        if group.key.rule == RuleId::EstablishedIdle {
-            let still = stills.remove(&group.key.place()).unwrap_or_default();
-            group.survival.present = still.last_data.len() as u64;
-            let (left, walked) = (group.survival.left, scene.quiet.walked());
-            group.stillness = Stillness { left, walked, ..still };
+
+    /// Counts a socket. False: it does not pass the filter.
+    fn count(&mut self, conn: &Connection) -> bool {
+        let (scene, found) = (self.scene, &mut self.found);
+        if conn.netns != self.netns {
+            self.netns = conn.netns;
+            found.netns.insert(conn.netns);
         }
+        if scene.counts && routes::is_clients(conn) {
+            *self.clients.entry(conn.netns).or_default() += 1;
+        }
+        if !self.unfiltered && !wanted(scene.filter, conn) {
+            return false;
+        }
+        found.sockets += 1;
+        if let Some(count) = found.states.get_mut(usize::from(conn.state.number())) {
+            *count += 1;
+        }
+        if scene.counts {
+            hold(found, conn);
+        }
+        true
     }
-    found.groups = merge::merged(groups.into_values().collect());
-    if scene.counts {
-        found.routes = routes::in_use(scene, &clients);
+
+    /// The rule to check a socket by, unless it is a listener or healthy at first sight.
+    fn rule_of(&mut self, conn: &Connection) -> Option<RuleId> {
+        if conn.role == Role::Listener {
+            self.found.listeners.push(listener(conn));
+            return None;
+        }
+        let scene = self.scene;
+        let id = rule_of(conn)?;
+        self.found.unaccepted += u64::from(id == RuleId::Unaccepted);
+        if id != RuleId::Established || scene.troubles.get(conn.id).is_some() {
+            return Some(id);
+        }
+        let peer_counts = self.unfiltered || self.whole_netns && conn.tuple.is_loopback();
+        if scene.quiet.get(conn.id).is_none() || (peer_counts && peer_tells(scene, conn)) {
+            return None;
+        }
+        Some(RuleId::EstablishedIdle)
     }
-    found
+
+    /// What came of all of them.
+    fn finish(mut self) -> Scan {
+        let scene = self.scene;
+        for group in self.groups.values_mut() {
+            group.survival = survival(scene, group, &mut self.present);
+            group.opened.sort();
+            if group.key.rule == RuleId::EstablishedIdle {
+                let still = self.stills.remove(&group.key.place()).unwrap_or_default();
+                group.survival.present = still.last_data.len() as u64;
+                let (left, walked) = (group.survival.left, scene.quiet.walked());
+                group.stillness = Stillness { left, walked, ..still };
+            }
+        }
+        self.found.groups = merge::merged(self.groups.into_values().collect());
+        if scene.counts {
+            self.found.routes = routes::in_use(scene, &self.clients);
+        }
+        self.found
+    }
 }
 
 /// Whether a server's connection is told of at its other end, which is on this machine: who opens connections
@@ -161,128 +208,6 @@ fn survival(
 
 fn wanted(filter: &Filter, conn: &Connection) -> bool {
     filter.wants(conn) == Some(true) && filter.wants_states(conn.state, conn.state)
-}
-
-fn take_in(
-    scene: &Scene<'_>,
-    conn: &Connection,
-    id: RuleId,
-    first_ephemeral: u16,
-    groups: &mut HashMap<Key, Group, FixedState>,
-) {
-    let Some(rule) = rule(id) else { return };
-    let trouble = scene.troubles.get(conn.id);
-    let look = Look {
-        table: scene.table,
-        conn,
-        trouble,
-        moved: scene.progress.moved(conn),
-        still: scene.quiet.get(conn.id),
-        around: scene.around,
-        now: scene.now,
-        threshold: scene.thresholds.of(id),
-    };
-    let Some(stuck) = rule.check(&look) else { return };
-    let since = scene.now.before(stuck.age);
-    if waits(conn.state)
-        && conn.shape == Shape::Full
-        && !scene.progress.confirms(conn.id, since, look.threshold, scene.now)
-    {
-        return;
-    }
-    let mut process = process_of(conn);
-    let mut opened_by = None;
-    let mut fd = conn.owner.as_ref().and_then(Owner::fd);
-    if stuck.cause == Cause::Inherited
-        && let Some(heir) = close_wait::heir(&look)
-    {
-        let heirs = Process { pid: Some(heir.pid), comm: heir.comm };
-        opened_by = process
-            .filter(|process| process.pid != heirs.pid)
-            .or_else(|| listeners_process(scene, conn))
-            .filter(|process| process.pid != heirs.pid);
-        process = Some(heirs);
-        fd = Some(heir.fd);
-    }
-    if conn.orphan || conn.shape != Shape::Full {
-        fd = None;
-    }
-    let key = Key {
-        rule: id,
-        cause: stuck.cause,
-        netns: conn.netns,
-        process,
-        side: side_of(conn, first_ephemeral),
-        workers: None,
-    };
-    let group = groups.entry(key.clone()).or_insert_with(|| Group::new(key));
-    if group.members.is_empty() {
-        group.cgroup = conn.cgroup;
-    }
-    let was_there = conn.born <= scene.table.options.start;
-    group.opened.add(scene.openers.of(conn.id), was_there);
-    let at_latest = matches!(conn.in_state(scene.now), Spent::AtLeast(_) | Spent::Unknown);
-    group.members.push(Member { id: conn.id, tuple: conn.tuple, since, at_latest, fd });
-    group.opened_by = group.opened_by.or(opened_by);
-    group.orphans += u64::from(conn.orphan);
-    group.given_up += u64::from(id == RuleId::Unaccepted && conn.state == TcpState::CloseWait);
-    let times = match id {
-        RuleId::SynRecv => u32::from(conn.retransmits.synack),
-        RuleId::SynSent => {
-            u32::from(conn.retransmits.syn).max(trouble.map_or(0, |t| t.unanswered.times))
-        }
-        _ => trouble.map_or(0, |trouble| trouble.unanswered.times),
-    };
-    group.most_unanswered = group.most_unanswered.max(times);
-    if let Some(trouble) = trouble {
-        group.unsent += u64::from(trouble.send_queue);
-        group.probes = group.probes.max(trouble.probes);
-    }
-    if let Some(end) = end_of(scene, conn, id, &look) {
-        group.first_give_up = Some(group.first_give_up.map_or(end, |first| first.min(end)));
-        group.last_give_up = Some(group.last_give_up.map_or(end, |last| last.max(end)));
-    }
-    if id == RuleId::CloseWait {
-        let lived = conn.complete.then(|| conn.time_in(TcpState::Established));
-        let quiet = scene.progress.sent_at(conn.id).map(|sent| since.since(sent));
-        group.quiet.extend(quiet.or(lived));
-    }
-    if id == RuleId::CloseWait
-        && let Some(fin) = scene.fins.of(conn.id)
-    {
-        let at = if fin.seen { fin.at } else { fin.at.min(conn.entered) };
-        group.ends.push(End { at, idle_ns: at.since(fin.last_data) });
-        if fin.looked_at {
-            group.unread += u64::from(conn.recv_queue.saturating_sub(1));
-            group.end_read += u64::from(conn.recv_queue == 0);
-            group.end_not_read += u64::from(conn.recv_queue != 0);
-        }
-    }
-}
-
-/// When the kernel gives this one up.
-fn end_of(scene: &Scene<'_>, conn: &Connection, id: RuleId, look: &Look<'_>) -> Option<MonoNs> {
-    let facts = scene.around.netns(conn.netns);
-    match id {
-        RuleId::SynSent => {
-            let retries = facts.syn_retries?;
-            let spent = look.age()?;
-            let whole = give_up::connect_ns(retries, facts.syn_linear_timeouts.unwrap_or(0));
-            // Of one that was there before, less is known than is left.
-            conn.complete.then(|| scene.now.before(spent).after(whole).max(scene.now))
-        }
-        RuleId::Established | RuleId::FinWait1 | RuleId::Closing | RuleId::LastAck => {
-            let trouble = look.trouble?;
-            let end = give_up::at(&trouble.unanswered, facts.retries(conn.orphan)?)?;
-            Some(end.max(scene.now))
-        }
-        _ => None,
-    }
-}
-
-/// Who listens where a server's connection came to.
-fn listeners_process(scene: &Scene<'_>, conn: &Connection) -> Option<Process> {
-    process_of(scene.table.listener_of(conn)?)
 }
 
 fn listener(conn: &Connection) -> Listener {
