@@ -1,5 +1,7 @@
 //! The programs that take stacks: an object of its own, loaded only where stacks are wanted.
 
+mod settings;
+
 use std::fs;
 use std::io;
 
@@ -7,26 +9,23 @@ use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{FExit, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use tracer_common::names;
-use tracer_common::stack::{CodeRange, StackSettings, TASK_SLOTS};
+use tracer_common::stack::{CodeRange, StackSettings};
 use zerocopy::IntoBytes;
 
-use super::btf::Btf;
-use super::layout::Resolved;
-use super::loader::{
+use crate::filter::Filter;
+use crate::kernel::btf::Btf;
+use crate::kernel::layout::Resolved;
+use crate::kernel::loader::{
     Hook, LoadError, VERIFIER_LOG, attach, in_words, raise_memlock, recursion_misses,
     refused_object, take_map,
 };
-use super::preflight::{VMLINUX_BTF, is_preemptible};
-use super::ring::Reader;
-use crate::event::Comm;
-use crate::filter::Filter;
+use crate::kernel::preflight::{VMLINUX_BTF, is_preemptible};
+use crate::kernel::ring::Reader;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRAIL_STACKS_OBJECT"));
 
 /// Where `tcp_recvmsg` tells of a reader.
 const READ: &str = "tcp_rcv_space_adjust";
-/// A stack of the same reader of a socket is taken again after this time.
-const READ_EVERY_MS: u32 = 1_000;
 /// Room for stacks on their way: a new one takes 2.6 KiB, with memory 23, one that is known 80 bytes.
 const RING_BYTES: u32 = 8 << 20;
 
@@ -64,7 +63,7 @@ pub fn load(
     let refused = |reason: String| LoadError::Refused { program: names::STACK_CONNECT, reason };
     let bytes = fs::read(VMLINUX_BTF).map_err(|error| refused(error.to_string()))?;
     let btf = Btf::parse(bytes).map_err(|error| refused(error.to_string()))?;
-    let settings = settings(&btf, resolved, filter).map_err(refused)?;
+    let settings = settings::settings(&btf, resolved, filter).map_err(refused)?;
     let mut ebpf = EbpfLoader::new()
         .btf(Some(aya_btf))
         .verifier_log_level(VERIFIER_LOG)
@@ -168,82 +167,6 @@ fn attach_fexit(ebpf: &mut Ebpf, name: &str, btf: &aya::Btf) -> Result<(), Strin
     program.load("inet_csk_accept", btf).map_err(|error| in_words(&error))?;
     program.attach().map_err(|error| in_words(&error))?;
     Ok(())
-}
-
-/// What the programs need to know of this kernel and of what is wanted.
-fn settings(btf: &Btf, resolved: &Resolved, filter: &Filter) -> Result<StackSettings, String> {
-    let offset = |root: &str, path: &str| btf.field(root, path).map(|field| field.offset);
-    let required = |root: &str, path: &str| offset(root, path).map_err(|error| error.to_string());
-    let optional = |root: &str, path: &str| offset(root, path).unwrap_or(0);
-    let layout = &resolved.layout;
-    let mut settings = StackSettings {
-        protocol: layout.protocol,
-        cookie: layout.cookie,
-        cookie_helper: u32::from(resolved.cookie_helper),
-        task_leader: required("task_struct", "group_leader")?,
-        task_comm: required("task_struct", "comm")?,
-        task_files: optional("task_struct", "files"),
-        files_fdt: optional("files_struct", "fdt"),
-        fdt_fd: optional("fdtable", "fd"),
-        file_private: optional("file", "private_data"),
-        socket_sk: optional("socket", "sk"),
-        socket_file: optional("socket", "file"),
-        regs_helper: u32::from(btf.has_func("bpf_task_pt_regs")),
-        task_stack: optional("task_struct", "stack"),
-        // The result stands behind the arguments. The number changed with 6.10.
-        accept_args: accept_args(btf),
-        read_every_ms: READ_EVERY_MS,
-        write_seq: optional("tcp_sock", "write_seq"),
-        ..StackSettings::default()
-    };
-    if cfg!(target_arch = "x86_64") {
-        settings.regs_fp = required("pt_regs", "bp")?;
-        settings.regs_sp = required("pt_regs", "sp")?;
-        settings.regs_ip = required("pt_regs", "ip")?;
-        settings.regs_syscall = optional("pt_regs", "orig_ax");
-        (settings.accept, settings.accept4) = (43, 288);
-        // THREAD_SIZE less a `struct pt_regs`: right before 5.15 brought the helper.
-        settings.stack_regs = (16 << 10) - 168;
-    } else if cfg!(target_arch = "aarch64") {
-        settings.regs_fp = required("pt_regs", "regs")? + 29 * 8;
-        settings.regs_sp = required("pt_regs", "sp")?;
-        settings.regs_ip = required("pt_regs", "pc")?;
-        settings.regs_syscall = optional("pt_regs", "syscallno");
-        (settings.accept, settings.accept4) = (202, 242);
-        if settings.regs_helper == 0 {
-            return Err(
-                "this kernel does not let programs see a thread's registers (5.15 and later do)"
-                    .into(),
-            );
-        }
-    } else {
-        return Err(format!("stacks are not known on {}", std::env::consts::ARCH));
-    }
-    // More than the programs have room for is left to user space.
-    if filter.pids.len() <= TASK_SLOTS {
-        settings.pid_count = u32::try_from(filter.pids.len()).unwrap_or(0);
-        for (slot, pid) in settings.pids.iter_mut().zip(&filter.pids) {
-            *slot = *pid;
-        }
-    }
-    if filter.comms.len() <= TASK_SLOTS {
-        settings.comm_count = u32::try_from(filter.comms.len()).unwrap_or(0);
-        for (slot, comm) in settings.comms.iter_mut().zip(&filter.comms) {
-            let name = Comm::new(comm).0;
-            let half =
-                |at: usize| name[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-            *slot = [half(0), half(8)];
-        }
-    }
-    Ok(settings)
-}
-
-fn accept_args(btf: &Btf) -> u32 {
-    match btf.params("inet_csk_accept") {
-        Some(2) => 2,
-        Some(4) => 4,
-        _ => 0,
-    }
 }
 
 impl StackPrograms {
