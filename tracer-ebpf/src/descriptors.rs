@@ -4,9 +4,9 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use core::mem::MaybeUninit;
 use tracer_common::descriptors::{DescriptorKind, Descriptors, NAME};
 
-use crate::emit::{blank, probed};
 use crate::layout::{Kernel, has, load};
 use crate::maps::{DESCRIPTORS, global};
+use crate::memory::{blank, probed};
 
 /// `S_IFMT` of `i_mode`, and what it may say.
 const FORMAT: u16 = 0o170_000;
@@ -47,7 +47,7 @@ pub fn count(meta: Kernel, task: Kernel, file: Kernel, socket: Option<Descriptor
     // SAFETY: a value of the map. One walk runs at a time, on one thread.
     unsafe {
         if (*entry).session != session {
-            crate::emit::clear(entry);
+            crate::memory::clear(entry);
             (*entry).session = session;
         }
         let count = (&raw mut (*entry).counts).cast::<u32>().add(index);

@@ -4,9 +4,10 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_common::wire::RecordKind;
 
-use crate::emit::{Endpoints, Subject, emit, is_tcp, socket_flags};
+use crate::emit::{Subject, emit};
 use crate::filter::wanted;
 use crate::layout::{Kernel, load};
+use crate::socket::{Endpoints, is_tcp, socket_flags};
 
 /// Arguments: `const struct sock *sk`.
 #[btf_tracepoint(function = "inet_sk_error_report")]

@@ -7,9 +7,9 @@ use tracer_common::TcpState;
 use tracer_common::globals::{FILTER_SLOTS, Filter};
 use tracer_common::wire::AF_INET;
 
-use crate::emit::Endpoints;
 use crate::layout::{Kernel, has, load};
 use crate::maps::global;
+use crate::socket::Endpoints;
 
 /// Whether a record about this connection is wanted.
 ///

@@ -8,9 +8,11 @@ use tracer_common::descriptors::DescriptorKind;
 use tracer_common::wire::{AF_INET, AF_INET6, HolderRow, ends, flags};
 
 use crate::descriptors;
-use crate::emit::{Endpoints, IPPROTO_TCP, blank, identity, is_tcp, probed, task_comm};
 use crate::layout::{Kernel, has, load};
 use crate::maps::global;
+use crate::memory::{blank, probed};
+use crate::owner::task_comm;
+use crate::socket::{Endpoints, IPPROTO_TCP, identity, is_tcp};
 
 /// `struct bpf_iter__task_file`.
 #[repr(C)]

@@ -11,10 +11,11 @@ use aya_ebpf::helpers::generated::{
 use tracer_common::TcpState;
 use tracer_common::wire::{RecordKind, SocketRow, flags};
 
-use crate::emit::{Endpoints, blank, cgroup_id, identity, socket_flags};
 use crate::filter::row_wanted;
 use crate::layout::{Kernel, has, load};
 use crate::maps::global;
+use crate::memory::blank;
+use crate::socket::{Endpoints, cgroup_id, identity, socket_flags};
 
 /// `struct bpf_iter__tcp`.
 #[repr(C)]
@@ -68,24 +69,9 @@ fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
     if !row_wanted(state, &ends) {
         return 0;
     }
-    let (id, id_flag) = identity(common);
-
     let mut row = MaybeUninit::<SocketRow>::uninit();
     let row = blank(&mut row);
-    // SAFETY: helper without arguments.
-    row.record.mono_ns = unsafe { bpf_ktime_get_ns() };
-    row.record.id = id;
-    row.record.netns = ends.netns;
-    row.record.local_port = ends.local_port;
-    row.record.remote_port = ends.remote_port;
-    row.record.kind = RecordKind::Socket as u8;
-    row.record.family = ends.family as u8;
-    row.record.new_state = state;
-    row.record.flags = id_flag;
-    // SAFETY: sixteen bytes either way.
-    row.record.local_addr = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(ends.local) };
-    // SAFETY: sixteen bytes either way.
-    row.record.remote_addr = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(ends.remote) };
+    fill(row, common, state, &ends);
     row.uid = uid;
 
     // SAFETY: helper without arguments.
@@ -108,6 +94,26 @@ fn walk(ctx: *mut c_void, full_sockets: bool) -> i32 {
         );
     }
     0
+}
+
+/// What rows of all kinds of sockets have.
+#[inline(always)]
+fn fill(row: &mut SocketRow, common: Kernel, state: u8, ends: &Endpoints) {
+    let (id, id_flag) = identity(common);
+    // SAFETY: helper without arguments.
+    row.record.mono_ns = unsafe { bpf_ktime_get_ns() };
+    row.record.id = id;
+    row.record.netns = ends.netns;
+    row.record.local_port = ends.local_port;
+    row.record.remote_port = ends.remote_port;
+    row.record.kind = RecordKind::Socket as u8;
+    row.record.family = ends.family as u8;
+    row.record.new_state = state;
+    row.record.flags = id_flag;
+    // SAFETY: sixteen bytes either way.
+    row.record.local_addr = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(ends.local) };
+    // SAFETY: sixteen bytes either way.
+    row.record.remote_addr = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(ends.remote) };
 }
 
 /// Data that waits for this many jiffies, a second to ten, waits for a window.

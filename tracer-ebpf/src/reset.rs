@@ -5,10 +5,11 @@ use aya_ebpf::programs::BtfTracePointContext;
 use tracer_common::TcpState;
 use tracer_common::wire::RecordKind;
 
-use crate::emit::{Endpoints, Subject, emit, is_tcp, socket_flags};
+use crate::emit::{Subject, emit};
 use crate::filter::wanted;
 use crate::layout::{Kernel, load};
 use crate::maps::global;
+use crate::socket::{Endpoints, is_tcp, socket_flags};
 
 /// Arguments: `const struct sock *sk, const struct sk_buff *skb` (and `enum sk_rst_reason` later).
 #[btf_tracepoint(function = "tcp_send_reset")]

@@ -7,10 +7,11 @@ use tracer_common::TcpState;
 use tracer_common::state::{States, made_by_current_task};
 use tracer_common::wire::{RecordKind, flags};
 
-use crate::emit::{Endpoints, Subject, count_covered, emit, is_tcp, socket_flags};
+use crate::emit::{Subject, count_covered, emit};
 use crate::filter::wanted;
 use crate::layout::{Kernel, has, load};
 use crate::maps::LAST;
+use crate::socket::{Endpoints, is_tcp, socket_flags};
 
 /// Arguments: `const struct sock *sk, const int oldstate, const int newstate`.
 #[btf_tracepoint(function = "inet_sock_set_state")]

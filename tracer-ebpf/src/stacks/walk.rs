@@ -64,7 +64,7 @@ const PAGE: u64 = 4096;
 pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
     // SAFETY: the memory is ours.
     let record: *mut StackRecord = unsafe { &raw mut (*memory).record };
-    let [mut ip, sp, mut fp] = registers(thread.task);
+    let [ip, sp, fp] = registers(thread.task);
     // SAFETY: nobody changes the range under way; a stale one does no harm.
     let range = unsafe { INTERPRETERS.get(thread.pid) }.copied();
     let mut bits = if range.is_some() { 0 } else { flags::UNKNOWN_PROCESS };
@@ -85,7 +85,35 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
         let top = (&raw mut (*record).top).cast::<c_void>();
         bpf_probe_read_user(top, (8 * TOP_WORDS) as u32, sp as *const c_void);
     }
-    let mut hash = u64::from(thread.pid).wrapping_mul(PRIME);
+    let hash = u64::from(thread.pid).wrapping_mul(PRIME);
+    // SAFETY: the record is ours.
+    let (mut hash, count, more) = unsafe { frames(record, [ip, sp, fp], &range, hash) };
+    bits |= more;
+    if range.memory != 0 {
+        // SAFETY: the memory is ours.
+        hash = unsafe { hash_of_memory(memory, sp, &range, hash) };
+    }
+    // SAFETY: the record is ours.
+    unsafe {
+        (*record).head.hash = hash;
+        (*record).head.flags = bits;
+        (*record).head.frames = count as u16;
+    }
+    range.memory != 0
+}
+
+/// Walks from frame to frame. Returns the hash, how many there are, and what is to be said of them.
+///
+/// # Safety
+/// `record` is ours to write.
+#[inline(always)]
+unsafe fn frames(
+    record: *mut StackRecord,
+    [mut ip, sp, mut fp]: [u64; 3],
+    range: &CodeRange,
+    mut hash: u64,
+) -> (u64, usize, u8) {
+    let mut bits = 0;
     let mut floor = sp;
     let mut count = 0;
     while count < MOST_FRAMES {
@@ -134,37 +162,43 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
             bits |= flags::DEEPER;
         }
     }
-    if range.memory != 0 {
-        // The same few frames for whoever calls: return addresses into compiled code tell them apart.
-        let length = range.code_end - range.code_start;
-        // Unless the process is not known: then every word counts anyway.
-        let interpreter = if range.start == 0 { 0 } else { range.end - range.start };
-        // SAFETY: the memory is ours, and `at` within it.
-        unsafe {
-            read_first(memory, sp);
-            let mut at = 0;
-            let mut below = 0;
-            while at < TELLING {
-                let word = (*memory).words[at];
-                let is_code = (word.wrapping_sub(range.code_start) < length) as u64;
-                hash = (hash.rotate_left(5) ^ (word & is_code.wrapping_neg())).wrapping_mul(PRIME);
-                if word.wrapping_sub(range.start) < interpreter {
-                    // Whatever method the interpreter runs, it is returned to at the same few addresses.
-                    // The word below has its frame pointer.
-                    hash = (hash.rotate_left(5) ^ running(memory, sp, below)).wrapping_mul(PRIME);
-                }
-                below = word;
-                at += 1;
+    (hash, count, bits)
+}
+
+/// Reads the first words of the stack, and adds what tells one stack from another where frame pointers do not.
+///
+/// # Safety
+/// `memory` is ours to write.
+#[inline(always)]
+unsafe fn hash_of_memory(
+    memory: *mut StackMemory,
+    sp: u64,
+    range: &CodeRange,
+    mut hash: u64,
+) -> u64 {
+    // The same few frames for whoever calls: return addresses into compiled code tell them apart.
+    let length = range.code_end - range.code_start;
+    // Unless the process is not known: then every word counts anyway.
+    let interpreter = if range.start == 0 { 0 } else { range.end - range.start };
+    // SAFETY: the memory is ours, and `at` within it.
+    unsafe {
+        read_first(memory, sp);
+        let mut at = 0;
+        let mut below = 0;
+        while at < TELLING {
+            let word = (*memory).words[at];
+            let is_code = (word.wrapping_sub(range.code_start) < length) as u64;
+            hash = (hash.rotate_left(5) ^ (word & is_code.wrapping_neg())).wrapping_mul(PRIME);
+            if word.wrapping_sub(range.start) < interpreter {
+                // Whatever method the interpreter runs, it is returned to at the same few addresses.
+                // The word below has its frame pointer.
+                hash = (hash.rotate_left(5) ^ running(memory, sp, below)).wrapping_mul(PRIME);
             }
+            below = word;
+            at += 1;
         }
     }
-    // SAFETY: the record is ours.
-    unsafe {
-        (*record).head.hash = hash;
-        (*record).head.flags = bits;
-        (*record).head.frames = count as u16;
-    }
-    range.memory != 0
+    hash
 }
 
 /// What an interpreted frame runs, as far as it tells one stack from another: method and bytecode. Nothing where

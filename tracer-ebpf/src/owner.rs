@@ -1,0 +1,63 @@
+//! The current task, as the one that acts.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
+};
+use tracer_common::wire::Record;
+
+use crate::layout::{Kernel, has, load};
+use crate::maps::global;
+use crate::memory::{clear, probe};
+
+/// Writes process, thread and their names.
+///
+/// # Safety
+/// `record` points to a reserved record.
+#[inline(always)]
+pub unsafe fn write_owner(record: *mut Record) {
+    // SAFETY: a helper of every tracing program, without arguments.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    // SAFETY: the record is ours to write.
+    unsafe {
+        (*record).pid = (pid_tgid >> 32) as u32;
+        (*record).tid = pid_tgid as u32;
+    }
+    if has!(task_leader) && global!(SETTINGS.task_btf) != 0 {
+        // SAFETY: helper without arguments; a trusted pointer to the current task.
+        let task: Kernel = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
+        let leader: Kernel = load!(task, task_leader);
+        let (comm, thread) = (task_comm(leader), task_comm(task));
+        // SAFETY: the record is ours to write.
+        unsafe {
+            (*record).comm = comm;
+            (*record).thread = thread;
+        }
+    } else {
+        // SAFETY: the record is ours to write; the helpers write sixteen bytes into it. The address of
+        // the current task is a number to the verifier; a bad one gives zeroes.
+        unsafe {
+            bpf_get_current_comm((&raw mut (*record).thread).cast::<c_void>(), 16);
+            clear((&raw mut (*record).comm).cast::<[u64; 2]>());
+            if has!(task_leader) {
+                let task = bpf_get_current_task();
+                let mut leader = 0_u64;
+                probe(&raw mut leader, task + u64::from(global!(LAYOUT.task_leader)));
+                probe(&raw mut (*record).comm, leader + u64::from(global!(LAYOUT.task_comm)));
+            }
+        }
+    }
+}
+
+/// `task_struct.comm` of a trusted task.
+#[inline(always)]
+pub fn task_comm(task: Kernel) -> [u8; 16] {
+    let offset = global!(LAYOUT.task_comm);
+    // SAFETY: as in `load!`: sixteen bytes at that offset.
+    unsafe {
+        let name: [u64; 2] =
+            [crate::layout::load_at(task, offset), crate::layout::load_at(task, offset + 8)];
+        core::mem::transmute::<[u64; 2], [u8; 16]>(name)
+    }
+}
