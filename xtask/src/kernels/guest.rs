@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::initrd::initrd;
 use super::packages::Kernel;
-use super::root::{self, Plan};
+use super::plan::Plan;
 use crate::command::target;
 
 /// Longest that a guest may say nothing: a test may take two tries of four minutes.
@@ -75,7 +76,7 @@ impl Report {
 /// Boots `kernel` and takes down what the tests come to. A guest that dies before its first process is at
 /// work has told nothing of tcptrail: it boots again.
 pub(crate) fn run(kernel: &Kernel, base: &Path, plan: &Plan, machine: &Machine) -> Result<Report> {
-    let initrd = root::initrd(kernel, base)?;
+    let initrd = initrd(kernel, base)?;
     for _ in 1..BOOTS {
         let report = boot(kernel, &initrd, plan, machine)?;
         if report.booted {

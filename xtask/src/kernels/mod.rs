@@ -6,8 +6,11 @@
 //! truths.
 
 mod guest;
+mod initrd;
 mod packages;
+mod plan;
 mod root;
+mod stage;
 mod table;
 
 use std::process::ExitCode;
@@ -21,7 +24,8 @@ use clap::Args;
 use crate::{build, setup};
 use guest::{Machine, Report};
 use packages::Kernel;
-use root::{Plan, Running};
+use plan::Plan;
+use root::Running;
 
 /// One of each change that matters to a tracer: no cookie and no error report; the oldest with both;
 /// reasons of resets; the newest layouts.

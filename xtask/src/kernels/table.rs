@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::guest::{Outcome, Report};
 use super::packages::Kernel;
-use super::root::Plan;
+use super::plan::Plan;
 
 /// Prints the table, reasons of what was skipped, and the words of what failed.
 pub(crate) fn print(plan: &Plan, reports: &[(&Kernel, Report)]) {
