@@ -94,29 +94,14 @@ fn soak(args: &Args) -> Result<bool> {
         if compared.elapsed() >= COMPARE_EVERY {
             compared = Instant::now();
             comparisons += 1;
-            // One frame after this one is a look that began and ended between the two of `ss`.
-            let before = ss(&home)?;
-            let Some(frame) = list.frame_begun_after(tests::witness::now_ns(), || load.step())?
-            else {
-                println!("no listing within 20 s");
-                different += 1;
-                continue;
-            };
-            let after = ss(&home)?;
-            for difference in differences(&before, &frame, &after, &mut brief) {
+            for difference in compare(&home, &list, &mut load, &mut brief)? {
                 println!("difference at {:.0?}: {difference}", began.elapsed());
                 different += 1;
             }
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    load.finish()?;
-    println!("the load has ended; waiting for TIME_WAIT to end");
-    let until = Instant::now() + SETTLE;
-    while Instant::now() < until {
-        figures.take(&load)?;
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    settle(&mut load, &mut figures)?;
     let before = ss(&home)?;
     let frame = list.frame_begun_after(tests::witness::now_ns(), || Ok(()))?;
     let frame = frame.context("no listing at the end")?;
@@ -127,32 +112,51 @@ fn soak(args: &Args) -> Result<bool> {
     let same = told.same_as(&before);
     let replayed = follow::replay(&program, &recording, NET)?;
 
+    println!("{}", load.summary());
     let mut good = true;
     let mut judge = |what: &str, holds: bool| {
         println!("{} {what}", if holds { "ok" } else { "NO" });
         good &= holds;
     };
-    println!("{}", load.summary());
     judge(&format!("{comparisons} looks while it ran, {different} differences"), different == 0);
     judge(&format!("list at the end is what ss shows: {at_the_end:?}"), at_the_end.is_empty());
     judge(&format!("tail at the end is what ss shows: {same:?}"), same.is_empty());
     judge(&format!("no transition out of order: {:?}", told.broken), told.broken.is_empty());
-    judge(
-        &format!("connections made {}, told {}", load.made(), told.connects),
-        load.made() == told.connects,
-    );
+    let (made, connects) = (load.made(), told.connects);
+    judge(&format!("connections made {made}, told {connects}"), made == connects);
     judge(&format!("lost {}", told.lost), told.lost == 0);
     judge(&format!("stuck has found nothing: {findings:?}"), findings.is_empty());
-    judge(
-        &format!(
-            "the recording replays alike: {} and {} transitions",
-            told.steps(),
-            replayed.steps()
-        ),
-        told.tally == replayed.tally,
-    );
+    let steps = format!("{} and {} transitions", told.steps(), replayed.steps());
+    judge(&format!("the recording replays alike: {steps}"), told.tally == replayed.tally);
     for (name, verdict, flat) in figures.verdicts() {
         judge(&format!("memory of {name}: {verdict}"), flat);
     }
     Ok(good)
+}
+
+/// Ends the load, and waits until its last TIME_WAIT is over.
+fn settle(load: &mut Load, figures: &mut Figures) -> Result<()> {
+    load.finish()?;
+    println!("the load has ended; waiting for TIME_WAIT to end");
+    let until = Instant::now() + SETTLE;
+    while Instant::now() < until {
+        figures.take(load)?;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+/// In what the next listing differs from what `ss` shows before and after it.
+fn compare(
+    home: &Netns,
+    list: &List,
+    load: &mut Load,
+    brief: &mut BTreeSet<u64>,
+) -> Result<Vec<String>> {
+    // One frame after this one is a look that began and ended between the two of `ss`.
+    let before = ss(home)?;
+    let frame = list.frame_begun_after(tests::witness::now_ns(), || load.step())?;
+    let Some(frame) = frame else { return Ok(vec!["no listing within 20 s".to_owned()]) };
+    let after = ss(home)?;
+    Ok(differences(&before, &frame, &after, brief))
 }

@@ -1,20 +1,23 @@
 //! tcptrail under test: started, listened to, stopped.
 
+mod event;
+mod run;
+
 use std::env;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 
 use crate::pace::patience;
-use crate::witness::has_cookies;
+
+pub use event::{Event, shown};
+pub use run::{Run, Side};
 
 /// Longest that anything of tcptrail's is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,77 +44,6 @@ pub fn command(args: &[&str]) -> Command {
     command
 }
 
-/// One line of `--json`.
-#[derive(Clone, Debug)]
-pub struct Event(pub Value);
-
-impl Event {
-    /// `event`.
-    #[must_use]
-    pub fn kind(&self) -> &str {
-        self.text("event")
-    }
-
-    /// A string; empty for null or nothing.
-    #[must_use]
-    pub fn text(&self, key: &str) -> &str {
-        self.0[key].as_str().unwrap_or_default()
-    }
-
-    /// A number; none for null or nothing.
-    #[must_use]
-    pub fn number(&self, key: &str) -> Option<u64> {
-        self.0[key].as_u64()
-    }
-
-    /// A truth value; none for null or nothing.
-    #[must_use]
-    pub fn truth(&self, key: &str) -> Option<bool> {
-        self.0[key].as_bool()
-    }
-
-    /// What tells its socket from others in one namespace: see
-    /// [`Socket::key`](crate::witness::Socket::key).
-    #[must_use]
-    pub fn key(&self) -> String {
-        if has_cookies() {
-            return self.text("conn").to_owned();
-        }
-        format!("{}>{}", self.text("local"), self.text("remote"))
-    }
-
-    /// Whether `conn` is this cookie, as far as tcptrail is given cookies here.
-    #[must_use]
-    pub fn has_cookie(&self, cookie: u64) -> bool {
-        let conn = self.text("conn");
-        if has_cookies() { conn == cookie.to_string() } else { !conn.is_empty() }
-    }
-
-    /// `CLOSE>SYN_SENT`.
-    #[must_use]
-    pub fn step(&self) -> String {
-        format!("{}>{}", self.text("old"), self.text("new"))
-    }
-
-    /// Whether it is this transition.
-    #[must_use]
-    pub fn is_step(&self, step: &str) -> bool {
-        self.kind() == "transition" && self.step() == step
-    }
-
-    /// Whether `local` is this address.
-    #[must_use]
-    pub fn is_at(&self, local: SocketAddr) -> bool {
-        self.text("local") == shown(local)
-    }
-}
-
-/// An address as the JSON contract shows it: v4-mapped as IPv4.
-#[must_use]
-pub fn shown(addr: SocketAddr) -> String {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port()).to_string()
-}
-
 /// A running tcptrail; killed when dropped.
 pub struct Tcptrail {
     child: Child,
@@ -119,19 +51,6 @@ pub struct Tcptrail {
     errors: Receiver<String>,
     raw: Vec<u8>,
     events: Vec<Event>,
-}
-
-/// What a tcptrail that ended left.
-#[derive(Debug)]
-pub struct Run {
-    /// stdout as it was.
-    pub raw: Vec<u8>,
-    /// Its lines, if it was JSON.
-    pub events: Vec<Event>,
-    /// stderr.
-    pub stderr: String,
-    /// How it ended.
-    pub status: ExitStatus,
 }
 
 impl Tcptrail {
@@ -378,113 +297,4 @@ fn tail(bytes: &[u8]) -> &[u8] {
 /// When it does not end in time.
 pub fn run(args: &[&str]) -> Result<Run> {
     Tcptrail::spawn(command(args))?.wait()
-}
-
-impl Run {
-    /// The exit code.
-    #[must_use]
-    pub fn code(&self) -> Option<i32> {
-        self.status.code()
-    }
-
-    /// Its last line on stderr, which must be the summary, and the exit code 0.
-    ///
-    /// # Errors
-    /// When it is not so.
-    pub fn check_good_end(&self) -> Result<()> {
-        ensure!(self.code() == Some(0), "exit {:?}; stderr: {}", self.status, self.stderr);
-        let last = self.stderr.lines().last().unwrap_or_default();
-        let has = |words: &[&str]| words.iter().all(|word| last.contains(word));
-        let good = last.starts_with("tcptrail: ")
-            && has(&[" lost", " in "])
-            // `list` has no events of its own to count.
-            && (has(&[" events", " connections"]) || has(&[" sockets"]));
-        ensure!(good, "no summary line: {}", self.stderr);
-        Ok(())
-    }
-
-    /// [`Run::check_good_end`], and nothing was lost.
-    ///
-    /// # Errors
-    /// When it is not so.
-    pub fn check_whole(&self) -> Result<()> {
-        self.check_good_end()?;
-        ensure!(self.stderr.contains(" 0 lost"), "lost: {}", self.stderr);
-        let losses: Vec<_> = self.of_kind("lost").collect();
-        ensure!(losses.is_empty(), "lost: {losses:?}");
-        Ok(())
-    }
-
-    /// All events of a kind.
-    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Event> {
-        self.events.iter().filter(move |event| event.kind() == kind)
-    }
-
-    /// Everything about the socket that at some time had these ends.
-    #[must_use]
-    pub fn side(&self, local: SocketAddr, remote: SocketAddr) -> Side<'_> {
-        let (local, remote) = (shown(local), shown(remote));
-        let conns: Vec<&str> = self
-            .events
-            .iter()
-            .filter(|event| event.text("local") == local && event.text("remote") == remote)
-            .map(|event| event.text("conn"))
-            .collect();
-        let of_it = |event: &&Event| conns.contains(&event.text("conn"));
-        Side { local, events: self.events.iter().filter(of_it).collect() }
-    }
-}
-
-/// One end of a connection as tcptrail told it.
-#[derive(Debug)]
-pub struct Side<'a> {
-    /// Its address.
-    pub local: String,
-    /// Everything about it, in order.
-    pub events: Vec<&'a Event>,
-}
-
-impl<'a> Side<'a> {
-    /// Its transitions: `CLOSE>SYN_SENT`, ...
-    #[must_use]
-    pub fn steps(&self) -> Vec<String> {
-        self.transitions().map(Event::step).collect()
-    }
-
-    /// Its transitions.
-    pub fn transitions(&self) -> impl Iterator<Item = &'a Event> + '_ {
-        self.events.iter().copied().filter(|event| event.kind() == "transition")
-    }
-
-    /// The transition that leaves `state`.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn leaving(&self, state: &str) -> Result<&'a Event> {
-        self.transitions()
-            .find(|event| event.text("old") == state)
-            .with_context(|| format!("{} never left {state}: {:?}", self.local, self.steps()))
-    }
-
-    /// The only event of a kind.
-    ///
-    /// # Errors
-    /// When there is none, or more.
-    pub fn only(&self, kind: &str) -> Result<&'a Event> {
-        let mut all = self.events.iter().copied().filter(|event| event.kind() == kind);
-        let first = all.next();
-        let more = all.count();
-        ensure!(more == 0, "{} has {} lines `{kind}`", self.local, more + 1);
-        first.with_context(|| format!("{} has no line `{kind}`: {:?}", self.local, self.events))
-    }
-
-    /// Fails unless its transitions are just these.
-    ///
-    /// # Errors
-    /// With both.
-    pub fn check_steps(&self, expected: &[&str]) -> Result<()> {
-        let steps = self.steps();
-        ensure!(steps == expected, "{}: {steps:?}, not {expected:?}", self.local);
-        Ok(())
-    }
 }
