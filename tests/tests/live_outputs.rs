@@ -20,11 +20,10 @@ use tracer::filter::{Filter, Ports};
 use tracer::input::Input;
 use tracer::output::lines::{Life, Pen, Setting, Tail};
 use tracer::output::record::Recorder;
-use tracer::output::{Needs, Output, Totals};
+use tracer::output::{Needs, Output, Run};
 use tracer::source::live;
 use tracer::source::recording::{Item, Reader};
 use tracer::text::Terminal;
-use tracer::time::MonoNs;
 
 /// An output that keeps what another would write to stdout.
 struct Kept {
@@ -63,15 +62,9 @@ impl Output for Kept {
         self.keep(out);
     }
 
-    fn end(
-        &mut self,
-        engine: &Engine,
-        totals: &Totals,
-        now: MonoNs,
-        _out: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    fn end(&mut self, run: &Run<'_>, _out: &mut Vec<u8>) -> io::Result<()> {
         let mut out = Vec::new();
-        self.of.end(engine, totals, now, &mut out)?;
+        self.of.end(run, &mut out)?;
         self.keep(out);
         Ok(())
     }

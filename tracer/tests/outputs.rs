@@ -8,9 +8,8 @@ use tracer::engine::{Engine, Update};
 use tracer::filter::{Filter, Ports};
 use tracer::input::Input;
 use tracer::output::session::Session;
-use tracer::output::{Needs, Output, Totals};
+use tracer::output::{Needs, Output, Run, Totals};
 use tracer::source::recording::{Item, Reader};
-use tracer::time::MonoNs;
 
 /// Counts changes: this is all there is to an output.
 struct Counter {
@@ -34,14 +33,8 @@ impl Output for Counter {
         }
     }
 
-    fn end(
-        &mut self,
-        _engine: &Engine,
-        totals: &Totals,
-        _now: MonoNs,
-        _out: &mut Vec<u8>,
-    ) -> std::io::Result<()> {
-        *self.seen.borrow_mut() = (self.transitions, *totals);
+    fn end(&mut self, run: &Run<'_>, _out: &mut Vec<u8>) -> std::io::Result<()> {
+        *self.seen.borrow_mut() = (self.transitions, *run.totals);
         Ok(())
     }
 }

@@ -45,6 +45,17 @@ impl Totals {
     }
 }
 
+/// A run that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// What is known at its end.
+    pub engine: &'a Engine,
+    /// What it came to.
+    pub totals: &'a Totals,
+    /// When it ended.
+    pub now: MonoNs,
+}
+
 /// How a run ends that found what it was to look for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verdict {
@@ -113,13 +124,7 @@ pub trait Output {
     ///
     /// # Errors
     /// As [`Output::input`].
-    fn end(
-        &mut self,
-        _engine: &Engine,
-        _totals: &Totals,
-        _now: MonoNs,
-        _out: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    fn end(&mut self, _run: &Run<'_>, _out: &mut Vec<u8>) -> io::Result<()> {
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use crate::engine::{Engine, Sink, Update};
 use crate::input::Input;
 use crate::output::selection::{Selection, first};
-use crate::output::{Draws, Needs, Output, Totals, Verdict};
+use crate::output::{Draws, Needs, Output, Run, Totals, Verdict};
 use crate::time::MonoNs;
 
 /// The engine and its outputs.
@@ -149,9 +149,10 @@ impl Session {
         self.account_for_open(now);
         for index in 0..self.outputs.slots.len() {
             let totals = self.outputs.totals(index, &self.engine);
+            let run = Run { engine: &self.engine, totals: &totals, now };
             let Outputs { slots, out, failures, .. } = &mut self.outputs;
             if let Some(slot) = slots.get_mut(index).filter(|slot| !slot.failed)
-                && let Err(error) = slot.output.end(&self.engine, &totals, now, out)
+                && let Err(error) = slot.output.end(&run, out)
             {
                 slot.failed = true;
                 failures.push(error.to_string());

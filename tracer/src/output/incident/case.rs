@@ -7,7 +7,7 @@ use super::page::{Case, Found, Looked, page};
 use crate::engine::rules::{Finding, Severity, Update as Became};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
-use crate::output::{Totals, Verdict};
+use crate::output::{Run, Verdict};
 use crate::time::MonoNs;
 use crate::time::clock::Clock;
 
@@ -54,13 +54,12 @@ impl Over {
     /// The page.
     pub(super) fn page(
         &self,
-        engine: &Engine,
+        run: &Run<'_>,
         filter: &Filter,
         evidence: &Evidence,
-        run: (&Totals, MonoNs),
         width: usize,
     ) -> String {
-        let (totals, now) = run;
+        let &Run { engine, totals, now } = run;
         let zone = Offset::from_seconds(evidence.about.utc_offset_s)
             .map_or(TimeZone::UTC, TimeZone::fixed);
         let mut clock = Clock::new(engine.origin().anchor(), zone);

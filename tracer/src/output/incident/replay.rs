@@ -6,8 +6,7 @@ use super::case::{Over, verdict};
 use super::evidence::Evidence;
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
-use crate::output::{Draws, Needs, Output, RulesNeed, Totals, Verdict};
-use crate::time::MonoNs;
+use crate::output::{Draws, Needs, Output, RulesNeed, Run, Verdict};
 
 /// The output of `replay BUNDLE incident`.
 #[derive(Debug)]
@@ -39,14 +38,8 @@ impl Output for Replayed {
         self.over.update(update);
     }
 
-    fn end(
-        &mut self,
-        engine: &Engine,
-        totals: &Totals,
-        now: MonoNs,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        let page = self.over.page(engine, &self.filter, &self.evidence, (totals, now), self.width);
+    fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        let page = self.over.page(run, &self.filter, &self.evidence, self.width);
         out.extend_from_slice(page.as_bytes());
         Ok(())
     }

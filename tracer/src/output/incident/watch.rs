@@ -19,7 +19,7 @@ use crate::filter::Filter;
 use crate::input::Input;
 use crate::output::lines::{Form, Leaks, List, Pen, Setting, Stuck};
 use crate::output::record::Writer;
-use crate::output::{Draws, Needs, Output, RulesNeed, StacksNeed, Totals, Verdict};
+use crate::output::{Draws, Needs, Output, RulesNeed, Run, StacksNeed, Totals, Verdict};
 use crate::record_format::Ended;
 use crate::text::{self, Terminal};
 use crate::time::MonoNs;
@@ -117,19 +117,13 @@ impl Watching {
     }
 
     /// The files that other commands would print.
-    fn lists(
-        &mut self,
-        bundle: &mut Bundle,
-        engine: &Engine,
-        totals: &Totals,
-        now: MonoNs,
-    ) -> io::Result<()> {
+    fn lists(&mut self, bundle: &mut Bundle, run: &Run<'_>) -> io::Result<()> {
         let mut draw = |name: &str, output: &mut dyn Output, mut bytes: Vec<u8>, draws: bool| {
             if draws {
-                output.begin(engine, &mut bytes)?;
-                output.draw(engine, now, true, &mut bytes);
+                output.begin(run.engine, &mut bytes)?;
+                output.draw(run.engine, run.now, true, &mut bytes);
             }
-            output.end(engine, totals, now, &mut bytes)?;
+            output.end(run, &mut bytes)?;
             bundle.add(name, bytes);
             io::Result::Ok(())
         };
@@ -236,24 +230,18 @@ impl Output for Watching {
         flushed.map_err(|error| self.explain(&error))
     }
 
-    fn end(
-        &mut self,
-        engine: &Engine,
-        totals: &Totals,
-        now: MonoNs,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        let &Run { engine, totals, now } = run;
         let mut bundle = Bundle::default();
-        self.lists(&mut bundle, engine, totals, now)?;
+        self.lists(&mut bundle, run)?;
         let about = self.about(&mut bundle, engine, now);
         bundle.add(ABOUT, serde_json::to_vec_pretty(&about)?);
         bundle.add(DOCTOR, std::mem::take(&mut self.doctor).into_bytes());
         let evidence = Evidence::of(&bundle).map_err(io::Error::other)?;
-        let run = (totals, now);
-        let page = self.over.page(engine, &self.filter, &evidence, run, PAGE_WIDTH);
+        let page = self.over.page(run, &self.filter, &evidence, PAGE_WIDTH);
         bundle.add(PAGE, page.into_bytes());
         // The page comes first, whatever becomes of the files.
-        let page = self.over.page(engine, &self.filter, &evidence, run, self.width);
+        let page = self.over.page(run, &self.filter, &evidence, self.width);
         out.extend_from_slice(page.as_bytes());
         if let Some(writer) = self.writer.take() {
             let ended = Ended { events: totals.events, connections: totals.connections, at: now };

@@ -10,7 +10,7 @@ use crate::event::Shape;
 use crate::filter::Filter;
 use crate::output::json::Object;
 use crate::output::lines::{Pen, Setting, human, process, socket, spent, surroundings, times};
-use crate::output::{Needs, Output, Totals};
+use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row};
 use crate::time::MonoNs;
 
@@ -76,14 +76,8 @@ impl Output for Life {
         }
     }
 
-    fn end(
-        &mut self,
-        engine: &Engine,
-        totals: &Totals,
-        now: MonoNs,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        self.setting.pen.end(engine, totals, now, out);
+    fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        self.setting.pen.end(run, out);
         Ok(())
     }
 }

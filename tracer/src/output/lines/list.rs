@@ -11,7 +11,7 @@ use crate::event::{Holder, Shape};
 use crate::filter::Filter;
 use crate::output::json::Object;
 use crate::output::lines::{Pen, Setting, process, socket, spent, surroundings, times};
-use crate::output::{Draws, Needs, Output, Totals, Until};
+use crate::output::{Draws, Needs, Output, Run, Totals, Until};
 use crate::text::{self, Paint, Row};
 use crate::time::{Human, MonoNs};
 
@@ -69,14 +69,8 @@ impl Output for List {
         self.listed = table(pen, engine, filter, now, out);
     }
 
-    fn end(
-        &mut self,
-        engine: &Engine,
-        totals: &Totals,
-        now: MonoNs,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        self.setting.pen.end(engine, totals, now, out);
+    fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        self.setting.pen.end(run, out);
         Ok(())
     }
 

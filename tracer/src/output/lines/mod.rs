@@ -20,7 +20,7 @@ use crate::event::{Comm, Direction, Loss, LossCause};
 use crate::filter::Filter;
 use crate::input::Origin;
 use crate::names::Names;
-use crate::output::Totals;
+use crate::output::Run;
 use crate::output::json::Object;
 use crate::text::{self, Terminal};
 use crate::time::clock::Clock;
@@ -73,10 +73,11 @@ impl Pen {
     }
 
     /// The run is over: in JSON the last line.
-    fn end(&mut self, engine: &Engine, totals: &Totals, now: MonoNs, out: &mut Vec<u8>) {
+    fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) {
         if !self.json {
             return;
         }
+        let &Run { engine, totals, now } = run;
         let mut object = Object::event(out, "end");
         times(&mut object, &mut self.clock, now);
         object.number("events", totals.events).number("lost", totals.all_lost());

@@ -11,9 +11,8 @@ use crate::filter::Filter;
 use crate::input::Origin;
 use crate::output::json::Object;
 use crate::output::lines::{Pen, Setting, direction, process, socket, spent, times};
-use crate::output::{Needs, Output, Totals};
+use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row};
-use crate::time::MonoNs;
 
 /// From this width on names are whole; below they are short.
 const WIDE: usize = 110;
@@ -52,14 +51,8 @@ impl Output for Tail {
         }
     }
 
-    fn end(
-        &mut self,
-        engine: &Engine,
-        totals: &Totals,
-        now: MonoNs,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        self.0.pen.end(engine, totals, now, out);
+    fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        self.0.pen.end(run, out);
         Ok(())
     }
 }

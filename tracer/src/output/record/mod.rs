@@ -14,9 +14,8 @@ pub use writer::Writer;
 use crate::engine::Engine;
 use crate::filter::Filter;
 use crate::input::Input;
-use crate::output::{Needs, Output, RulesNeed, Totals};
+use crate::output::{Needs, Output, RulesNeed, Run};
 use crate::record_format::Ended;
-use crate::time::MonoNs;
 
 /// Writes every input into a file.
 pub struct Recorder {
@@ -79,15 +78,10 @@ impl Output for Recorder {
         self.explain(flushed)
     }
 
-    fn end(
-        &mut self,
-        _engine: &Engine,
-        totals: &Totals,
-        now: MonoNs,
-        _out: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    fn end(&mut self, run: &Run<'_>, _out: &mut Vec<u8>) -> io::Result<()> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
-        let ended = Ended { events: totals.events, connections: totals.connections, at: now };
+        let ended =
+            Ended { events: run.totals.events, connections: run.totals.connections, at: run.now };
         self.explain(writer.finish(ended).map(drop))
     }
 }

@@ -22,7 +22,7 @@ use crate::output::lines::leaks::find::find;
 use crate::output::lines::leaks::folded::folded;
 use crate::output::lines::leaks::json::as_json;
 use crate::output::lines::leaks::text::{Scene, as_text};
-use crate::output::{Draws, Needs, Output, StacksNeed, Totals};
+use crate::output::{Draws, Needs, Output, Run, StacksNeed};
 use crate::time::MonoNs;
 
 /// A report on a terminal is made again after this time.
@@ -127,14 +127,8 @@ impl Output for Leaks {
         self.report(engine, now, out);
     }
 
-    fn end(
-        &mut self,
-        engine: &Engine,
-        totals: &Totals,
-        now: MonoNs,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        self.setting.pen.end(engine, totals, now, out);
+    fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        self.setting.pen.end(run, out);
         Ok(())
     }
 }

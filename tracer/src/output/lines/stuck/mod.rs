@@ -8,7 +8,7 @@ use crate::engine::rules::{self, Finding, Severity, Watch};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::output::lines::{Pen, Setting};
-use crate::output::{Draws, Needs, Output, RulesNeed, StacksNeed, Totals, Until, Verdict};
+use crate::output::{Draws, Needs, Output, RulesNeed, Run, StacksNeed, Until, Verdict};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::{Human, MonoNs};
 
@@ -98,14 +98,8 @@ impl Output for Stuck {
         }
     }
 
-    fn end(
-        &mut self,
-        engine: &Engine,
-        totals: &Totals,
-        now: MonoNs,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        self.setting.pen.end(engine, totals, now, out);
+    fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        self.setting.pen.end(run, out);
         if self.form == Form::Frames {
             // Below the last frame.
             out.push(b'\n');
