@@ -16,12 +16,12 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if cli.version {
-        return done(print(generate::version(cli.common.verbose > 0).as_bytes()));
+        return done(print(generate::version(cli.common.output.verbose > 0).as_bytes()));
     }
     match &cli.command {
         Some(Command::Doctor) => {
             return match config::no_options(&cli.common) {
-                Ok(()) => ExitCode::from(doctor::run(cli.common.json)),
+                Ok(()) => ExitCode::from(doctor::run(cli.common.output.json)),
                 Err(error) => wrong_usage(&error),
             };
         }

@@ -9,7 +9,7 @@ use clap::Parser;
 use tracer_common::TcpState;
 use tracer_common::globals;
 
-use crate::cli::{Cli, Common, RoleArg};
+use crate::cli::{Cli, Filters, RoleArg};
 use crate::config::error::UsageError;
 use crate::engine::conn::Role;
 use crate::event::Family;
@@ -17,31 +17,31 @@ use crate::filter::{Cgroup, Filter, Ports, Prefix};
 use crate::text::suggest;
 
 /// All of them, checked.
-pub(super) fn filter(common: &Common) -> Result<Filter, UsageError> {
+pub(super) fn filter(args: &Filters) -> Result<Filter, UsageError> {
     let ports = |option: &str, list: &[String]| {
         list.iter().map(|text| port_range(option, text)).collect::<Result<Vec<_>, _>>()
     };
     Ok(Filter {
-        pids: common.pid.clone(),
-        comms: common.comm.iter().map(|name| name.clone().into_bytes()).collect(),
-        ports: ports("--port", &common.port)?,
-        local_ports: ports("--lport", &common.lport)?,
-        remote_ports: ports("--rport", &common.rport)?,
-        prefixes: common.addr.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
-        family: match (common.ipv4, common.ipv6) {
+        pids: args.pid.clone(),
+        comms: args.comm.iter().map(|name| name.clone().into_bytes()).collect(),
+        ports: ports("--port", &args.port)?,
+        local_ports: ports("--lport", &args.lport)?,
+        remote_ports: ports("--rport", &args.rport)?,
+        prefixes: args.addr.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
+        family: match (args.ipv4, args.ipv6) {
             (true, _) => Some(Family::V4),
             (_, true) => Some(Family::V6),
             _ => None,
         },
-        states: common.state.iter().map(|text| state(text)).collect::<Result<_, _>>()?,
-        role: common.role.map(|role| match role {
+        states: args.state.iter().map(|text| state(text)).collect::<Result<_, _>>()?,
+        role: args.role.map(|role| match role {
             RoleArg::Client => Role::Client,
             RoleArg::Server => Role::Server,
             RoleArg::Listener => Role::Listener,
         }),
-        netns: common.netns.as_deref().map(netns).transpose()?,
-        cgroup: common.cgroup.as_deref().map(cgroup).transpose()?,
-        min_ns: common
+        netns: args.netns.as_deref().map(netns).transpose()?,
+        cgroup: args.cgroup.as_deref().map(cgroup).transpose()?,
+        min_ns: args
             .min_duration
             .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
     })
@@ -164,39 +164,38 @@ fn cgroup(path: &Path) -> Result<Cgroup, UsageError> {
 pub fn filter_of(args: &[String]) -> Result<Filter, UsageError> {
     let args = std::iter::once("tcptrail").chain(args.iter().map(String::as_str));
     let cli = Cli::try_parse_from(args).map_err(|error| UsageError(error.to_string()))?;
-    filter(&cli.common)
+    filter(&cli.common.filters)
 }
 
 /// The filters in the words of the command line.
-pub(super) fn filter_words(common: &Common) -> Vec<String> {
+pub(super) fn filter_words(args: &Filters) -> Vec<String> {
     let mut words = Vec::new();
     let mut list = |option: &str, values: Vec<String>| {
         if !values.is_empty() {
             words.push(format!("{option} {}", values.join(",")));
         }
     };
-    list("--pid", common.pid.iter().map(u32::to_string).collect());
-    list("--comm", common.comm.clone());
-    list("--port", common.port.clone());
-    list("--lport", common.lport.clone());
-    list("--rport", common.rport.clone());
-    list("--addr", common.addr.clone());
-    list("--state", common.state.clone());
-    list("--role", common.role.iter().map(|role| format!("{role:?}").to_lowercase()).collect());
-    list("--netns", common.netns.iter().cloned().collect());
-    list("--cgroup", common.cgroup.iter().map(|path| path.display().to_string()).collect());
+    list("--pid", args.pid.iter().map(u32::to_string).collect());
+    list("--comm", args.comm.clone());
+    list("--port", args.port.clone());
+    list("--lport", args.lport.clone());
+    list("--rport", args.rport.clone());
+    list("--addr", args.addr.clone());
+    list("--state", args.state.clone());
+    list("--role", args.role.iter().map(|role| format!("{role:?}").to_lowercase()).collect());
+    list("--netns", args.netns.iter().cloned().collect());
+    list("--cgroup", args.cgroup.iter().map(|path| path.display().to_string()).collect());
     list(
         "--min-duration",
-        common
-            .min_duration
+        args.min_duration
             .iter()
             .map(|time| humantime::format_duration(*time).to_string().replace(' ', ""))
             .collect(),
     );
-    if common.ipv4 {
+    if args.ipv4 {
         words.push("--ipv4".to_owned());
     }
-    if common.ipv6 {
+    if args.ipv6 {
         words.push("--ipv6".to_owned());
     }
     words

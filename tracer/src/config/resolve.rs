@@ -13,9 +13,9 @@ use crate::text::suggest;
 /// # Errors
 /// What is wrong, with the remedy.
 pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, UsageError> {
-    let filter = filter(common)?;
-    let live = Source::Live { ring_bytes: ring_bytes(&common.ring_size)? };
-    let (mut record_to, mut duration) = (common.record_to.clone(), common.duration);
+    let filter = filter(&common.filters)?;
+    let live = Source::Live { ring_bytes: ring_bytes(&common.limits.ring_size)? };
+    let (mut record_to, mut duration) = (common.output.record_to.clone(), common.output.duration);
     let (source, show) = match command.unwrap_or(Command::Tail) {
         Command::Tail => (live, Show::Tail),
         Command::Life(args) => {
@@ -42,10 +42,10 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
             return Err(UsageError("this command shows no connections".into()));
         }
     };
-    if common.max_connections == 0 {
+    if common.limits.max_connections == 0 {
         return Err(UsageError("--max-connections must be at least 1".into()));
     }
-    if common.cgroup.is_some() && matches!(source, Source::File(_)) {
+    if common.filters.cgroup.is_some() && matches!(source, Source::File(_)) {
         return Err(UsageError(
             "--cgroup is decided while recording: give it to `tcptrail record`".into(),
         ));
@@ -54,22 +54,22 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         source,
         show,
         filter,
-        filter_words: filter_words(common),
-        json: common.json,
+        filter_words: filter_words(&common.filters),
+        json: common.output.json,
         duration,
         record_to,
-        color: !common.no_color
+        color: !common.output.no_color
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-        verbose: common.verbose,
-        max_connections: common.max_connections,
+        verbose: common.output.verbose,
+        max_connections: common.limits.max_connections,
     })
 }
 
 fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageError> {
-    if common.record_to.is_some() {
+    if common.output.record_to.is_some() {
         return Err(UsageError("a replay cannot be recorded: copy the file instead".into()));
     }
-    if common.duration.is_some() {
+    if common.output.duration.is_some() {
         return Err(UsageError(
             "--duration is for live runs: a replay runs to the file's end".into(),
         ));
@@ -106,10 +106,10 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
 }
 
 fn incident(args: IncidentArgs, common: &Common) -> Result<Show, UsageError> {
-    if common.duration.is_some() {
+    if common.output.duration.is_some() {
         return Err(UsageError("incident has --for TIME instead of --duration".into()));
     }
-    if common.json {
+    if common.output.json {
         return Err(UsageError(
             "the page of incident is text: the bundle (-o FOLDER) has findings.ndjson and sockets.ndjson"
                 .into(),
@@ -125,7 +125,7 @@ fn incident(args: IncidentArgs, common: &Common) -> Result<Show, UsageError> {
 }
 
 fn leaks(args: &LeaksArgs, common: &Common) -> Result<Show, UsageError> {
-    if args.folded && common.json {
+    if args.folded && common.output.json {
         return Err(UsageError("--folded and --json are two formats: give one".into()));
     }
     if args.folded && args.watch.is_some() {
@@ -134,7 +134,7 @@ fn leaks(args: &LeaksArgs, common: &Common) -> Result<Show, UsageError> {
                 .into(),
         ));
     }
-    if common.min_duration.is_some() {
+    if common.filters.min_duration.is_some() {
         return Err(UsageError("leaks has --older for what --min-duration does elsewhere".into()));
     }
     Ok(Show::Leaks(LeaksOptions {
@@ -151,7 +151,10 @@ fn leaks(args: &LeaksArgs, common: &Common) -> Result<Show, UsageError> {
 /// # Errors
 /// When a filter or a recording is asked for.
 pub fn no_options(common: &Common) -> Result<(), UsageError> {
-    if !filter_words(common).is_empty() || common.record_to.is_some() || common.duration.is_some() {
+    if !filter_words(&common.filters).is_empty()
+        || common.output.record_to.is_some()
+        || common.output.duration.is_some()
+    {
         return Err(UsageError(
             "doctor takes no filters and makes no recording: leave them out".into(),
         ));
@@ -180,7 +183,7 @@ fn stuck(args: &StuckArgs, common: &Common) -> Result<StuckOptions, UsageError> 
             Gate::parse(text).map_err(|error| UsageError(format!("--fail-on '{text}': {error}")))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    if args.once && common.duration.is_none() && gates.iter().any(Gate::takes_time) {
+    if args.once && common.output.duration.is_none() && gates.iter().any(Gate::takes_time) {
         return Err(UsageError(
             "--fail-on with `for TIME` needs time: leave --once out, or add --duration".into(),
         ));
