@@ -82,32 +82,6 @@ const MOST_LINES: usize = 400;
 /// Lines a function may have between its braces.
 const MOST_LINES_OF_A_FUNCTION: usize = 60;
 
-/// Functions that are longer today. None may be added.
-const STILL_LONG_FUNCTIONS: &[&str] = &[
-    "tracer doctor try_programs",
-    "tracer engine::conn::existing existing_full",
-    "tracer engine::conn::transition closed",
-    "tracer engine::conn::transition transition",
-    "tracer engine::rules::fds check",
-    "tracer engine::rules::ports check",
-    "tracer engine::rules::scan scan",
-    "tracer engine::rules::scan take_in",
-    "tracer kernel::stacks settings",
-    "tracer-ebpf iter_tcp walk",
-    "tracer-ebpf stacks::walk walk",
-    "xtask kernels::root image",
-];
-
-/// Files that are longer today, and by how much at most. None may be added.
-const STILL_LONG: &[(&str, usize)] = &[
-    ("tracer engine::conn::connection", 510),
-    ("tracer engine::conn::existing", 560),
-    ("tracer engine::rules::watch", 540),
-    ("tracer event", 410),
-    ("tracer-ebpf emit", 440),
-    ("xtask kernels::root", 500),
-];
-
 /// One source file.
 struct File {
     /// Its module: `engine::conn::table`.
@@ -392,21 +366,39 @@ fn imports_go_in_no_circle() {
 
 #[test]
 fn files_are_short() {
-    let mut long = BTreeMap::new();
-    for (name, path) in crates().into_iter().filter(|(name, _)| *name != "tests") {
-        for file in files(Path::new(&path)).into_iter().filter(|file| file.lines > MOST_LINES) {
-            long.insert(format!("{name} {}", file.module), file.lines);
+    let mut long = Vec::new();
+    for (name, path) in crates() {
+        let of_crate = files(Path::new(&path)).into_iter().filter(|file| file.lines > MOST_LINES);
+        long.extend(of_crate.map(|file| format!("{name} {}: {}", file.module, file.lines)));
+    }
+    assert!(long.is_empty(), "longer than {MOST_LINES} lines: {long:#?}");
+}
+
+#[test]
+fn architecture_names_every_folder() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("../ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    assert!(text.lines().count() < 200, "{} lines", text.lines().count());
+    // A line each: the folder's name, then what it is for.
+    let named: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.split_whitespace().next()?.strip_suffix('/')).collect();
+    let mut missing = Vec::new();
+    for (name, path) in crates() {
+        let mut folders = vec![Path::new(&path).to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                let folder = path.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+                if path.is_dir() && !["tests", "bin", "snapshots"].contains(&folder) {
+                    if !named.contains(folder) {
+                        missing.push(format!("{name}: {folder}/"));
+                    }
+                    folders.push(path);
+                }
+            }
         }
     }
-    let known: BTreeMap<_, _> =
-        STILL_LONG.iter().map(|&(name, lines)| (name.to_owned(), lines)).collect();
-    for (name, lines) in &long {
-        let most = known.get(name).copied().unwrap_or(MOST_LINES);
-        assert!(*lines <= most, "{name} has {lines} lines, at most {most} are allowed");
-    }
-    for name in known.keys() {
-        assert!(long.contains_key(name), "{name} is short now: take it off the list");
-    }
+    assert!(missing.is_empty(), "no line of ARCHITECTURE.md is about {missing:?}");
 }
 
 /// Functions of a file that are too long. The code is formatted: a function ends where its indentation does.
@@ -436,19 +428,14 @@ fn long_functions(file: &File) -> Vec<String> {
 
 #[test]
 fn functions_are_short() {
-    let mut long = BTreeSet::new();
-    for (name, path) in crates().into_iter().filter(|(name, _)| *name != "tests") {
+    let mut long = Vec::new();
+    for (name, path) in crates() {
         for file in files(Path::new(&path)) {
             let of_file = long_functions(&file).into_iter();
             long.extend(of_file.map(|function| format!("{name} {} {function}", file.module)));
         }
     }
-    let known: BTreeSet<String> =
-        STILL_LONG_FUNCTIONS.iter().map(|&name| name.to_owned()).collect();
-    let added: Vec<_> = long.difference(&known).collect();
-    let gone: Vec<_> = known.difference(&long).collect();
-    assert!(added.is_empty(), "longer than {MOST_LINES_OF_A_FUNCTION} lines: {added:#?}");
-    assert!(gone.is_empty(), "short now, take them off the list: {gone:#?}");
+    assert!(long.is_empty(), "longer than {MOST_LINES_OF_A_FUNCTION} lines: {long:#?}");
 }
 
 #[test]
