@@ -252,6 +252,12 @@ impl Engine {
         sink.update(self, &Update::Lost(loss));
     }
 
+    /// The run is over: what waited for another look is told as the kernel reported it.
+    pub fn end(&mut self, sink: &mut impl Sink) {
+        self.table.confirm_all(&mut self.changes);
+        self.tell_changes(sink);
+    }
+
     fn tick(&mut self, now: MonoNs, sink: &mut impl Sink) {
         self.identities.tick(now);
         self.table.tick(now, &mut self.changes);

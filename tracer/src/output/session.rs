@@ -146,6 +146,7 @@ impl Session {
     /// Ends the run: a last tick, then every output's end.
     pub fn end(&mut self, now: MonoNs) {
         self.engine.feed(&Input::Tick(now), &mut self.outputs);
+        self.engine.end(&mut self.outputs);
         self.account_for_open(now);
         for index in 0..self.outputs.slots.len() {
             let totals = self.outputs.totals(index, &self.engine);

@@ -1,6 +1,7 @@
 //! Mini-sockets that may not be there: where `tcp_max_tw_buckets` is reached, `tcp_time_wait` makes none
 //! and the connection is over, but what it reports is the same. The record says that there may have been
-//! no room; the next walk tells whether there is one. Until then nothing is said.
+//! no room; the next walk tells whether there is one. Until then nothing is said; when the run ends before
+//! that walk, what the kernel reported is told.
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
 use crate::engine::conn::connection::{Connection, Mark};
@@ -57,6 +58,16 @@ impl Table {
             let kind = Kind::Transition { old, new: TcpState::TimeWait, in_old, ages: None };
             changes.push(Change { at, conn, kind });
             changes.push(Change { at, conn, kind: Kind::Finished });
+        }
+    }
+
+    /// The run is over, and nobody will look any more: what the kernel reported is told, a TIME_WAIT.
+    pub fn confirm_all(&mut self, changes: &mut Vec<Change>) {
+        let doubtful = self.places().filter(|(_, conn)| conn.is_doubtful());
+        let mut doubtful: Vec<_> = doubtful.map(|(at, conn)| (conn.entered, at)).collect();
+        doubtful.sort_unstable_by_key(|&(entered, at)| (entered, at.0));
+        for (_, at) in doubtful {
+            self.confirm(at.0, changes);
         }
     }
 

@@ -56,6 +56,27 @@ fn until_the_next_look_nothing_is_said() {
     assert!(!find(&table, 7).is_finished());
 }
 
+#[test]
+fn a_run_that_ends_before_the_next_look_tells_what_the_kernel_reported() {
+    let mut table = table();
+    play(&mut table, Script::from(crowded(7)).and(crowded(8)), &mut String::new());
+    let mut changes = Vec::new();
+    table.confirm_all(&mut changes);
+    let told: Vec<_> = changes.iter().map(|change| (change.at, change.kind)).collect();
+    let to_time_wait = Kind::Transition {
+        old: TcpState::FinWait2,
+        new: TcpState::TimeWait,
+        in_old: Spent::Exactly(1_000_000),
+        ages: None,
+    };
+    let one = [(at(12), to_time_wait), (at(12), Kind::Finished)];
+    assert_eq!(told, [one, one].concat());
+    assert!(find(&table, 7).is_finished());
+    // Nothing is told twice.
+    table.confirm_all(&mut changes);
+    assert_eq!(changes.len(), 4);
+}
+
 /// A socket that the peer resets, and that the application does not close.
 fn reset(id: u64) -> Life {
     life(id).syn(0).established(1).close(50).errno(104)
