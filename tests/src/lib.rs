@@ -4,6 +4,7 @@
 //! own counters, never with tcptrail's output. Every test has network namespaces of its own and
 //! looks only at those, so tests may run side by side.
 
+pub mod browser;
 pub mod hand;
 pub mod java;
 pub mod jdks;

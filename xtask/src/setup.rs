@@ -29,7 +29,7 @@ const RUSTUP_ADD: Duration = Duration::from_secs(60);
 const RUSTUP_INSTALL: Duration = Duration::from_secs(300);
 
 /// What live tests use: the program or file looked for, and the Debian package that has it.
-const TEST_TOOLS: [(&str, &str); 23] = [
+const TEST_TOOLS: [(&str, &str); 24] = [
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
@@ -51,6 +51,7 @@ const TEST_TOOLS: [(&str, &str); 23] = [
     ("/usr/share/java/postgresql.jar", "libpostgresql-jdbc-java"),
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
     ("redis-server", "redis-server"),
+    ("chromium", "chromium"),
     ("setpriv", "util-linux"),
     ("setcap", "libcap2-bin"),
 ];

@@ -54,6 +54,13 @@ Examples:
   tcptrail incident --for 10m --port 8089
       ten minutes, for a slow leak on one port";
 
+pub(super) const REPORT: &str = "\
+Examples:
+  tcptrail report incident.tcpt -o incident.html
+      a recording as one page: open it in a browser, mail it, print it
+  tcptrail report --for 5m --port 8089
+      five minutes of one port of this machine";
+
 pub(super) const RECORD: &str = "\
 Examples:
   tcptrail record incident.tcpt --duration 10m

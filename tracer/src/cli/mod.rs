@@ -57,6 +57,9 @@ pub enum Command {
     /// One page for an emergency: what is wrong, whose code, until when, what to do; and a bundle of evidence
     #[command(after_help = examples::INCIDENT)]
     Incident(IncidentArgs),
+    /// One HTML file that shows a recording, or this machine for a while, at a glance
+    #[command(after_help = examples::REPORT)]
+    Report(ReportArgs),
     /// Write everything received to FILE, to look at later with `replay`
     #[command(after_help = examples::RECORD)]
     Record {
@@ -163,6 +166,27 @@ pub struct IncidentArgs {
     #[arg(short, long = "output", value_name = "PATH")]
     pub output: Option<PathBuf>,
     /// Do not ask JVMs for names of methods, thread dumps and class histograms
+    #[arg(long)]
+    pub no_attach: bool,
+    /// When something counts as stuck, as in `stuck`: CLOSE_WAIT=30s. May be repeated
+    #[arg(long, value_name = "NAME=TIME", value_delimiter = ',')]
+    pub threshold: Vec<String>,
+}
+
+/// Options of `report`.
+#[derive(Args, Debug, Clone)]
+pub struct ReportArgs {
+    /// A file made by `tcptrail record` or `--record`, or a bundle made by `tcptrail incident`; when left
+    /// out, this machine is watched
+    pub file: Option<PathBuf>,
+    /// How long to watch this machine (60s when left out); Ctrl-C ends the watch early, and the report is
+    /// written all the same
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "file", value_parser = humantime::parse_duration)]
+    pub time: Option<Duration>,
+    /// Where the report goes, - for stdout; when left out, a file named after the time in the current folder
+    #[arg(short, long = "output", value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Do not ask JVMs for the names of compiled methods
     #[arg(long)]
     pub no_attach: bool,
     /// When something counts as stuck, as in `stuck`: CLOSE_WAIT=30s. May be repeated

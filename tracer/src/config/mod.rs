@@ -10,4 +10,4 @@ mod types;
 pub use error::UsageError;
 pub use filter::filter_of;
 pub use resolve::{no_options, resolve};
-pub use types::{Config, IncidentOptions, LeaksOptions, Show, Source, StuckOptions};
+pub use types::{Config, IncidentOptions, LeaksOptions, ReportOptions, Show, Source, StuckOptions};

@@ -1,10 +1,17 @@
 //! Checks a command line and makes a [`Config`] of it.
 
-use crate::cli::{Command, Common, IncidentArgs, LeaksArgs, ReplayArgs, ReplayView, StuckArgs};
+use std::time::Duration;
+
+use crate::cli::{
+    Command, Common, IncidentArgs, LeaksArgs, ReplayArgs, ReplayView, ReportArgs, StuckArgs,
+};
 use crate::config::error::UsageError;
 use crate::config::filter::{filter, filter_words};
 use crate::config::size::ring_bytes;
-use crate::config::types::{Config, IncidentOptions, LeaksOptions, Show, Source, StuckOptions};
+use crate::config::types::{
+    Config, IncidentOptions, LeaksOptions, ReportOptions, Show, Source, StuckOptions,
+};
+
 use crate::engine::rules::{Gate, RuleId, Thresholds};
 use crate::text::suggest;
 
@@ -28,6 +35,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
             duration = Some(args.time);
             (live, incident(args, common)?)
         }
+        Command::Report(args) => report(args, common, &mut duration, live)?,
         Command::Record { file } => {
             if record_to.replace(file).is_some() {
                 return Err(UsageError(
@@ -103,6 +111,41 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
         }),
     };
     Ok((Source::File(args.file), show))
+}
+
+/// How long a report watches this machine when nobody says.
+const REPORT_WATCHES: Duration = Duration::from_secs(60);
+
+fn report(
+    args: ReportArgs,
+    common: &Common,
+    duration: &mut Option<Duration>,
+    live: Source,
+) -> Result<(Source, Show), UsageError> {
+    if common.output.duration.is_some() {
+        return Err(UsageError("report has --for TIME instead of --duration".into()));
+    }
+    if common.output.json {
+        return Err(UsageError(
+            "a report is HTML: `tcptrail replay FILE life --json` has the figures of a recording as JSON".into(),
+        ));
+    }
+    if args.file.is_some() && common.output.record_to.is_some() {
+        return Err(UsageError("a replay cannot be recorded: copy the file instead".into()));
+    }
+    let source = match args.file {
+        Some(file) => Source::File(file),
+        None => {
+            *duration = Some(args.time.unwrap_or(REPORT_WATCHES));
+            live
+        }
+    };
+    let options = ReportOptions {
+        attach: !args.no_attach,
+        output: args.output,
+        thresholds: thresholds(&args.threshold)?,
+    };
+    Ok((source, Show::Report(options)))
 }
 
 fn incident(args: IncidentArgs, common: &Common) -> Result<Show, UsageError> {

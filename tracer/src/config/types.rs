@@ -29,6 +29,8 @@ pub enum Show {
     Stuck(StuckOptions),
     /// One page about what is wrong, and a bundle of evidence; of a replay the page.
     Incident(IncidentOptions),
+    /// One HTML file.
+    Report(ReportOptions),
     /// Nothing: only recording.
     Nothing,
 }
@@ -76,6 +78,17 @@ pub struct IncidentOptions {
     pub threshold_words: Vec<String>,
 }
 
+/// How `report` watches, and where it goes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReportOptions {
+    /// JVMs may be asked.
+    pub attach: bool,
+    /// Where it goes; `None` for a name after the time.
+    pub output: Option<PathBuf>,
+    /// From when on something is stuck.
+    pub thresholds: Thresholds,
+}
+
 /// Where events come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -120,6 +133,7 @@ impl Config {
         let (thresholds, gates) = match &self.show {
             Show::Stuck(options) => (options.thresholds, options.gates.clone()),
             Show::Incident(options) => (options.thresholds, Vec::new()),
+            Show::Report(options) => (options.thresholds, Vec::new()),
             _ => Default::default(),
         };
         rules::Options { thresholds, gates, jiffy_ns }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 
-use crate::config::{Config, IncidentOptions, Show, Source};
+use crate::config::{Config, IncidentOptions, ReportOptions, Show, Source};
 use crate::output::Output;
 use crate::output::incident::bundle::{Bundle, Place};
-use crate::output::incident::evidence::Evidence;
+use crate::output::incident::evidence::{Evidence, FOLDED};
 use crate::output::incident::{self, PAGE_WIDTH, Replayed, Watching};
 use crate::output::lines::{Form, Leaks, Life, List, Pen, Setting, Stuck, Tail};
-use crate::output::record::Recorder;
+use crate::output::record::{Recorder, open_output};
+use crate::output::report::{self, Report, Stacks};
 use crate::text::Terminal;
 
 /// Outputs of a run, the one that speaks for it first. `live` when events come from the kernel.
@@ -50,6 +51,7 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
         }
         Show::Incident(options) if live => outputs.push(Box::new(incident(config, options)?)),
         Show::Incident(_) => outputs.push(Box::new(replayed(config)?)),
+        Show::Report(options) => outputs.push(Box::new(report(config, options)?)),
         Show::Nothing => {}
     }
     if let Some(path) = &config.record_to {
@@ -85,6 +87,49 @@ fn incident(config: &Config, options: &IncidentOptions) -> Result<Watching> {
         width: page_width(),
     };
     Watching::new(options).with_context(cannot)
+}
+
+/// The report's file is made before anything runs in the kernel.
+fn report(config: &Config, options: &ReportOptions) -> Result<Report> {
+    let by_time = || {
+        let now = jiff::Zoned::now();
+        PathBuf::from(format!("report-{}.html", now.strftime("%Y%m%d-%H%M%S")))
+    };
+    let path = options.output.clone().unwrap_or_else(by_time);
+    let place = if path.as_os_str() == "-" {
+        report::Place::Stdout
+    } else {
+        let cannot = || format!("cannot write {}", path.display());
+        report::Place::File(path.clone(), open_output(&path).with_context(cannot)?)
+    };
+    let (source, stacks) = match &config.source {
+        Source::Live { .. } => {
+            if let Some(time) = config.duration {
+                let time = humantime::format_duration(time);
+                eprintln!(
+                    "tcptrail: watching for {time}; Ctrl-C ends it early, and the report is written all the same"
+                );
+            }
+            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            (host, Stacks::default())
+        }
+        Source::File(path) => {
+            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+            // A recording has no stacks; the bundle of an incident has.
+            let bundle = Bundle::read(path).ok();
+            let folded = bundle.as_ref().and_then(|bundle| bundle.get(FOLDED));
+            (name, folded.map(Stacks::parse).unwrap_or_default())
+        }
+    };
+    Ok(Report::new(report::Options {
+        filter: config.filter.clone(),
+        place,
+        live: matches!(config.source, Source::Live { .. }),
+        attach: options.attach,
+        stacks,
+        zone: TimeZone::system(),
+        source,
+    }))
 }
 
 fn replayed(config: &Config) -> Result<Replayed> {

@@ -9,6 +9,7 @@ pub mod lines;
 pub mod listed;
 mod needs;
 pub mod record;
+pub mod report;
 mod selection;
 pub mod session;
 pub mod writer;

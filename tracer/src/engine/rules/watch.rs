@@ -229,6 +229,12 @@ impl Watch {
         self.told.worst_first()
     }
 
+    /// Descriptors in use and the limit, of processes where both are known; with their pids.
+    pub fn descriptors(&self) -> impl Iterator<Item = (u32, u64, u64)> {
+        let known = self.around.processes();
+        known.filter_map(|(pid, process)| Some((pid, process.fds?, process.limit?)))
+    }
+
     /// Findings that are a reason to act.
     #[must_use]
     pub fn stuck(&self) -> u64 {

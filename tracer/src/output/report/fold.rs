@@ -1,0 +1,105 @@
+//! Takes what the engine tells and keeps figures of it, in memory that does not grow with the run.
+
+use tracer_common::TcpState;
+
+use super::findings::Stories;
+use super::lives::Lives;
+use super::tables::{Tables, has_failed};
+use super::timeline::{Fullest, Timeline};
+use crate::engine::conn::{Change, Connection, Kind, Role};
+use crate::engine::{Engine, Update};
+use crate::filter::Filter;
+use crate::time::MonoNs;
+
+/// Figures of a run.
+#[derive(Debug)]
+pub(super) struct Fold {
+    filter: Filter,
+    pub(super) timeline: Timeline,
+    pub(super) tables: Tables,
+    pub(super) lives: Lives,
+    pub(super) stories: Stories,
+    /// When the sockets are counted next.
+    next_look: MonoNs,
+}
+
+impl Fold {
+    pub(super) fn new(filter: Filter) -> Fold {
+        Fold {
+            filter,
+            timeline: Timeline::new(MonoNs(0)),
+            tables: Tables::new(),
+            lives: Lives::default(),
+            stories: Stories::default(),
+            next_look: MonoNs(0),
+        }
+    }
+
+    pub(super) fn begin(&mut self, start: MonoNs) {
+        self.timeline = Timeline::new(start);
+    }
+
+    pub(super) fn update(&mut self, engine: &Engine, update: &Update<'_>) {
+        match update {
+            Update::Change { conn, change } => self.change(conn, change),
+            Update::Finding { at, update, finding } => self.stories.update(*at, update, finding),
+            Update::Lost(loss) => self.timeline.at(loss.to).lost += loss.count,
+            Update::Tick(now) if *now >= self.next_look => self.look(engine, *now),
+            _ => {}
+        }
+    }
+
+    fn change(&mut self, conn: &Connection, change: &Change) {
+        if conn.role == Role::Listener {
+            return;
+        }
+        let interval = self.timeline.at(change.at);
+        match change.kind {
+            Kind::Transition { new: TcpState::Established, .. } => interval.opened += 1,
+            Kind::Retransmit { .. } => interval.retransmits += 1,
+            Kind::Reset { .. } => interval.resets += 1,
+            Kind::Finished if has_failed(conn) => interval.failed += 1,
+            Kind::Finished => interval.closed += 1,
+            Kind::Transition { .. } | Kind::Gone => return,
+        }
+        if change.kind == Kind::Finished {
+            self.lives.finished(conn);
+        }
+        self.tables.change(conn, change);
+    }
+
+    /// Counts the sockets; once in each interval, since each socket is looked at.
+    fn look(&mut self, engine: &Engine, now: MonoNs) {
+        self.next_look = now.after(self.timeline.width_ns);
+        let filter = &self.filter;
+        let there = engine.table().iter().filter(|conn| is_there(conn, filter));
+        self.timeline.sockets(now, there.map(|conn| conn.state));
+        if let Some(fullest) = fullest(engine) {
+            self.timeline.fds(now, fullest);
+        }
+    }
+
+    /// The run is over.
+    pub(super) fn open_at_end(&mut self, engine: &Engine, open: &[&Connection], now: MonoNs) {
+        self.next_look = MonoNs(0);
+        self.look(engine, now);
+        for conn in open {
+            self.lives.open(conn, now);
+        }
+        for conn in engine.table().iter().filter(|conn| is_there(conn, &self.filter)) {
+            self.tables.open(conn);
+        }
+    }
+}
+
+/// A socket that is there and that the report is about.
+fn is_there(conn: &Connection, filter: &Filter) -> bool {
+    conn.state != TcpState::Close && filter.wants(conn) == Some(true)
+}
+
+fn fullest(engine: &Engine) -> Option<Fullest> {
+    let descriptors = engine.watch()?.descriptors();
+    let share = |fds: u64, limit: u64| fds.saturating_mul(1_000_000) / limit.max(1);
+    let (pid, fds, limit) = descriptors.max_by_key(|&(_, fds, limit)| share(fds, limit))?;
+    Some(Fullest { pid, fds, limit })
+}
