@@ -26,6 +26,10 @@ const BELOW: usize = 8;
 const LARGEST_FRAME: u64 = 1 << 20;
 const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// Until user space knows the process, everything is taken, and every word counts.
+const EVERYTHING: CodeRange =
+    CodeRange { start: 0, end: u64::MAX, code_start: 0, code_end: u64::MAX, memory: 1 };
+
 /// The user's registers when it entered the kernel: instruction, stack and frame pointer.
 #[inline(always)]
 fn registers(task: u64) -> [u64; 3] {
@@ -64,72 +68,22 @@ const PAGE: u64 = 4096;
 pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
     // SAFETY: the memory is ours.
     let record: *mut StackRecord = unsafe { &raw mut (*memory).record };
-    let [ip, sp, fp] = registers(thread.task);
+    let [mut ip, sp, mut fp] = registers(thread.task);
     // SAFETY: nobody changes the range under way; a stale one does no harm.
     let range = unsafe { INTERPRETERS.get(thread.pid) }.copied();
     let mut bits = if range.is_some() { 0 } else { flags::UNKNOWN_PROCESS };
-    // Until user space knows the process, everything is taken, and every word counts.
-    let range = range.unwrap_or(CodeRange {
-        start: 0,
-        end: u64::MAX,
-        code_start: 0,
-        code_end: u64::MAX,
-        memory: 1,
-    });
+    let range = range.unwrap_or(EVERYTHING);
 
-    // SAFETY: the record is ours; the helper checks the user's address, and writes zeroes where it cannot be
-    // read.
-    unsafe {
-        (*record).sp = sp;
-        (*record).fp = fp;
-        let top = (&raw mut (*record).top).cast::<c_void>();
-        bpf_probe_read_user(top, (8 * TOP_WORDS) as u32, sp as *const c_void);
-    }
-    let hash = u64::from(thread.pid).wrapping_mul(PRIME);
     // SAFETY: the record is ours.
-    let (mut hash, count, more) = unsafe { frames(record, [ip, sp, fp], &range, hash) };
-    bits |= more;
-    if range.memory != 0 {
-        // SAFETY: the memory is ours.
-        hash = unsafe { hash_of_memory(memory, sp, &range, hash) };
-    }
-    // SAFETY: the record is ours.
-    unsafe {
-        (*record).head.hash = hash;
-        (*record).head.flags = bits;
-        (*record).head.frames = count as u16;
-    }
-    range.memory != 0
-}
-
-/// Walks from frame to frame. Returns the hash, how many there are, and what is to be said of them.
-///
-/// # Safety
-/// `record` is ours to write.
-#[inline(always)]
-unsafe fn frames(
-    record: *mut StackRecord,
-    [mut ip, sp, mut fp]: [u64; 3],
-    range: &CodeRange,
-    mut hash: u64,
-) -> (u64, usize, u8) {
-    let mut bits = 0;
+    unsafe { begin(record, sp, fp) };
+    let mut hash = u64::from(thread.pid).wrapping_mul(PRIME);
     let mut floor = sp;
     let mut count = 0;
     while count < MOST_FRAMES {
-        // From eight words below the frame pointer to the return address above it. Not cleared before: that
-        // would be a call of a loop over bytes.
-        let mut words = MaybeUninit::<[u64; BELOW + 2]>::uninit();
+        // Not cleared before: that would be a call of a loop over bytes.
+        let mut words = MaybeUninit::<Words>::uninit();
         let sound = fp >= floor && fp - floor < LARGEST_FRAME && fp & 7 == 0;
-        let read = sound
-            // SAFETY: the helper checks the user's address.
-            && unsafe {
-                bpf_probe_read_user(
-                    words.as_mut_ptr().cast(),
-                    size_of_val(&words) as u32,
-                    (fp - 8 * BELOW as u64) as *const c_void,
-                )
-            } == 0;
+        let read = sound && read_frame(fp, &mut words);
         let mut frame = RawFrame { ip, method: 0, bytecode: 0 };
         if read && ip >= range.start && ip < range.end {
             // SAFETY: they were read.
@@ -139,9 +93,7 @@ unsafe fn frames(
         }
         // SAFETY: the record is ours, and `count` within it.
         unsafe { (*record).frames[count] = frame };
-        hash = (hash.rotate_left(5) ^ frame.ip).wrapping_mul(PRIME);
-        hash = (hash.rotate_left(5) ^ frame.method).wrapping_mul(PRIME);
-        hash = (hash.rotate_left(5) ^ frame.bytecode).wrapping_mul(PRIME);
+        hash = mix(mix(mix(hash, frame.ip), frame.method), frame.bytecode);
         count += 1;
         if !read {
             // The outermost frame has none (the ABI's zero).
@@ -162,7 +114,17 @@ unsafe fn frames(
             bits |= flags::DEEPER;
         }
     }
-    (hash, count, bits)
+    if range.memory != 0 {
+        // SAFETY: the memory is ours.
+        hash = unsafe { hash_of_memory(memory, sp, range, hash) };
+    }
+    // SAFETY: the record is ours.
+    unsafe {
+        (*record).head.hash = hash;
+        (*record).head.flags = bits;
+        (*record).head.frames = count as u16;
+    }
+    range.memory != 0
 }
 
 /// Reads the first words of the stack, and adds what tells one stack from another where frame pointers do not.
@@ -173,7 +135,7 @@ unsafe fn frames(
 unsafe fn hash_of_memory(
     memory: *mut StackMemory,
     sp: u64,
-    range: &CodeRange,
+    range: CodeRange,
     mut hash: u64,
 ) -> u64 {
     // The same few frames for whoever calls: return addresses into compiled code tell them apart.
@@ -188,17 +150,50 @@ unsafe fn hash_of_memory(
         while at < TELLING {
             let word = (*memory).words[at];
             let is_code = (word.wrapping_sub(range.code_start) < length) as u64;
-            hash = (hash.rotate_left(5) ^ (word & is_code.wrapping_neg())).wrapping_mul(PRIME);
+            hash = mix(hash, word & is_code.wrapping_neg());
             if word.wrapping_sub(range.start) < interpreter {
                 // Whatever method the interpreter runs, it is returned to at the same few addresses.
                 // The word below has its frame pointer.
-                hash = (hash.rotate_left(5) ^ running(memory, sp, below)).wrapping_mul(PRIME);
+                hash = mix(hash, running(memory, sp, below));
             }
             below = word;
             at += 1;
         }
     }
     hash
+}
+
+/// Where the stack begins, and the words at its top.
+///
+/// # Safety
+/// `record` is ours to write.
+#[inline(always)]
+unsafe fn begin(record: *mut StackRecord, sp: u64, fp: u64) {
+    // SAFETY: the record is ours; the helper checks the user's address, and writes zeroes where it cannot be
+    // read.
+    unsafe {
+        (*record).sp = sp;
+        (*record).fp = fp;
+        let top = (&raw mut (*record).top).cast::<c_void>();
+        bpf_probe_read_user(top, (8 * TOP_WORDS) as u32, sp as *const c_void);
+    }
+}
+
+/// From eight words below the frame pointer to the return address above it.
+type Words = [u64; BELOW + 2];
+
+/// Reads the words around a frame pointer. False where there are none.
+#[inline(always)]
+fn read_frame(fp: u64, words: &mut MaybeUninit<Words>) -> bool {
+    let from = (fp - 8 * BELOW as u64) as *const c_void;
+    // SAFETY: the words are ours; the helper checks the user's address.
+    unsafe { bpf_probe_read_user(words.as_mut_ptr().cast(), size_of::<Words>() as u32, from) == 0 }
+}
+
+/// A hash that one more word is taken into.
+#[inline(always)]
+fn mix(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(5) ^ word).wrapping_mul(PRIME)
 }
 
 /// What an interpreted frame runs, as far as it tells one stack from another: method and bytecode. Nothing where
