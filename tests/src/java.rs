@@ -19,7 +19,7 @@ use crate::pace::is_slow;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where Debian has them; `cargo xtask setup --tests` installs them.
 const JARS: &str = "/usr/share/java";
-const WANTED: [&str; 20] = [
+const WANTED: [&str; 21] = [
     "tomcat10-catalina",
     "tomcat10-coyote",
     "tomcat10-util",
@@ -32,6 +32,7 @@ const WANTED: [&str; 20] = [
     "tomcat10-el-api",
     "tomcat10-jsp-api",
     "tomcat10-jaspic-api",
+    "tomcat10-jdbc",
     "httpclient",
     "httpcore",
     "commons-logging",

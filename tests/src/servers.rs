@@ -123,6 +123,8 @@ pub struct Postgres {
     dir: TempDir,
     programs: PathBuf,
     port: u16,
+    /// Settings that it does not have by default.
+    settings: Vec<String>,
     daemon: Option<Daemon>,
 }
 
@@ -142,7 +144,17 @@ impl Postgres {
     /// # Errors
     /// When it cannot be made, or does not start.
     pub fn start(netns: &Netns, port: u16) -> Result<Postgres> {
-        let mut server = Postgres { dir: folder()?, programs: programs()?, port, daemon: None };
+        Self::start_with(netns, port, &[])
+    }
+
+    /// The same, with settings of one's own: `idle_session_timeout=20s`.
+    ///
+    /// # Errors
+    /// When it cannot be made, or does not start.
+    pub fn start_with(netns: &Netns, port: u16, settings: &[&str]) -> Result<Postgres> {
+        let settings = settings.iter().map(ToString::to_string).collect();
+        let programs = programs()?;
+        let mut server = Postgres { dir: folder()?, programs, port, settings, daemon: None };
         let data = server.data();
         fs::create_dir(&data)?;
         let owner = Command::new("chown").arg("postgres").arg(&data).status()?;
@@ -164,6 +176,7 @@ impl Postgres {
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
         command.args(["-h", "127.0.0.1", "-c", "max_connections=300", "-c", "fsync=off"]);
         command.args(["-c", "unix_socket_directories="]);
+        command.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
         // SIGINT is its fast shutdown: it ends its clients' connections.
         self.daemon = Some(Daemon::start(netns, &mut command, Signal::INT)?);
         listens(netns, self.port)

@@ -29,7 +29,7 @@ const RUSTUP_ADD: Duration = Duration::from_secs(60);
 const RUSTUP_INSTALL: Duration = Duration::from_secs(300);
 
 /// What live tests use: the program or file looked for, and the Debian package that has it.
-const TEST_TOOLS: [(&str, &str); 24] = [
+const TEST_TOOLS: [(&str, &str); 26] = [
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
@@ -54,6 +54,8 @@ const TEST_TOOLS: [(&str, &str); 24] = [
     ("chromium", "chromium"),
     ("setpriv", "util-linux"),
     ("setcap", "libcap2-bin"),
+    ("node", "nodejs"),
+    ("systemd-socket-activate", "systemd"),
 ];
 
 /// The other tracers that `bench --peers` measures: the program, and the Debian package that has it.

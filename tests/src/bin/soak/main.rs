@@ -4,10 +4,13 @@
 //! removed with sockets in TIME_WAIT, listeners, JVMs that are killed. Three tcptrails watch: `tail`
 //! (which records too), `list --watch` and `stuck`. What they say is compared with `ss` and with what was
 //! done; their memory has to be flat. `cargo xtask soak` builds and runs it.
+//!
+//! `--verdicts` instead runs healthy software for minutes, of which nothing may be called a leak.
 
 mod figures;
 mod follow;
 mod load;
+mod verdicts;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -38,6 +41,15 @@ struct Args {
     /// The tcptrail to watch with
     #[arg(long)]
     tcptrail: Option<PathBuf>,
+    /// Run pools, wrk and deploys instead, of which nothing may be called a leak
+    #[arg(long)]
+    verdicts: bool,
+    /// How long each of these runs
+    #[arg(long, default_value_t = 10, requires = "verdicts")]
+    minutes: u64,
+    /// One of them only
+    #[arg(long, requires = "verdicts")]
+    only: Option<verdicts::Load>,
     /// Connect there, say something and end without closing (used by the soak itself)
     #[arg(long, hide = true)]
     child: Option<String>,
@@ -60,6 +72,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.child {
         Some(addr) => load::child(addr).map(|()| true),
+        None if args.verdicts => {
+            let program = args.tcptrail.clone().unwrap_or_else(tests::tcptrail::binary);
+            verdicts::run(&program, args.minutes, args.only)
+        }
         None => soak(&args),
     };
     match outcome {
