@@ -49,12 +49,14 @@ pub const STACK_ACCEPT_MISSED: &str = "stack_accept_missed";
 pub const STACK_ACCEPT_4: &str = "stack_accept_4";
 /// As `STACK_ACCEPT_MISSED`, where the function has four arguments.
 pub const STACK_ACCEPT_4_MISSED: &str = "stack_accept_4_missed";
-/// tp_btf on `sys_exit`: the stack of accept(), where fexit is not permitted.
+/// tp_btf on `sys_exit`: the stack of accept(), where fexit is not permitted, and of what readers do next.
 pub const STACK_ACCEPT_EXIT: &str = "stack_accept_exit";
 /// tp_btf on `tcp_rcv_space_adjust`: the stack of whoever reads.
 pub const STACK_READ: &str = "stack_read";
 /// tp_btf on `tcp_rcv_space_adjust` again.
 pub const STACK_READ_MISSED: &str = "stack_read_missed";
+/// tp_btf on `sock_send_length`: the stack of readers that send.
+pub const STACK_SEND: &str = "stack_send";
 /// Ring of [`crate::stack::StackHead`] and [`crate::stack::StackRecord`].
 pub const STACK_RING: &str = "STACK_RING";
 /// Per-CPU array of one `u64`: stacks that found the ring full.

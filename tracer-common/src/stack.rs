@@ -30,6 +30,8 @@ pub enum StackKind {
     Accept = 2,
     /// It read data from it (`tcp_rcv_space_adjust`).
     Read = 3,
+    /// It did something else after it had read; of no socket.
+    Handle = 4,
 }
 
 impl TryFrom<u8> for StackKind {
@@ -40,6 +42,7 @@ impl TryFrom<u8> for StackKind {
             1 => StackKind::Connect,
             2 => StackKind::Accept,
             3 => StackKind::Read,
+            4 => StackKind::Handle,
             other => return Err(other),
         })
     }
@@ -208,8 +211,8 @@ pub struct StackSettings {
     pub read_every_ms: u32,
     /// `tcp_sock.write_seq`.
     pub write_seq: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Stacks that are taken of what a thread does after it has read.
+    pub handler_samples: u32,
     /// Number of `pids`.
     pub pid_count: u32,
     /// Number of `comms`.

@@ -5,10 +5,11 @@ use aya_ebpf::macros::{btf_tracepoint, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
 use tracer_common::stack::{StackKind, flags};
 
-use crate::emit::{identity, is_tcp, opening};
+use crate::emit::{emit, identity, is_tcp, opened, opening};
+use crate::handler;
 use crate::layout::{Kernel, load_at};
 use crate::maps::{Turn, set};
-use crate::task::current_task;
+use crate::task::{current_task, wanted};
 use crate::word::kernel_word;
 
 const IPPROTO_TCP: u16 = 6;
@@ -49,15 +50,38 @@ fn accepted(sk: Kernel, turn: Turn) -> i32 {
 /// Arguments: `struct pt_regs *regs, long ret`.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn stack_accept_exit(ctx: BtfTracePointContext) -> i32 {
+    // One place that takes a stack: the verifier walks through each.
+    let (kind, id) = if handler::is_due(true) {
+        (StackKind::Handle, (0, 0))
+    } else {
+        match accepted_by(&ctx) {
+            Some(id) => (StackKind::Accept, id),
+            None => return 0,
+        }
+    };
+    let Some(thread) = wanted() else {
+        return 0;
+    };
+    // It has no second program: every system call on the machine would pay for that.
+    emit(kind, id, &thread, Turn::First);
+    if kind == StackKind::Accept {
+        opened(id, Turn::First);
+    }
+    0
+}
+
+/// The socket that the system call which ends here has accepted.
+#[inline(always)]
+fn accepted_by(ctx: &BtfTracePointContext) -> Option<(u64, u8)> {
     let fd: i64 = ctx.arg(1);
     if !(0..1 << 24).contains(&fd) {
-        return 0;
+        return None;
     }
     let regs: Kernel = ctx.arg(0);
     // SAFETY: the registers of the system call, and the field with its number.
     let call: u64 = unsafe { load_at(regs, set!(regs_syscall)) };
     if call as u32 != set!(accept) && call as u32 != set!(accept4) {
-        return 0;
+        return None;
     }
     // From the descriptor to the socket. All of it may be closed by another thread while we look: then
     // the words read are whatever stands there now, and do not lead back to the file.
@@ -67,11 +91,11 @@ pub fn stack_accept_exit(ctx: BtfTracePointContext) -> i32 {
     let file = kernel_word(array + 8 * fd as u64, 0);
     let socket = kernel_word(file, set!(file_private));
     if file == 0 || socket == 0 || kernel_word(socket, set!(socket_file)) != file {
-        return 0;
+        return None;
     }
     let sk = kernel_word(socket, set!(socket_sk));
     if sk == 0 || kernel_word(sk, set!(protocol)) as u16 != IPPROTO_TCP {
-        return 0;
+        return None;
     }
     let id = if set!(cookie_helper) != 0 {
         // The child has its request's cookie, which was made when the other object saw it.
@@ -79,9 +103,5 @@ pub fn stack_accept_exit(ctx: BtfTracePointContext) -> i32 {
     } else {
         (sk, flags::ID_IS_ADDRESS)
     };
-    if id.0 != 0 {
-        // It has no second program: every system call on the machine would pay for that.
-        opening(StackKind::Accept, id, Turn::First);
-    }
-    0
+    (id.0 != 0).then_some(id)
 }

@@ -49,6 +49,12 @@ pub fn opening(kind: StackKind, id: (u64, u8), turn: Turn) {
         return;
     };
     emit(kind, id, &thread, turn);
+    opened(id, turn);
+}
+
+/// A socket begins: nobody has read from it.
+#[inline(always)]
+pub fn opened(id: (u64, u8), turn: Turn) {
     let opened = Reader { at: 0, tid: 0, taken_by: turn as u64, written: 0, count: 0 };
     let _ = READERS.insert(id.0, opened, 0);
 }

@@ -1,4 +1,4 @@
-//! Stacks of the threads that open and read sockets: an object of its own, so that only who wants
+//! Stacks of the threads that open and read sockets, and of what they do next: an object of its own, so that only who wants
 //! stacks pays for them.
 //!
 //! All programs run in the context of the thread they tell of. `walk` takes the stack, `task` says
@@ -9,6 +9,7 @@
 mod accept;
 mod connect;
 mod emit;
+mod handler;
 #[path = "../layout.rs"]
 #[allow(unused_macros, unused_imports, reason = "its macros are for the other object's globals")]
 mod layout;

@@ -1,7 +1,7 @@
 //! Maps and globals of the stack programs. Their names are in `tracer_common::names`.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use tracer_common::stack::{CodeRange, StackMemory, StackSettings};
 
 /// Records. The loader sets the real size.
@@ -15,7 +15,7 @@ pub static STACK_DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Where a stack is put together: one for each program, because another program may run on this CPU
 /// when a task is preempted within one.
 #[map]
-pub static SCRATCH: PerCpuArray<StackMemory> = PerCpuArray::with_max_entries(6, 0);
+pub static SCRATCH: PerCpuArray<StackMemory> = PerCpuArray::with_max_entries(7, 0);
 
 /// Hashes of stacks that were written whole.
 #[map]
@@ -25,6 +25,12 @@ pub static KNOWN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
 #[map]
 pub static READERS: LruHashMap<u64, Reader> = LruHashMap::with_max_entries(65_536, 0);
 
+/// Threads that have read from a socket, by the low bits of their ids.
+#[map]
+pub static HANDLING: Array<Handling> = Array::with_max_entries(HANDLING_SLOTS, 0);
+/// A power of two.
+pub const HANDLING_SLOTS: u32 = 4096;
+
 /// Where a process has HotSpot's code, once user space knows.
 #[map]
 pub static INTERPRETERS: HashMap<u32, CodeRange> = HashMap::with_max_entries(8_192, 0);
@@ -33,6 +39,18 @@ pub static INTERPRETERS: HashMap<u32, CodeRange> = HashMap::with_max_entries(8_1
 #[unsafe(no_mangle)]
 // SAFETY: integers throughout.
 pub static STACK_SETTINGS: StackSettings = unsafe { core::mem::zeroed() };
+
+/// A thread that has read from a socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Handling {
+    /// When it began with what it reads, nanoseconds.
+    pub at: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Stacks that are still to be taken.
+    pub left: u32,
+}
 
 /// A reader that was reported.
 #[repr(C)]

@@ -7,6 +7,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use tracer_common::stack::StackKind;
 
 use crate::emit::{emit, identity, is_tcp};
+use crate::handler;
 use crate::layout::Kernel;
 use crate::maps::{READERS, Reader, Turn, set};
 use crate::task::wanted;
@@ -56,5 +57,6 @@ fn has_read(sk: Kernel, turn: Turn) -> i32 {
     };
     emit(StackKind::Read, id, &thread, turn);
     let _ = READERS.insert(id.0, Reader { at: now, tid, taken_by: 0, written, count }, 0);
+    handler::begins(&thread, now);
     0
 }

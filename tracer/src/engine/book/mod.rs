@@ -14,7 +14,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-pub use sighting::{Seen, Sighting};
+pub use sighting::{Handled, Seen, Sighting};
 pub use stack::{Raw, Stack, StackId};
 
 use crate::engine::conn::Living;
@@ -105,7 +105,7 @@ impl Book {
             }
             None => self.by_hash.get(&head.hash).copied(),
         };
-        if kind != StackKind::Read
+        if matches!(kind, StackKind::Connect | StackKind::Accept)
             && let Some(stack) = stack.and_then(|id| self.stacks.get_mut(&id))
         {
             stack.opened += 1;
@@ -119,7 +119,9 @@ impl Book {
             comm: Comm::of_kernel(head.comm),
             thread: Comm::of_kernel(head.thread),
         };
-        if head.flags & flags::ID_IS_ADDRESS == 0 {
+        if kind == StackKind::Handle {
+            self.handles(&sighting);
+        } else if head.flags & flags::ID_IS_ADDRESS == 0 {
             self.saw(SockId(head.id), sighting);
         } else if self.waiting.len() < MOST_WAITING {
             self.waiting.push_back((head.id, sighting));
@@ -138,6 +140,7 @@ impl Book {
             StackKind::Connect => *seen = Seen { opened: Some(sighting), ..Seen::default() },
             // The reader may be another thread, and faster.
             StackKind::Accept => seen.opened = Some(sighting),
+            StackKind::Handle => {}
         }
         let opened = seen.opened.map(|opened| opened.kind);
         match (sighting.kind, opened) {
@@ -151,17 +154,18 @@ impl Book {
             }
             // It may be the next request.
             (StackKind::Read, _) => drop(self.handling.remove(&sighting.tid)),
-            (StackKind::Accept, _) => {}
+            (StackKind::Accept | StackKind::Handle, _) => {}
         }
     }
 
-    /// A thread uses a connection of its own: on behalf of the request that it has read before, if it has.
+    /// A thread uses a connection of its own, or does something else: on behalf of the request that it has read before,
+    /// if it has.
     fn handles(&mut self, sighting: &Sighting) {
         let Some(&(id, at)) = self.handling.get(&sighting.tid) else { return };
         if sighting.at.since(at) > ONE_REQUEST_NS {
             self.handling.remove(&sighting.tid);
         } else if let Some(seen) = self.sockets.get_mut(&id) {
-            seen.handled = Some(*sighting);
+            seen.handled.add(sighting);
         }
     }
 
@@ -329,8 +333,10 @@ impl Book {
         let used: HashSet<StackId> = self
             .sockets
             .iter()
-            .flat_map(|(&id, seen)| seen.all().filter(move |sighting| counts(id, sighting)))
-            .filter_map(|sighting| sighting.stack)
+            .flat_map(|(&id, seen)| {
+                let own = seen.all().filter(move |sighting| counts(id, sighting));
+                own.filter_map(|sighting| sighting.stack).chain(seen.handled.stacks())
+            })
             .collect();
         let forgotten = &mut self.forgotten;
         self.stacks.retain(|id, stack| {
@@ -371,6 +377,6 @@ fn is_of(sighting: &Sighting, socket: &Living) -> bool {
             let apart = at.since(since).max(since.since(at));
             socket.connected && apart <= BETWEEN_PROGRAMS_NS
         }
-        StackKind::Accept | StackKind::Read => at >= since,
+        StackKind::Accept | StackKind::Read | StackKind::Handle => at >= since,
     }
 }

@@ -25,12 +25,40 @@ pub struct Sighting {
     pub thread: Comm,
 }
 
+/// Different stacks that are kept of what threads did after they had read from a socket.
+const MOST_HANDLED: usize = 6;
+
+/// What threads did after they had read from a socket, as long as that may be for the request they read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Handled {
+    /// Different ones; the oldest gives way.
+    stacks: [Option<StackId>; MOST_HANDLED],
+    /// When something was seen last.
+    pub at: Option<MonoNs>,
+}
+
+impl Handled {
+    pub(super) fn add(&mut self, sighting: &Sighting) {
+        self.at = Some(sighting.at);
+        let Some(stack) = sighting.stack else { return };
+        // The newest stands first.
+        let there = self.stacks.iter().position(|&one| one == Some(stack));
+        let last = there.unwrap_or(MOST_HANDLED - 1);
+        self.stacks[..=last].rotate_right(1);
+        self.stacks[0] = Some(stack);
+    }
+
+    /// The stacks, the newest first.
+    pub fn stacks(&self) -> impl Iterator<Item = StackId> + '_ {
+        self.stacks.iter().copied().flatten()
+    }
+}
+
 /// What is known of one socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Seen {
-    /// What the thread that read from it did next with another socket: its stack may have the method that handles
-    /// the request.
-    pub handled: Option<Sighting>,
+    /// What the thread that read from it did next: one of these stacks may have the method that handles the request.
+    pub handled: Handled,
     /// Who connected or accepted it.
     pub opened: Option<Sighting>,
     /// Who has read from it last.
@@ -38,9 +66,9 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Everything that was seen.
+    /// Everything that was seen of threads that used the socket itself.
     pub(super) fn all(&self) -> impl Iterator<Item = &Sighting> {
-        [&self.opened, &self.read, &self.handled].into_iter().flatten()
+        [&self.opened, &self.read].into_iter().flatten()
     }
 
     /// Who has used a connection last that we opened: whoever has read from it.

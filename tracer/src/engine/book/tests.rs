@@ -180,13 +180,13 @@ fn by_thread(kind: StackKind, id: u64, tid: u32, at_s: u64) -> StackRecord {
 /// while only.
 #[test]
 fn what_a_thread_does_next_is_of_the_request_it_has_read() {
-    use StackKind::{Accept, Connect, Read};
+    use StackKind::{Accept, Connect, Handle, Read};
     let check = |steps: &[(StackKind, u64, u32, u64)], expect: [Option<u64>; 2]| {
         let mut book = Book::default();
         for &(kind, id, tid, at_s) in steps {
             book.take_in(by_thread(kind, id, tid, at_s).as_bytes());
         }
-        let handled = |id| Some(book.seen(SockId(id))?.handled?.at.0 / 1_000_000_000);
+        let handled = |id| Some(book.seen(SockId(id))?.handled.at?.0 / 1_000_000_000);
         assert_eq!([handled(1), handled(2)], expect, "{steps:?}");
     };
     let begin = [(Accept, 1, 1, 1), (Accept, 2, 1, 1), (Read, 1, 7, 2)];
@@ -196,12 +196,38 @@ fn what_a_thread_does_next_is_of_the_request_it_has_read() {
     check(&[], [None, None]);
     check(&[(Connect, 9, 7, 3)], [Some(3), None]);
     check(&[(Connect, 9, 7, 3), (Read, 9, 7, 4)], [Some(4), None]);
+    // A system call that has nothing to do with a socket.
+    check(&[(Handle, 0, 7, 3), (Handle, 0, 7, 5)], [Some(5), None]);
     // Another thread; too late; after the next request.
     check(&[(Connect, 9, 8, 3)], [None, None]);
+    check(&[(Handle, 0, 8, 3)], [None, None]);
+    check(&[(Handle, 0, 7, 13)], [None, None]);
+    check(&[(Read, 2, 7, 3), (Handle, 0, 7, 4)], [None, Some(4)]);
     check(&[(Connect, 9, 7, 13)], [None, None]);
     check(&[(Read, 2, 7, 3), (Connect, 9, 7, 4)], [None, Some(4)]);
     // Whether that is a client's or a server's nobody saw: it may be the next request.
     check(&[(Read, 5, 7, 3), (Connect, 9, 7, 4)], [None, None]);
+}
+
+/// A few stacks of what a thread does are kept, each once, the newest first.
+#[test]
+fn stacks_of_what_a_thread_does_next_are_kept_each_once() {
+    let mut book = Book::default();
+    for (kind, id) in [(StackKind::Accept, 1), (StackKind::Read, 1)] {
+        book.take_in(by_thread(kind, id, 7, 1).as_bytes());
+    }
+    for hash in [0xa, 0xb, 0xa, 0xc, 0xd, 0xe, 0xf, 0x10, 0xc] {
+        let mut step = record(StackKind::Handle, 0, hash);
+        (step.head.tid, step.head.mono_ns) = (7, 2_000_000_000);
+        book.take_in(step.as_bytes());
+    }
+    let seen = book.seen(SockId(1)).expect("it was accepted");
+    let kept: Vec<u64> = seen.handled.stacks().map(|id| book.stacks[&id].hash).collect();
+    assert_eq!(kept, [0xc, 0x10, 0xf, 0xe, 0xd, 0xa]);
+    assert!(book.seen(SockId(0)).is_none(), "a socket was made up");
+    // As long as the socket is there, so are they.
+    book.let_go_of_unused(MonoNs(3_600_000_000_000), |_| true, true);
+    assert!(kept.iter().all(|hash| book.by_hash.contains_key(hash)));
 }
 
 #[test]

@@ -57,7 +57,13 @@ impl Table {
         match &mut conn.owner {
             Some(owner) if owner.task.pid == holder.pid => {
                 let source = owner.source.max(OwnerSource::Files);
-                *owner = Owner::new(Arc::clone(&owner.task), Some(holder.fd), source);
+                // It may have become another program since (execve).
+                let task = if owner.task.comm == holder.comm {
+                    Arc::clone(&owner.task)
+                } else {
+                    self.tasks.share(Actor { comm: holder.comm, ..*owner.task })
+                };
+                *owner = Owner::new(task, Some(holder.fd), source);
             }
             owner => {
                 // Which of its threads, nobody tells.

@@ -41,6 +41,8 @@ impl Rule for CloseWait {
         verdict.push_str(&group.opened.words());
         if let Some(idle) = group.idle_timeout() {
             let _ = write!(verdict, "; the peer closes after {} idle", words::age(idle.ns));
+        } else if let Some(ends) = few_ends(group) {
+            verdict.push_str(&ends);
         }
         let forecast = fds(group, about);
         if let Some(forecast) = &forecast {
@@ -153,6 +155,26 @@ fn held(group: &Group, about: &About<'_>) -> String {
         }
     }
     text
+}
+
+/// Of one or two connections of ours, too few to show a timeout: how long they had been idle when the peer closed.
+fn few_ends(group: &Group) -> Option<String> {
+    let idle = group.ends.iter().all(|end| end.idle_ns >= SECOND);
+    let known = group.ends.len() as u64 == group.count() && idle;
+    if !known || matches!(group.key.side, Side::Local(_)) {
+        return None;
+    }
+    match group.ends.as_slice() {
+        [one] => {
+            Some(format!("; the peer closed it after {} without data", words::age(one.idle_ns)))
+        }
+        [one, other] => Some(format!(
+            "; the peer closed them after {} and {} without data",
+            words::age(one.idle_ns),
+            words::age(other.idle_ns)
+        )),
+        _ => None,
+    }
 }
 
 fn close_is_missing(group: &Group) -> String {

@@ -10,7 +10,7 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::{Role, Table};
 use crate::engine::rules::causes::{Causes, Socket, Why};
-use crate::engine::rules::growth::as_f64;
+use crate::engine::rules::generations::{Ask, GENERATIONS, Pace, goes_on};
 use crate::engine::rules::openers::{Opener, Openers};
 use crate::engine::rules::scene::Held;
 use crate::engine::rules::{Finding, Process, RuleId, Sample, Severity, words};
@@ -22,6 +22,8 @@ use crate::time::MonoNs;
 const LEAST_UNUSED: usize = 3;
 /// So many at once are told though it is not known for how long they have been there.
 const MANY: usize = 16;
+/// Fewer that outlive the threshold are no leak.
+const LEAST_OLD: usize = 3;
 /// Ends no further apart have one cause, as a peer that restarts.
 const A_MOMENT_NS: u64 = 2_000_000_000;
 
@@ -48,6 +50,8 @@ pub(crate) struct Closed {
     met: HashMap<SockId, (MonoNs, bool), FixedState>,
     /// A walk over descriptors was looked at before.
     walked: bool,
+    /// Processes whose sockets were a leak at the last look.
+    leaking: HashSet<u32, FixedState>,
     /// By process, as of the last look.
     by_process: HashMap<u32, (Comm, u64), FixedState>,
 }
@@ -60,7 +64,7 @@ impl Closed {
 
     /// A process that has no other sockets than such.
     pub(crate) fn held(&self, pid: u32) -> Option<Held> {
-        self.by_process.get(&pid).map(|&(comm, _)| Held { comm, sockets: 0 })
+        self.by_process.get(&pid).map(|&(comm, _)| Held { comm, sockets: 0, cgroup: 0 })
     }
 
     /// Processes that have some.
@@ -73,7 +77,15 @@ impl Closed {
         let groups = self.groups(scene);
         let count = |group: &Group| (group.comm, group.sockets.len() as u64);
         self.by_process = groups.iter().map(|(&pid, group)| (pid, count(group))).collect();
-        groups.iter().filter_map(|(&pid, group)| finding(scene, pid, group)).collect()
+        let walked = scene.table.holders().iter().map(|holder| holder.at).max();
+        let walked = walked.unwrap_or(scene.now);
+        let judge = |(&pid, group): (&u32, &Group)| {
+            finding(scene, pid, group, (walked, self.leaking.contains(&pid)))
+        };
+        let found: Vec<Finding> = groups.iter().filter_map(judge).collect();
+        let leaking = found.iter().filter(|finding| finding.severity == Severity::Leak);
+        self.leaking = leaking.filter_map(|finding| finding.process?.pid).collect();
+        found
     }
 
     fn groups(&mut self, scene: &Scene<'_>) -> BTreeMap<u32, Group> {
@@ -124,7 +136,13 @@ impl Closed {
     }
 }
 
-fn finding(scene: &Scene<'_>, pid: u32, group: &Group) -> Option<Finding> {
+/// `walked`: when descriptors were looked at last. `leaked`: it was a leak before.
+fn finding(
+    scene: &Scene<'_>,
+    pid: u32,
+    group: &Group,
+    (walked, leaked): (MonoNs, bool),
+) -> Option<Finding> {
     let old = |socket: &&Socket| scene.now.since(socket.since) >= scene.threshold_ns;
     let mut stay: Vec<Socket> = group.sockets.iter().filter(old).copied().collect();
     if group.sockets.iter().filter(|socket| socket.age_unknown).count() >= MANY {
@@ -139,23 +157,26 @@ fn finding(scene: &Scene<'_>, pid: u32, group: &Group) -> Option<Finding> {
     }
     stay.sort_unstable_by_key(|socket| (socket.since, socket.id));
     let oldest = stay[0];
-    let known = stay.iter().filter(|socket| !socket.age_unknown);
-    let since: Vec<MonoNs> = known.map(|socket| socket.since).collect();
-    let all_known = since.len() == stay.len();
-    let growth = per_minute(&since);
-    let leaks = goes_on(&since, scene.now.before(scene.threshold_ns));
-    let at_once = all_known && since.last().is_some_and(|at| at.since(oldest.since) < A_MOMENT_NS);
-    let severity = match (leaks, at_once) {
-        (true, _) => Severity::Leak,
+    let all_known = stay.iter().all(|socket| !socket.age_unknown);
+    let newest = stay.last().map_or(oldest.since, |socket| socket.since);
+    let at_once = all_known && newest.since(oldest.since) < A_MOMENT_NS;
+    // The young ones, too, as far as it is known when they came.
+    let known = group.sockets.iter().filter(|socket| !socket.age_unknown);
+    let known = known.filter(|socket| socket.why != Why::Unused || unused >= LEAST_UNUSED);
+    let mut since: Vec<MonoNs> = known.map(|socket| socket.since).collect();
+    since.sort_unstable();
+    let pace = leaks(&since, (scene.threshold_ns, scene.now), walked, leaked);
+    let severity = match (pace, at_once) {
+        (Some(_), _) => Severity::Leak,
         // One moment took them all: a restart or a failover, which a pool finds out at its next use.
-        (false, true) => Severity::Note,
-        (false, false) => Severity::Stuck,
+        (None, true) => Severity::Note,
+        (None, false) => Severity::Stuck,
     };
     let process = Process { pid: Some(pid), comm: group.comm };
     let causes = Causes::of(&stay);
     let openers = by_opener(scene.openers, &stay);
     let count = stay.len() as u64;
-    let growth = growth.filter(|_| leaks);
+    let growth = pace.map(|pace| pace.per_minute);
     let verdict = sentence(scene, group.comm, (pid, severity, growth), &stay);
     Some(Finding {
         workers: Vec::new(),
@@ -179,6 +200,7 @@ fn finding(scene: &Scene<'_>, pid: u32, group: &Group) -> Option<Finding> {
         advice: advice(&stay, severity, pid),
         verdict,
         forecast: None,
+        idle_timeout_ns: None,
     })
 }
 
@@ -217,31 +239,17 @@ fn sentence(
     verdict
 }
 
-/// How many more a minute there are, from the first to the last; they are in order.
-fn per_minute(since: &[MonoNs]) -> Option<f64> {
-    let (first, last) = (since.first()?, since.last()?);
-    let span = last.since(*first);
-    let more = since.len().saturating_sub(1) as u64;
-    (span >= A_MOMENT_NS).then(|| as_f64(more) * 60e9 / as_f64(span))
-}
-
-/// Whether sockets keep coming while old ones stay: some came in the last quarter of the time since the
-/// first, and in most of the others. What came at once, or has ended, is no leak.
-fn goes_on(since: &[MonoNs], until: MonoNs) -> bool {
-    const QUARTERS: u64 = 4;
-    let came: Vec<MonoNs> = since.iter().copied().filter(|&at| at <= until).collect();
-    let Some(&first) = came.first().filter(|_| came.len() >= 3) else { return false };
-    let span = until.since(first);
-    if span < A_MOMENT_NS {
-        return false;
-    }
-    let mut quarters = [false; QUARTERS as usize];
-    for at in came {
-        let quarter = u128::from(at.since(first)) * u128::from(QUARTERS) / u128::from(span);
-        let last = QUARTERS as usize - 1;
-        quarters[usize::try_from(quarter).unwrap_or(last).min(last)] = true;
-    }
-    quarters[QUARTERS as usize - 1] && quarters.iter().filter(|came| **came).count() >= 3
+/// Whether sockets keep coming while old ones stay, up to the last walk over descriptors, which is what
+/// shows them.
+fn leaks(
+    since: &[MonoNs],
+    (threshold_ns, now): (u64, MonoNs),
+    walked: MonoNs,
+    leaked: bool,
+) -> Option<Pace> {
+    let old = since.partition_point(|&at| now.since(at) >= threshold_ns);
+    let ask = Ask { generations: GENERATIONS, span_ns: threshold_ns, grew: leaked };
+    if old < LEAST_OLD { None } else { goes_on(since, walked, ask) }
 }
 
 /// Who opened them, those with the most first.
@@ -319,13 +327,17 @@ mod tests {
     fn a_leak_goes_on_and_a_burst_does_not() {
         let check = |seconds: &[u64], until: u64, expect: bool| {
             let since: Vec<MonoNs> = seconds.iter().map(|s| MonoNs(s * SECOND)).collect();
-            assert_eq!(goes_on(&since, MonoNs(until * SECOND)), expect, "{seconds:?} {until}");
+            let now = MonoNs(until * SECOND);
+            // The last walk was a while ago.
+            let walked = now.before(8 * SECOND);
+            let leaks = leaks(&since, (5 * SECOND, now), walked, false).is_some();
+            assert_eq!(leaks, expect, "{seconds:?} {until}");
         };
         let each = |step: u64, count: u64| (0..count).map(|n| n * step).collect::<Vec<_>>();
-        check(&each(1, 10), 9, true);
-        check(&each(60, 5), 245, true);
+        check(&each(1, 30), 30, true);
+        check(&each(60, 6), 305, true);
         // Two are no leak, nor what came at once.
-        check(&each(60, 2), 60, false);
+        check(&each(60, 2), 61, false);
         check(&[5; 30], 60, false);
         // It has ended: nothing came for as long as they came.
         check(&each(1, 10), 30, false);

@@ -10,7 +10,7 @@ use crate::engine::rules::gate::Shares;
 use crate::engine::rules::growth::Series;
 use crate::engine::rules::scan::Scan;
 use crate::engine::rules::scene::{Held, Listener, Route};
-use crate::engine::rules::{Finding, RuleId, Surroundings, Thresholds, fds, ports};
+use crate::engine::rules::{Finding, RuleId, Surroundings, Thresholds, fds, fds_workers, ports};
 use crate::time::MonoNs;
 
 /// Destinations whose ports are followed.
@@ -64,6 +64,7 @@ impl Exhaustion {
     ) {
         let within = scene.thresholds.of(RuleId::Fds);
         self.shares.fds = 0;
+        let mut of_processes = Vec::new();
         for (pid, process) in scene.around.processes() {
             let held = self.held.get(&pid).copied().or_else(|| scene.closed.held(pid));
             let Some(held) = held else { continue };
@@ -74,8 +75,10 @@ impl Exhaustion {
             }
             let told = findings.iter().any(|finding| finding.is_about(pid));
             let sockets = fds::Sockets { held, closed: scene.closed.of(pid), told };
-            findings.extend(fds::check(pid, sockets, process, listeners, within));
+            let finding = fds::check(pid, sockets, process, listeners, within);
+            of_processes.extend(finding.map(|finding| (held.cgroup, finding)));
         }
+        findings.extend(fds_workers::merged(of_processes));
     }
 
     fn count_ports(&mut self, found: &Scan, scene: &Scene<'_>) {

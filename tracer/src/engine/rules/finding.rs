@@ -144,6 +144,8 @@ pub struct Finding {
     pub advice: String,
     /// What runs out because of it.
     pub forecast: Option<Forecast>,
+    /// After how long without data the other side ends connections, nanoseconds, where that shows.
+    pub idle_timeout_ns: Option<u64>,
 }
 
 impl Finding {
@@ -180,6 +182,7 @@ impl Finding {
             verdict,
             advice,
             forecast: Some(forecast),
+            idle_timeout_ns: None,
         }
     }
 

@@ -10,6 +10,10 @@
 //!   ends do, or they are a whole number of seconds, as timeouts are and chance seldom is.
 //! - A limit on age, or on requests: the times without data differ.
 //!
+//! Some servers say why before they close (PostgreSQL: "terminating connection due to idle-session timeout"), and
+//! nobody reads it. Those words are no data that goes over the connection. But a server that is stopped says
+//! something, too, so where all end at one moment a whole number of seconds tells nothing.
+//!
 //! Servers that look for idle connections now and then (Tomcat's poller does once a second) end them up
 //! to a second late. So times count as the same within a tenth of them, or a second where that is more.
 
@@ -18,13 +22,16 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
-use crate::engine::conn::Connection;
+use crate::engine::conn::{Change, Connection, Kind};
 use crate::event::{Ages, Event, Existing, Shape, SockId};
 use crate::time::MonoNs;
 
 const SECOND: u64 = 1_000_000_000;
 /// Shorter than this is a reply that ended, not idleness.
 const LEAST_NS: u64 = SECOND;
+/// Last words come no longer than this before the FIN, and are no longer than that.
+const FAREWELL_NS: u64 = SECOND / 4;
+const FAREWELL_BYTES: u32 = 512;
 /// Fewer agree by chance.
 const LEAST: usize = 3;
 /// Most sockets whose end is remembered.
@@ -35,8 +42,10 @@ const MOST: usize = 65_536;
 pub(crate) struct End {
     /// When.
     pub(crate) at: MonoNs,
-    /// For how long no data had gone over it, nanoseconds.
+    /// For how long no data had gone over it, nanoseconds; [`Fin::idle_ns`].
     pub(crate) idle_ns: u64,
+    /// The peer said something before it closed, which does not count as data.
+    pub(crate) farewell: bool,
 }
 
 /// An idle timeout, read off the ends.
@@ -96,7 +105,8 @@ fn is_a_timer(ends: &[End]) -> bool {
     let middle = ends[ends.len() / 2].idle_ns;
     let beyond = middle % SECOND;
     let off = beyond.min(SECOND - beyond);
-    off <= SECOND / 50 && idle_spread <= SECOND / 10
+    let said_why = ends.iter().any(|end| end.farewell);
+    !said_why && off <= SECOND / 50 && idle_spread <= SECOND / 10
 }
 
 /// What is known of a connection whose peer has closed it.
@@ -108,12 +118,37 @@ pub(crate) struct Fin {
     pub(crate) seen: bool,
     /// When data last went over it before that.
     pub(crate) last_data: MonoNs,
-    /// When the peer was last heard of, where the record had it.
+    /// When data last came from the peer.
     pub(crate) last_received: MonoNs,
+    /// When we last sent data.
+    last_sent: MonoNs,
+    /// What the peer sent before the FIN and nobody has read, bytes; 0 until a row says so.
+    unread: u32,
     /// Bytes sent up to the FIN, or to the first row after it.
     pub(crate) sent: Option<u64>,
     /// A row was seen since the FIN came: what waits to be read is known.
     pub(crate) looked_at: bool,
+}
+
+impl Fin {
+    /// Whether what the peer said last was said because it was about to close, and nobody has read it.
+    fn is_farewell(&self) -> bool {
+        (1..=FAREWELL_BYTES).contains(&self.unread)
+            && self.last_sent < self.last_received
+            && self.at.since(self.last_received) < FAREWELL_NS
+    }
+
+    /// The same with what is unread by now.
+    pub(crate) fn with_unread(self, unread: u32) -> Fin {
+        Fin { unread, ..self }
+    }
+
+    /// How the peer ended the connection, at this time, as far as known.
+    pub(crate) fn end(&self, at: MonoNs) -> End {
+        let farewell = self.is_farewell();
+        let last_data = if farewell { self.last_sent } else { self.last_data };
+        End { at, idle_ns: at.since(last_data), farewell }
+    }
 }
 
 /// The connections whose peer has closed and the application has not.
@@ -123,6 +158,17 @@ pub(crate) struct Fins {
 }
 
 impl Fins {
+    /// What happened to a connection, as far as it is its peer's FIN, or its end.
+    pub(crate) fn change(&mut self, conn: &Connection, change: &Change, jiffy_ns: u64) {
+        match change.kind {
+            Kind::Transition { new: TcpState::CloseWait, ages: Some(ages), .. } => {
+                self.closed(conn, change.at, ages, jiffy_ns);
+            }
+            Kind::Gone => self.gone(conn.id),
+            _ => {}
+        }
+    }
+
     /// The peer's FIN has come.
     pub(crate) fn closed(&mut self, conn: &Connection, at: MonoNs, ages: Ages, jiffy_ns: u64) {
         if self.by_id.len() >= MOST {
@@ -135,6 +181,8 @@ impl Fins {
             seen: true,
             last_data: before(ages.since_sent.min(ages.since_received)),
             last_received: before(ages.since_received),
+            last_sent: before(ages.since_sent),
+            unread: 0,
             sent: conn.counters().map(|counters| counters.bytes_sent),
             looked_at: false,
         };
@@ -148,6 +196,8 @@ impl Fins {
         }
         if let Some(known) = self.by_id.get_mut(&event.id) {
             known.looked_at = true;
+            // The FIN counts as one.
+            known.unread = row.recv_queue.saturating_sub(1);
             return;
         }
         if self.by_id.len() >= MOST {
@@ -160,6 +210,8 @@ impl Fins {
             seen: false,
             last_data: since(row.since_received.min(row.since_sent)),
             last_received: since(row.since_received),
+            last_sent: since(row.since_sent),
+            unread: row.recv_queue.saturating_sub(1),
             sent: event.counters.map(|counters| counters.bytes_sent),
             looked_at: true,
         };
@@ -189,7 +241,11 @@ mod tests {
     /// Ends, each as (milliseconds from the start, idle milliseconds).
     fn ends(of: &[(u64, u64)]) -> Vec<End> {
         of.iter()
-            .map(|&(at, idle)| End { at: MonoNs(START + at * MS), idle_ns: idle * MS })
+            .map(|&(at, idle)| End {
+                at: MonoNs(START + at * MS),
+                idle_ns: idle * MS,
+                farewell: false,
+            })
             .collect()
     }
 
@@ -277,7 +333,9 @@ mod tests {
         #[test]
         fn no_ends_panic(of in proptest::collection::vec((any::<u64>(), any::<u64>()), 0..40)) {
             let ends: Vec<End> =
-                of.iter().map(|&(at, idle_ns)| End { at: MonoNs(at), idle_ns }).collect();
+                of.iter()
+                    .map(|&(at, idle_ns)| End { at: MonoNs(at), idle_ns, farewell: false })
+                    .collect();
             let _ = idle_timeout(&ends);
         }
     }

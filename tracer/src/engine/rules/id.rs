@@ -39,11 +39,13 @@ pub enum RuleId {
     Closed,
     /// Connections that get no TIME_WAIT because there are too many.
     TimeWaitOverflow,
+    /// Sockets that only a garbage collector closes.
+    Collected,
 }
 
 impl RuleId {
     /// All, in the order of their numbers.
-    pub const ALL: [RuleId; 18] = [
+    pub const ALL: [RuleId; 19] = [
         RuleId::SynSent,
         RuleId::SynRecv,
         RuleId::Unaccepted,
@@ -62,6 +64,7 @@ impl RuleId {
         RuleId::EstablishedIdle,
         RuleId::Closed,
         RuleId::TimeWaitOverflow,
+        RuleId::Collected,
     ];
 
     /// As in the JSON contract.
@@ -86,6 +89,7 @@ impl RuleId {
             RuleId::EstablishedIdle => "established_idle",
             RuleId::Closed => "closed",
             RuleId::TimeWaitOverflow => "time_wait_overflow",
+            RuleId::Collected => "collected",
         }
     }
 
@@ -111,6 +115,7 @@ impl RuleId {
             RuleId::EstablishedIdle => "ESTABLISHED_IDLE",
             RuleId::Closed => "CLOSED",
             RuleId::TimeWaitOverflow => "TIME_WAIT_OVERFLOW",
+            RuleId::Collected => "COLLECTED",
         }
     }
 }

@@ -189,5 +189,6 @@ fn finding(id: String, netns: u32, side: Side, mut silent: Silent, threshold: u6
                  TCP_KEEPIDLE it asks only after tcp_keepalive_time, 2 h. Or let the pool drop idle connections sooner."
             .to_owned(),
         forecast: None,
+        idle_timeout_ns: None,
     }
 }

@@ -174,7 +174,7 @@ fn pattern(deaths: &Deaths, threshold: u64) -> Option<Pattern> {
     let ends = |answered: bool| -> Vec<End> {
         old()
             .filter(|died| died.idle.answered == answered)
-            .map(|died| End { at: died.at, idle_ns: died.idle.ns })
+            .map(|died| End { at: died.at, idle_ns: died.idle.ns, farewell: false })
             .collect()
     };
     let timer = idle_timeout(&ends(false));
@@ -250,6 +250,7 @@ fn finding(place: &Place, deaths: &Deaths, pattern: &Pattern, now: MonoNs) -> Fi
         verdict: verdict(place, deaths, pattern, now),
         advice: advice(place, pattern),
         forecast: None,
+        idle_timeout_ns: (!pattern.at_most).then_some(pattern.ns),
     }
 }
 

@@ -68,6 +68,7 @@ impl Court<'_> {
             verdict: said.verdict,
             advice: rule.advice(group, &about),
             forecast: said.forecast,
+            idle_timeout_ns: group.idle_timeout().map(|timeout| timeout.ns),
         })
     }
 

@@ -7,7 +7,6 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::{Connection, Owner, Spent};
 use crate::engine::rules::finding::Process;
-use crate::engine::rules::fingerprint::End;
 use crate::engine::rules::group::{Cause, Group, Key, Member, process_of, side_of};
 use crate::engine::rules::progress::waits;
 use crate::engine::rules::scene::Scene;
@@ -137,7 +136,7 @@ fn note_fin(group: &mut Group, scene: &Scene<'_>, conn: &Connection, since: Mono
     group.quiet.extend(quiet.or(lived));
     let Some(fin) = scene.fins.of(conn.id) else { return };
     let at = if fin.seen { fin.at } else { fin.at.min(conn.entered) };
-    group.ends.push(End { at, idle_ns: at.since(fin.last_data) });
+    group.ends.push(fin.end(at));
     if fin.looked_at {
         group.unread += u64::from(conn.recv_queue.saturating_sub(1));
         group.end_read += u64::from(conn.recv_queue == 0);

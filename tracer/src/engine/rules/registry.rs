@@ -49,6 +49,7 @@ pub(crate) fn rule(id: RuleId) -> Option<&'static dyn Rule> {
         | RuleId::StaleReuse
         | RuleId::IdleReset
         | RuleId::Closed
-        | RuleId::TimeWaitOverflow => return None,
+        | RuleId::TimeWaitOverflow
+        | RuleId::Collected => return None,
     })
 }

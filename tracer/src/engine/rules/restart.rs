@@ -15,7 +15,7 @@ const LEAST: u64 = 3;
 const QUIET_NS: u64 = 5 * SECOND;
 
 /// Whether the peer has ended all of these at one moment. An idle timeout also ends those together that
-/// were used together. But then each ends after the same time without data, and nothing is unread.
+/// were used together. But then each ends after the same time without data.
 pub(crate) fn is_restart(group: &Group) -> bool {
     if group.count() < LEAST || matches!(group.key.side, Side::Local(_)) {
         return false;
@@ -27,7 +27,18 @@ pub(crate) fn is_restart(group: &Group) -> bool {
     let (Some(first), Some(last)) = (ended().min(), ended().max()) else { return false };
     let at_once = last.since(first) <= MOMENT_NS;
     let quiet = group.quiet.iter().filter(|&&ns| ns >= QUIET_NS).count() as u64;
-    at_once && quiet * 2 > group.count() && (group.unread != 0 || group.idle_timeout().is_none())
+    at_once && quiet * 2 > group.count() && group.idle_timeout().is_none()
+}
+
+/// How long all of them had been idle, where that was the same time and a whole number of seconds: a server's
+/// idle timeout would end connections that were used together just so.
+fn same_idle(group: &Group) -> Option<u64> {
+    let ends = || group.ends.iter().map(|end| end.idle_ns);
+    let (least, most) = (ends().min()?, ends().max()?);
+    let beyond = most % SECOND;
+    let off = beyond.min(SECOND - beyond);
+    let all = group.ends.len() as u64 == group.count();
+    (all && most - least <= SECOND / 10 && off <= SECOND / 10).then_some(most)
 }
 
 pub(crate) fn verdict(group: &Group, about: &About<'_>) -> String {
@@ -43,6 +54,9 @@ pub(crate) fn verdict(group: &Group, about: &About<'_>) -> String {
         let _ = write!(text, "; {} of its last words are unread", words::bytes(group.unread));
     }
     text.push_str(": a restart or failover there");
+    if let Some(idle) = same_idle(group) {
+        let _ = write!(text, ", or its idle timeout of {}", words::age(idle));
+    }
     text
 }
 

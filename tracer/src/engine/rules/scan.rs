@@ -230,5 +230,6 @@ fn hold(found: &mut Scan, conn: &Connection) {
     let Some(owner) = &conn.owner else { return };
     let Some(pid) = Owner::pid(owner) else { return };
     let comm = owner.task.comm;
-    found.held.entry(pid).or_insert(Held { comm, sockets: 0 }).sockets += 1;
+    let none = Held { comm, sockets: 0, cgroup: conn.cgroup };
+    found.held.entry(pid).or_insert(none).sockets += 1;
 }

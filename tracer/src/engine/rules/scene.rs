@@ -51,6 +51,8 @@ pub(crate) struct Listener {
 pub(crate) struct Held {
     pub(crate) comm: Comm,
     pub(crate) sockets: u64,
+    /// Id of its cgroup, 0 when unknown.
+    pub(crate) cgroup: u64,
 }
 
 /// A local address and the destination its ports are used up for; one of port 0 stands for all of them.

@@ -9,6 +9,9 @@
 //! - A client that goes away while its answer is on the way. So only connections we made count.
 //! - A server that answers and closes while the request is still being sent. There, data had gone over the
 //!   connection just before the FIN, and the RST comes at once.
+//! - A pool that tests a database's connection before it gives it out, and finds that it is closed: no request is
+//!   lost. A test is always the same few bytes. So where each of those that were reset had sent the same few, of two
+//!   pools at most, to what is a database by its port or its last words, it is a note.
 //! - A farewell: TLS (close_notify), databases and Redis say goodbye when a connection is closed, also to a
 //!   peer that is gone. Those have well-known sizes and are left out.
 
@@ -41,6 +44,13 @@ const UNDER_WAY_NS: u64 = SECOND;
 /// Who was silent for less than this before the FIN had not left the connection idle.
 const IDLE_NS: u64 = SECOND / 2;
 
+/// What a pool sends to test a database's connection has no more bytes.
+const TEST_BYTES: u64 = 96;
+/// Pools of one process that use one database.
+const POOLS: usize = 2;
+/// Where databases listen: PostgreSQL and PgBouncer, MySQL, Oracle, SQL Server, Redis, MongoDB.
+const DATABASES: [u16; 7] = [5432, 6432, 3306, 1521, 1433, 6379, 27017];
+
 /// Whose requests, and to whom.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct From {
@@ -59,6 +69,8 @@ struct Use {
     after: Option<u64>,
     /// The FIN was seen, so `after` is exact.
     exact: bool,
+    /// Bytes sent since the FIN.
+    sent: u64,
     end: End,
     opener: Option<Opener>,
 }
@@ -111,6 +123,13 @@ fn lost_request(
     (!is_farewell(more) && !under_way).then_some(Some(after))
 }
 
+/// How the server ended the connection. A request that crossed its FIN is not what it had waited for.
+fn end_of(fin: &Fin) -> End {
+    let end = fin.end(fin.at);
+    let without_request = fin.at.since(fin.last_data.min(fin.last_received));
+    if end.farewell { end } else { End { idle_ns: without_request, ..end } }
+}
+
 impl StaleReuse {
     /// A RST came in this state.
     pub(crate) fn reset(
@@ -156,7 +175,8 @@ impl StaleReuse {
             tuple: conn.tuple,
             after,
             exact: fin.seen,
-            end: End { at: fin.at, idle_ns: fin.at.since(fin.last_data.min(fin.last_received)) },
+            sent: counters.bytes_sent.saturating_sub(fin.sent.unwrap_or(0)),
+            end: end_of(fin),
             opener: opener.cloned(),
         });
     }
@@ -206,7 +226,7 @@ fn finding(from: &From, uses: &Uses, now: MonoNs) -> Finding {
             from.remote
         ),
         rule: RuleId::StaleReuse,
-        severity: Severity::Stuck,
+        severity: if tests(uses).is_some() { Severity::Note } else { Severity::Stuck },
         state: Some(TcpState::CloseWait),
         count: uses.count,
         in_state: 0,
@@ -225,7 +245,22 @@ fn finding(from: &From, uses: &Uses, now: MonoNs) -> Finding {
         verdict: verdict(from, uses, timeout, now),
         advice: advice(from, uses, timeout),
         forecast: None,
+        idle_timeout_ns: timeout.map(|timeout| timeout.ns),
     }
+}
+
+/// How many bytes each had sent, where these may have been the tests of a pool or two of their connections.
+fn tests(uses: &Uses) -> Option<Vec<u64>> {
+    // HTTP's servers close without a word.
+    let is_database = |one: &Use| one.end.farewell || DATABASES.contains(&one.tuple.remote_port);
+    let may_be = |one: &Use| one.sent <= TEST_BYTES && is_database(one);
+    if uses.crossed != 0 || !uses.recent.iter().all(may_be) {
+        return None;
+    }
+    let mut sizes: Vec<u64> = uses.recent.iter().map(|one| one.sent).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    (1..=POOLS).contains(&sizes.len()).then_some(sizes)
 }
 
 /// The opener that most of those remembered have.
@@ -276,6 +311,15 @@ fn verdict(from: &From, uses: &Uses, timeout: Option<Timeout>, now: MonoNs) -> S
     if ago >= 10 * SECOND {
         let _ = write!(text, ", the last {} ago", words::age(ago));
     }
+    if let Some(sizes) = tests(uses) {
+        let each = match sizes.as_slice() {
+            [one, other] => format!("each of {one} or {other} bytes"),
+            [one, ..] if uses.count > 1 => format!("each of the same {}", words::bytes(*one)),
+            [one, ..] => format!("of {}", words::bytes(*one)),
+            [] => String::new(),
+        };
+        let _ = write!(text, ", {each}: perhaps a pool's test, which loses nothing");
+    }
     if let Some(timeout) = timeout {
         let _ = write!(text, "; {remote} closes after {} idle", words::age(timeout.ns));
     }
@@ -286,9 +330,17 @@ fn verdict(from: &From, uses: &Uses, timeout: Option<Timeout>, now: MonoNs) -> S
 }
 
 fn advice(from: &From, uses: &Uses, timeout: Option<Timeout>) -> String {
-    let mut text = "Each of these requests failed with an error (NoHttpResponseException, \"Connection reset by peer\", \
-                    \"socket hang up\"), unless the library sent it again. "
-        .to_owned();
+    let mut text = String::new();
+    if tests(uses).is_some() {
+        text.push_str(
+            "A pool that tests a connection before it gives it out (HikariCP, testOnBorrow, validationQuery) finds these \
+             closed and connects anew: then no request was lost. If the application logs errors: ",
+        );
+    }
+    text.push_str(
+        "Each of these requests failed with an error (NoHttpResponseException, \"Connection reset by peer\", \
+         \"socket hang up\"), unless the library sent it again. ",
+    );
     match timeout {
         Some(timeout) => {
             let time = words::age(timeout.ns);

@@ -29,7 +29,7 @@ const fn default_seconds(rule: RuleId) -> u64 {
         RuleId::SynSent => 5,
         RuleId::SynRecv | RuleId::Unaccepted => 10,
         RuleId::Established | RuleId::FinWait1 | RuleId::Closing | RuleId::LastAck => 30,
-        RuleId::CloseWait | RuleId::Closed | RuleId::TimeWaitOverflow => 60,
+        RuleId::CloseWait | RuleId::Closed | RuleId::TimeWaitOverflow | RuleId::Collected => 60,
         // The kernel ends what the application has closed after tcp_fin_timeout, 60 s.
         RuleId::FinWait2 => 120,
         RuleId::AcceptQueue => 5,

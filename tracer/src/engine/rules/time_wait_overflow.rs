@@ -109,6 +109,7 @@ fn finding(netns: u32, counted: &Counted, began: MonoNs, grew: MonoNs) -> Findin
         verdict,
         advice,
         forecast: None,
+        idle_timeout_ns: None,
     }
 }
 

@@ -122,7 +122,9 @@ impl Active {
         self.counts.push(now, finding.count);
         let half = |left: u64| self.told_left.is_some_and(|told| left <= told / 2);
         let runs_out = finding.severity == Severity::Exhaustion;
-        let named = self.finding.opener.is_none() && finding.opener.is_some();
+        let named = self.finding.opener.is_none() && finding.opener.is_some()
+            // It became another program, and a walk has met it since.
+            || finding.process != self.finding.process;
         let worse = finding.severity != self.finding.severity
             || named
             || runs_out && left.is_some_and(half) && self.told_left != Some(0)

@@ -6,9 +6,10 @@ use std::collections::HashSet;
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Change, Connection, Kind, Poll, Table};
+use crate::engine::conn::{Change, Connection, Kind, Poll, Table, closed_by_collector};
 use crate::engine::rules::closed::{self, Closed};
 use crate::engine::rules::cohort::Cohorts;
+use crate::engine::rules::collected::Collected;
 use crate::engine::rules::exhaustion::{self, Exhaustion};
 use crate::engine::rules::fingerprint::Fins;
 use crate::engine::rules::group::place_of;
@@ -63,6 +64,7 @@ pub struct Watch {
     revived: Cohorts,
     idle: Idle,
     closed: Closed,
+    collected: Collected,
     overflows: Overflows,
     closed_findings: Vec<Finding>,
     /// Sockets whose connection has gone, and whose openers are kept: their descriptors may be there.
@@ -97,6 +99,7 @@ impl Watch {
             revived: Cohorts::default(),
             idle: Idle::default(),
             closed: Closed::default(),
+            collected: Collected::default(),
             overflows: Overflows::default(),
             closed_findings: Vec::new(),
             gone: HashSet::default(),
@@ -126,6 +129,10 @@ impl Watch {
             && let Some(still_ns) = self.quiet.ended(conn.id, change.at)
         {
             self.revive(conn, still_ns, change.at);
+        }
+        if closed_by_collector(conn, change) && self.filter.wants(conn) != Some(false) {
+            let first = self.around.first_ephemeral(conn.netns);
+            self.collected.closed(conn, change.at, self.openers.of(conn.id), first);
         }
         match change.kind {
             Kind::Transition { old: TcpState::CloseWait, in_old, .. } if conn.accepted => {
@@ -307,6 +314,8 @@ impl Watch {
         let least = thresholds.of(RuleId::StaleReuse);
         self.stale_reuse.findings(least, &self.openers, now, &mut findings);
         self.idle_resets.findings(thresholds.of(RuleId::IdleReset), now, &mut findings);
+        let within = thresholds.of(RuleId::Collected);
+        self.collected.findings(within, &self.openers, now, &mut findings);
         let scene = (filter, &self.around);
         self.idle.notes(table, scene, thresholds.of(RuleId::Idle), now, &mut findings);
         if counts {

@@ -26,6 +26,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRAIL_STACKS_OBJECT"
 
 /// Where `tcp_recvmsg` tells of a reader.
 const READ: &str = "tcp_rcv_space_adjust";
+/// Where a thread tells that it has sent (Linux 6.3).
+const SEND: &str = "sock_send_length";
 /// Room for stacks on their way: a new one takes 2.6 KiB, with memory 23, one that is known 80 bytes.
 const RING_BYTES: u32 = 8 << 20;
 
@@ -97,7 +99,8 @@ pub fn load(
             "who reads from a socket is not known",
             read,
         ));
-        accept_hooks(&mut ebpf, &settings, twice, aya_btf, &mut hooks);
+        let has_send = btf.has_typedef("btf_trace_sock_send_length");
+        accept_hooks(&mut ebpf, &settings, (twice, has_send), aya_btf, &mut hooks);
     }
     let ring = take_map(&mut ebpf, names::STACK_RING)?;
     let drops = take_map(&mut ebpf, names::STACK_DROPS)?;
@@ -119,7 +122,7 @@ fn hook(name: &'static str, cost: &'static str, outcome: Result<(), String>) -> 
 fn accept_hooks(
     ebpf: &mut Ebpf,
     settings: &StackSettings,
-    twice: bool,
+    (twice, has_send): (bool, bool),
     btf: &aya::Btf,
     hooks: &mut Vec<Hook>,
 ) {
@@ -140,6 +143,13 @@ fn accept_hooks(
         "accept() is seen at the end of the system call, which every call on the machine pays for";
     hooks.push(hook("fexit/inet_csk_accept", cost, fexit));
     if permitted {
+        let sends = if has_send {
+            attach(ebpf, names::STACK_SEND, SEND, btf)
+        } else {
+            Err("this kernel has no such tracepoint (6.3 and later do)".to_owned())
+        };
+        let cost = "the methods that handle requests are seen only where they connect or read";
+        hooks.push(hook("tp_btf/sock_send_length", cost, sends));
         return;
     }
     let way = [

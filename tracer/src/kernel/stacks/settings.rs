@@ -9,6 +9,8 @@ use crate::kernel::layout::Resolved;
 
 /// A stack of the same reader of a socket is taken again after this time.
 const READ_EVERY_MS: u32 = 1_000;
+/// Stacks that are taken of what a thread does after it has read a request.
+const HANDLER_SAMPLES: u32 = 4;
 
 /// All settings. The error says what is missing here.
 pub(super) fn settings(
@@ -34,6 +36,7 @@ pub(super) fn settings(
         // The result stands behind the arguments. The number changed with 6.10.
         accept_args: accept_args(btf),
         read_every_ms: READ_EVERY_MS,
+        handler_samples: HANDLER_SAMPLES,
         write_seq: optional(btf, "tcp_sock", "write_seq"),
         ..StackSettings::default()
     };

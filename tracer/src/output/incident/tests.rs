@@ -38,6 +38,7 @@ workers: Vec::new(),
         conns: Vec::new(),
         verdict: "java[31467] leaks CLOSE_WAIT to 10.0.0.5:443: 9 sockets, oldest 14m, +3/min, none closed".into(),
         advice: "The peer has closed; close() is missing here. Close the response on every path.".into(),
+        idle_timeout_ns: None,
         forecast: Some(Forecast {
             what: What::Fds,
             limit: 1024,

@@ -210,13 +210,19 @@ impl Stacks {
         most: usize,
     ) {
         let mut wanted = Vec::new();
-        for conn in survivors(engine.table(), filter, after, MonoNs::now()) {
-            let Some(seen) = engine.book.seen(conn.id) else { continue };
-            let told = [seen.opener(), seen.user(), seen.handled.as_ref()];
-            let stacks = told.into_iter().flatten().filter_map(|sighting| sighting.stack);
-            wanted.extend(stacks.filter(|&id| engine.book.is_nameless(id)));
-            if wanted.len() >= most {
-                break;
+        // What a thread did next is of use only once it is known who opened a socket.
+        for next in [false, true] {
+            // Not at the end of a run either are all of those worth the wait.
+            let most = if next { most.min(MOST_ASKED) } else { most };
+            for conn in survivors(engine.table(), filter, after, MonoNs::now()) {
+                let Some(seen) = engine.book.seen(conn.id) else { continue };
+                let told = [seen.opener(), seen.user()];
+                let stacks = told.into_iter().flatten().filter_map(|sighting| sighting.stack);
+                let stacks = stacks.filter(|_| !next).chain(seen.handled.stacks().filter(|_| next));
+                wanted.extend(stacks.filter(|&id| engine.book.is_nameless(id)));
+                if wanted.len() >= most {
+                    break;
+                }
             }
         }
         for id in leftovers(engine.table(), after, MonoNs::now()).take(most) {

@@ -319,6 +319,16 @@ fn a_holder_is_a_process_and_no_thread() {
     assert_eq!((pid, tid, thread), (50, 0, Comm::default()));
 }
 
+/// As systemd's activator does: it listens, and becomes the service.
+#[test]
+fn a_process_that_became_another_program_has_its_name() {
+    let row = life(7).already(TcpState::Established).row(100);
+    let script = all(99, row).holders(200, &[holder(7, 50, "systemd-socket-", 3)]);
+    let table = check(script.holders(300, &[holder(7, 50, "python3", 3)]), "");
+    let owner = find(&table, 7).owner.clone().expect("its holder");
+    assert_eq!((owner.task.pid, owner.task.comm), (50, Comm::new(b"python3")));
+}
+
 #[test]
 fn a_request_that_goes_before_its_synack_is_sent_again_did_not_time_out() {
     // A port scanner's RST, or the listener closed.

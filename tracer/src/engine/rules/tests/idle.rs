@@ -73,6 +73,29 @@ impl Sim {
         );
     }
 
+    /// A row of a walk: so many bytes that the peer sent before its FIN are unread.
+    fn unread(&mut self, id: u64, unread: u32) {
+        let tuple = Sim::tuple(id, 40_000 + u16::try_from(id).expect("small"), FAR, 443);
+        let row = Existing {
+            state: TcpState::CloseWait,
+            shape: Shape::Full,
+            inode: 1,
+            uid: 0,
+            recv_queue: unread + 1,
+            send_queue: 0,
+            since_received: 500,
+            since_sent: 5_500,
+            since_ack: 500,
+            timer: 0,
+            unanswered: 0,
+            probes: 0,
+            deferred: false,
+        };
+        let flags = SocketFlags { has_socket: true, ..SocketFlags::default() };
+        let counters = Counters { bytes_sent: 1_000, bytes_received: 5_000, ..Counters::default() };
+        self.feed_counted(id, tuple, flags, counters, Happened::Socket(row));
+    }
+
     fn ms(&mut self, ms: u64) {
         self.now = self.now.after(ms * MS);
     }
@@ -227,6 +250,43 @@ fn stale_requests_are_one_finding_that_ends() {
     assert!(found.advice.contains("setValidateAfterInactivity"), "{}", found.advice);
     sim.quiet(600);
     assert!(sim.of(RuleId::StaleReuse).is_empty());
+}
+
+/// A pool that tests a database's connections before it gives them out loses nothing. PostgreSQL says why it ends a
+/// session, and nobody reads that.
+#[test]
+fn tests_of_a_databases_connections_are_a_note() {
+    let check = |sent: &[u64], unread: u32, expect: Severity| {
+        let mut sim = Sim::new();
+        let ids = || 900..900 + sent.len() as u64;
+        for id in ids() {
+            sim.open(id, false);
+        }
+        sim.quiet(20);
+        for id in ids() {
+            sim.fin(id, false, ages(20_004, if unread == 0 { 20_000 } else { 0 }, 0));
+            sim.ms(40);
+        }
+        sim.quiet(2);
+        for id in ids() {
+            sim.unread(id, unread);
+        }
+        sim.quiet(3);
+        for (id, &more) in ids().zip(sent) {
+            sim.rst(id, false, TcpState::CloseWait, ages(4, 25_000, 5_000), more);
+        }
+        sim.quiet(2);
+        let found = sim.only(RuleId::StaleReuse);
+        assert_eq!(found.severity, expect, "{sent:?} {unread}: {}", found.verdict);
+        let note = found.verdict.contains(" bytes: perhaps a pool's test, which loses nothing");
+        assert_eq!(note, expect == Severity::Note, "{}", found.verdict);
+    };
+    check(&[60, 60, 60, 60], 116, Severity::Note);
+    check(&[60, 71, 60, 60], 116, Severity::Note);
+    // Queries differ, or are longer; an HTTP server says nothing before it closes.
+    check(&[60, 61, 62, 60], 116, Severity::Stuck);
+    check(&[180, 180, 180, 180], 116, Severity::Stuck);
+    check(&[60, 60, 60, 60], 0, Severity::Stuck);
 }
 
 /// Of what a user's filter leaves out nothing is said.

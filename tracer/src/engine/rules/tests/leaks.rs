@@ -295,6 +295,42 @@ fn a_restart_of_the_server_is_told_as_one() {
     check([1, 1, 0, 1, 0], 300, 1, false);
 }
 
+/// PostgreSQL says why before it ends an idle session. Connections that were used one after the other end one after
+/// the other, each as long after its last use: no restart.
+#[test]
+fn last_words_do_not_hide_an_idle_timeout() {
+    let check = |apart_ms: u64, expect: &str| {
+        let mut sim = Sim::new();
+        let conns: Vec<Conn> = (0..8).map(|_| sim.connected()).collect();
+        sim.quiet(80);
+        for &conn in &conns {
+            sim.ended(conn);
+            sim.now = sim.now.after(apart_ms * MS);
+        }
+        sim.quiet(2);
+        for (index, &conn) in conns.iter().enumerate() {
+            let ago = (conns.len() - index) as u64 * apart_ms * MS + 2 * SECOND;
+            let row = Row {
+                recv_queue: 117,
+                received_ago: ago,
+                sent_ago: ago + 20 * SECOND,
+                ack_ago: Some(ago),
+                ..Row::default()
+            };
+            sim.row(conn, TcpState::CloseWait, row);
+        }
+        sim.quiet(62);
+        let found = sim.only(RuleId::CloseWait);
+        assert!(found.verdict.contains(expect), "{apart_ms} ms apart: {}", found.verdict);
+        assert_eq!(found.severity, Severity::Stuck);
+        let timeout = found.idle_timeout_ns.map(|ns| ns.abs_diff(20 * SECOND) < SECOND / 10);
+        assert_eq!(timeout, (apart_ms != 0).then_some(true), "{found:?}");
+    };
+    check(150, "keeps 8 idle connections that 10.0.0.9:443 has closed after ");
+    // Used together: a server that was stopped just then would do the same.
+    check(0, ": a restart or failover there, or its idle timeout of 20s");
+}
+
 /// Item 1: 18,000 sockets made in ten seconds, none for the last three, seen by one look.
 #[test]
 fn one_look_forecasts_nothing_of_what_has_stopped() {

@@ -20,6 +20,11 @@ pub(super) fn advice(group: &Group<'_>, frames: &[Frame]) -> Option<&'static str
     let close_wait = group.in_state(TcpState::CloseWait);
     let most = 2 * close_wait >= group.conns.len();
     Some(match (first.kind, most && close_wait > 0) {
+        (StackKind::Connect, true) if group.timeout.is_some() => {
+            "=> The server closes idle connections sooner than the pool here drops them. As long as they do not get \
+             more, that is no leak; if they do, what this code borrows is not given back. Let the pool drop idle \
+             connections sooner than the server, and test them before it uses them again."
+        }
         (StackKind::Connect, _) if group.user.is_some() => {
             "=> Whoever used it last has it, or has given it back: look there first. What was borrowed from a pool \
              must be given back on every path, failures too (of an HTTP client close the response)."

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::engine::book::{Book, Seen, Sighting, StackId};
 use crate::engine::conn::{Connection, Table};
 use crate::engine::open::{is_open, survivors};
+use crate::engine::rules::fingerprint::{End, Fins, Timeout, idle_timeout};
 use crate::event::Comm;
 use crate::filter::Filter;
 use crate::frame::{Frame, Kind, Named, opener};
@@ -36,6 +37,8 @@ pub(super) struct Group<'a> {
     /// Others that this opener opened, and that only a garbage collector closed; when it closed the last.
     pub(super) collected: u64,
     pub(super) collected_last: Option<MonoNs>,
+    /// The other side's idle timeout, where that is what closed most of those in CLOSE_WAIT.
+    pub(super) timeout: Option<Timeout>,
 }
 
 /// What is worth a look: everything that is open for long enough, by opener.
@@ -51,7 +54,7 @@ type Key = (u32, u8, String, Option<String>);
 
 pub(super) fn find<'a>(
     engine: &'a Engine,
-    collected: &'a Collected,
+    (collected, fins): (&'a Collected, &Fins),
     filter: &'a Filter,
     older: Duration,
     now: MonoNs,
@@ -81,6 +84,7 @@ pub(super) fn find<'a>(
     let mut groups: Vec<Group<'a>> = by_opener.into_values().collect();
     for group in &mut groups {
         group.conns.sort_unstable_by_key(|conn| (conn.born, conn.id));
+        group.timeout = group.idle_timeout(fins);
     }
     // What the peer has closed is certainly not needed any more; it comes first, then the most.
     groups.sort_by_key(|group| {
@@ -150,12 +154,15 @@ fn add<'a>(by_opener: &mut BTreeMap<Key, Group<'a>>, conn: &'a Connection, book:
 /// The application's method that handled what was read from an accepted socket, as far as its thread did
 /// something that was seen.
 fn handler<'a>(book: &'a Book, seen: &Seen) -> Option<&'a Frame> {
-    let frames = &named(book, seen.handled.as_ref()?)?.frames;
-    // A carrier runs one virtual thread after the other: what it does next may be another's.
-    if frames.iter().any(|frame| frame.name.starts_with("java.lang.VirtualThread.")) {
-        return None;
-    }
-    opener(frames).filter(|frame| frame.kind == Kind::Application)
+    let named = |id| Some(&book.stack(id)?.named.as_ref()?.frames);
+    let mut stacks = seen.handled.stacks().filter_map(named);
+    stacks.find_map(|frames| {
+        // A carrier runs one virtual thread after the other: what it does next may be another's.
+        if frames.iter().any(|frame| frame.name.starts_with("java.lang.VirtualThread.")) {
+            return None;
+        }
+        opener(frames).filter(|frame| frame.kind == Kind::Application)
+    })
 }
 
 /// The method or function that a stack is of, once it has names.
@@ -188,7 +195,21 @@ impl<'a> Group<'a> {
             handlers: BTreeMap::new(),
             collected: 0,
             collected_last: None,
+            timeout: None,
         }
+    }
+
+    /// The idle timeout that closed most of those that we opened and the other side has closed.
+    fn idle_timeout(&self, fins: &Fins) -> Option<Timeout> {
+        self.first.filter(|first| first.kind == StackKind::Connect)?;
+        let half_closed = || self.conns.iter().filter(|conn| conn.state == TcpState::CloseWait);
+        // The FIN counts as one.
+        let fin = |conn: &&Connection| {
+            Some(fins.of(conn.id)?.with_unread(conn.recv_queue.saturating_sub(1)))
+        };
+        let ends: Vec<End> = half_closed().filter_map(fin).map(|fin| fin.end(fin.at)).collect();
+        let timeout = idle_timeout(&ends)?;
+        (timeout.followers * 5 >= half_closed().count() as u64 * 4).then_some(timeout)
     }
 
     pub(super) fn in_state(&self, state: TcpState) -> usize {

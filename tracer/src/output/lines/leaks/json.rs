@@ -18,7 +18,7 @@ pub(super) const fn side(kind: StackKind) -> &'static str {
     match kind {
         StackKind::Connect => "connect",
         StackKind::Accept => "accept",
-        StackKind::Read => "last_read",
+        StackKind::Read | StackKind::Handle => "last_read",
     }
 }
 
@@ -77,6 +77,7 @@ pub(super) fn as_json(
     let handler = group.handler();
     object.string_or_null("handler", handler.as_ref().map(|(name, _)| name.as_bytes()));
     object.number_or_null("handler_seen", handler.map(|(_, count)| count));
+    object.number_or_null("idle_timeout_ns", group.timeout.map(|timeout| timeout.ns));
     object.number("collected", group.collected);
     object.number_or_null("collected_ns", group.collected_last.map(|last| now.since(last)));
     object.end();

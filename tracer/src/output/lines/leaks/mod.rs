@@ -14,6 +14,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::config::LeaksOptions;
+use crate::engine::rules::fingerprint::Fins;
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::output::lines::Setting;
@@ -39,20 +40,28 @@ pub struct Leaks {
     pub on_terminal: bool,
     /// What was closed so far by nobody but a garbage collector.
     collected: Collected,
+    /// What the FINs have told of connections that the other side has closed.
+    fins: Fins,
 }
 
 impl Leaks {
     /// The view; nothing has been closed so far.
     #[must_use]
     pub fn new(setting: Setting, options: LeaksOptions, on_terminal: bool) -> Leaks {
-        Leaks { setting, options, on_terminal, collected: Collected::default() }
+        Leaks {
+            setting,
+            options,
+            on_terminal,
+            collected: Collected::default(),
+            fins: Fins::default(),
+        }
     }
 
     /// Writes the report.
     fn report(&mut self, engine: &Engine, now: MonoNs, out: &mut Vec<u8>) {
         let (table, book) = (engine.table(), &engine.book);
         let (options, Setting { pen, filter }) = (&self.options, &mut self.setting);
-        let findings = find(engine, &self.collected, filter, options.older, now);
+        let findings = find(engine, (&self.collected, &self.fins), filter, options.older, now);
         let closed = closed::find(engine, filter, options.older, now);
         if options.folded {
             folded(&findings, book, out);
@@ -115,6 +124,7 @@ impl Output for Leaks {
             Update::Lost(loss) if !self.options.folded => self.setting.pen.loss(loss, out),
             Update::Change { conn, change } => {
                 self.collected.count(conn, change, &engine.book, &self.setting.filter);
+                self.fins.change(conn, change, engine.table().options.jiffy_ns);
             }
             _ => {}
         }

@@ -117,7 +117,7 @@ fn title(group: &Group<'_>, book: &Book, frames: &[Frame]) -> String {
     let did = match group.first.map(|first| first.kind) {
         Some(StackKind::Connect) => "opened by",
         Some(StackKind::Accept) => "accepted by",
-        Some(StackKind::Read) => "last read by",
+        Some(StackKind::Read | StackKind::Handle) => "last read by",
         None if group.missed => "opened by somebody whose stack was not seen",
         None => "open since before tcptrail started; who opened them is not known",
     };
@@ -170,12 +170,15 @@ fn no_handler(group: &Group<'_>, frames: &[Frame]) -> Option<String> {
     if !is_java || known || group.handler().is_some() {
         return None;
     }
+    // The threads of a pool differ in a number, which may be cut off.
     let thread = safe(first.thread.bytes());
+    let pool = thread.trim_end_matches(|c: char| c.is_ascii_digit());
     let pid = group.pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
     Some(format!(
-        "the method that handles them is not known: the request was read before it ran, and it did nothing since that \
-         the kernel sees (a connect, a read from another connection). While requests come: jcmd {pid} Thread.print | \
-         grep -A 40 '\"{thread}'"
+        "the method that handles them is not known: the request was read before it ran, and it was not on that thread's \
+         stack when the kernel saw the thread next. While requests come: jcmd {pid} Thread.print | grep -A 40 \
+         '\"{pool}'. Where none of these threads is at work, they have handed the requests over (startAsync, a future): \
+         jcmd {pid} GC.class_histogram | grep -E 'AsyncContext|CompletableFuture'"
     ))
 }
 
@@ -208,6 +211,10 @@ fn facts(group: &Group<'_>, scene: &Scene<'_>) -> Vec<String> {
     if let Some(oldest) = group.conns.first() {
         let bound = if oldest.complete { "" } else { ">=" };
         facts.push(format!("oldest {bound}{}", duration(now.since(oldest.born))));
+    }
+    if let Some(timeout) = group.timeout {
+        let idle = duration(timeout.ns);
+        facts.push(format!("closed by the other side after {idle} without data"));
     }
     if let Some(opened) = group.opened(book) {
         let closed = opened.saturating_sub(group.open(table, book));

@@ -65,6 +65,7 @@ pub(super) fn object(
         Some(known) => object.with("forecast", |out| forecast(known, out)),
         None => object.null("forecast"),
     };
+    object.number_or_null("idle_timeout_ns", finding.idle_timeout_ns);
     match update {
         rules::Update::Clear { since } => object.number("lasted_ns", now.since(*since)),
         rules::Update::Appear | rules::Update::Change => object.null("lasted_ns"),
