@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use tests::java::{Program, line_of};
 use tests::netns::Netns;
 use tests::pace::is_slow;
+use tests::tcptrail::Tcptrail;
 use tests::traffic::connect;
 
 use crate::stage::{PATIENCE, check_frames, check_silent, leaks, wait_for_leak};
@@ -102,4 +103,83 @@ fn the_handler_is_named_by_what_its_thread_does_next() -> Result<()> {
     assert_eq!(leak.text("side"), "last_read");
     check_frames(&leak, &["org.apache.tomcat.util.net.NioChannel.read"])?;
     tcptrail.stop()?.check_whole()
+}
+
+/// Clients that order something and give up.
+fn order(netns: &Netns, port: u16, count: u64) -> Result<()> {
+    for _ in 0..count {
+        let mut client = connect(netns, ([127, 0, 0, 1], port).into())?;
+        client.write_all(b"GET /orders HTTP/1.1\r\nHost: a\r\n\r\n")?;
+        // Each is a request of its own to whoever handles it.
+        thread::sleep(Duration::from_millis(150));
+    }
+    Ok(())
+}
+
+/// An asynchronous servlet has done its part before anybody gives up, and does not connect or read. It is named by
+/// another system call: it wakes a worker.
+#[test]
+fn an_asynchronous_servlet_is_named_though_it_has_returned() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let mut tcptrail = leaks(&netns, &[])?;
+    let mut loses = Program::java(&netns, &[], "OrderServlet", &["8211", "lose"])?;
+    let mut completes = Program::java(&netns, &[], "OrderServlet", &["8212", "complete"])?;
+    for (program, port) in [(&mut loses, 8211), (&mut completes, 8212)] {
+        program.wait_for("ready")?;
+        order(&netns, port, 2 * COUNT)?;
+    }
+    let leak = tcptrail.wait_for_within("a leak with its handler", PATIENCE, |event| {
+        event.kind() == "leak"
+            && event.number("pid") == Some(u64::from(loses.pid()))
+            && event.number("count") == Some(2 * COUNT)
+            && !event.0["handler"].is_null()
+            && event.number("handler_seen") > Some(COUNT)
+    })?;
+    println!("{} of {}", leak.0["handler_seen"], leak.0["count"]);
+    // Where it wakes a worker; or where the JVM had to do something else for it.
+    let lines = line_of("OrderServlet", "request.startAsync()")?
+        ..=line_of("OrderServlet", "workers.execute(")?;
+    let line = leak.text("handler").strip_prefix("com.acme.OrderServlet.doGet:");
+    let line: Option<usize> = line.and_then(|line| line.parse().ok());
+    ensure!(line.is_some_and(|line| lines.contains(&line)), "{leak:?}");
+    assert_eq!(leak.0["states"], serde_json::json!({ "CLOSE_WAIT": 2 * COUNT }));
+    let run = tcptrail.stop()?;
+    check_silent(&run, completes.pid())?;
+    run.check_whole()
+}
+
+/// A handler that does nothing the kernel sees is not known, and no other is named for it.
+#[test]
+fn a_handler_that_does_nothing_is_said_not_to_be_known() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    // Interpreted: a compiler that is asked for help is something that is seen.
+    let mut quiet = Program::java(&netns, &["-Xint"], "OrderServlet", &["8213", "quiet"])?;
+    quiet.wait_for("ready")?;
+    // What is loaded for the first requests is read from files.
+    order(&netns, 8213, COUNT)?;
+    let args = ["leaks", "--netns", netns.name(), "--older", "1s", "--watch=2s"];
+    let mut text = Tcptrail::start_text(&args)?;
+    let mut json = leaks(&netns, &[])?;
+    order(&netns, 8213, COUNT)?;
+    let leak = json.wait_for_within("a leak", PATIENCE, |event| {
+        event.kind() == "leak"
+            && event.text("side") == "last_read"
+            && event.number("count") == Some(COUNT)
+            && !event.0["frames"].is_null()
+    })?;
+    ensure!(leak.0["handler"].is_null(), "{leak:?}");
+    ensure!(leak.text("thread").starts_with("http-nio-8213-"), "{leak:?}");
+    let said =
+        text.wait_line("what is not known", |line| line.contains("is not known: the request"))?;
+    for words in ["grep -A 40 '\"http-nio-8213-", "startAsync"] {
+        ensure!(said.contains(words), "no {words:?} in {said:?}");
+    }
+    drop(text);
+    json.stop()?.check_whole()
 }

@@ -266,3 +266,33 @@ time.sleep(600)
     ensure!(binary().exists());
     Ok(())
 }
+
+/// The twin: it has closed what it made there, and there is no such namespace any more.
+#[test]
+fn a_namespace_that_nobody_has_a_socket_of_is_not_shown() -> Result<()> {
+    if !ready(&["python3", "unshare"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let mut process = Python::start(
+        &netns,
+        "import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+home = os.open('/proc/self/ns/net', os.O_RDONLY)
+assert libc.unshare(0x40000000) == 0, ctypes.get_errno()
+s = listen(8766)
+assert libc.setns(home, 0x40000000) == 0, ctypes.get_errno()
+os.close(home)
+s.close()
+here = listen(8767)
+print('back', flush=True)
+time.sleep(600)
+",
+    )?;
+    ensure!(process.said(Duration::from_secs(20))?.as_deref() == Some("back"));
+    let pid = process.pid().to_string();
+    let run = tests::tcptrail::run(&["list", "--pid", &pid, "--json"])?;
+    let shown: Vec<&str> = run.of_kind("socket").map(|event| event.text("local")).collect();
+    ensure!(shown == ["0.0.0.0:8767"], "{shown:?}");
+    Ok(())
+}

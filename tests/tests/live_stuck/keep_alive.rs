@@ -140,10 +140,11 @@ fn a_fin_says_how_long_the_connection_was_idle() -> Result<()> {
     let _server = Python::start(
         &netns,
         "s = listen(8089)
-c, _ = s.accept()
-c.sendall(c.recv(100))
-time.sleep(1.5)
-c.close()
+for pause in (1.5, 0):
+    c, _ = s.accept()
+    c.sendall(c.recv(100))
+    time.sleep(pause)
+    c.close()
 time.sleep(600)",
     )?;
     listening(&netns)?;
@@ -158,6 +159,14 @@ time.sleep(600)",
         let idle = found.number("idle_ns").with_context(|| format!("{found:?}"))?;
         // Known to a jiffy, 10 ms at most.
         ensure!((1_480_000_000..1_700_000_000).contains(&idle), "{new}: {idle}");
+    }
+    // The twin: data goes over it up to the FIN.
+    let second = connect(&netns, ([127, 0, 0, 1], 8089).into())?;
+    std::io::Write::write_all(&mut &second, b"?")?;
+    for (role, new) in [("server", "FIN_WAIT1"), ("client", "CLOSE_WAIT")] {
+        let found = tail.wait_for_next(new, |event| is(event, role, new))?;
+        let idle = found.number("idle_ns").with_context(|| format!("{found:?}"))?;
+        ensure!(idle < 200_000_000, "{new}: {idle}");
     }
     tail.stop()?.check_whole()
 }

@@ -83,6 +83,11 @@ pub(crate) struct Python {
 impl Python {
     /// Runs a script; `lib` and what it imports stand before it.
     pub(crate) fn start(netns: &Netns, script: &str) -> Result<Python> {
+        Self::start_by(netns, &[], script)
+    }
+
+    /// The same, run by another program: `unshare --pid --fork`.
+    pub(crate) fn start_by(netns: &Netns, by: &[&str], script: &str) -> Result<Python> {
         const LIB: &str = "
 import os, resource, socket, sys, threading, time
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
@@ -93,8 +98,10 @@ def listen(port, backlog=64, addr='0.0.0.0'):
     s.listen(backlog)
     return s
 ";
-        let mut command = Command::new("python3");
+        let words = [by, &["python3"]].concat();
+        let mut command = Command::new(words[0]);
         command
+            .args(&words[1..])
             .args(["-c", &format!("{LIB}\n{script}")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());

@@ -1,0 +1,108 @@
+//! A database that ends idle sessions, and workers that run out of descriptors.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tests::java::Program;
+use tests::netns::Netns;
+use tests::ready;
+use tests::servers::Postgres;
+
+use crate::stage::{Python, check_verdict, finding, listening, silent, start};
+
+/// PostgreSQL ends sessions that are idle for 2 s, and says so before. That is neither a leak nor a restart; and what
+/// HikariCP then sends on each is its own test.
+#[test]
+fn a_database_that_ends_idle_sessions_is_no_restart() -> Result<()> {
+    if !tests::java::ready(&["setpriv"]) || !Postgres::ready() {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let _database = Postgres::start_with(&netns, 5432, &["idle_session_timeout=2s"])?;
+    let mut stuck = start(&netns, &["--threshold", "CLOSE_WAIT=3s"])?;
+    let mut client = Program::java(&netns, &[], "JdbcPool", &["5432", "apart", "8", "12000"])?;
+    client.wait_for("ready")?;
+    let pid = client.pid();
+    // Three are the fewest that show a timeout.
+    let found = finding(&mut stuck, "close_wait", |event| event.number("count") > Some(2))?;
+    let many = found.number("count").unwrap_or(0);
+    let says =
+        format!("java[{pid}] keeps {many} idle connections that 127.0.0.1:5432 has closed after ");
+    check_verdict(&found, &[&says])?;
+    ensure!(found.text("severity") == "stuck", "{found:?}");
+    let off = found.number("idle_timeout_ns").map(|ns| ns.abs_diff(2_000_000_000));
+    ensure!(off.is_some_and(|off| off < 300_000_000), "{found:?}");
+    client.wait_for("failed 0")?;
+    let tested = finding(&mut stuck, "stale_reuse", |_| true)?;
+    ensure!(tested.text("severity") == "note", "{tested:?}");
+    check_verdict(&tested, &["perhaps a pool's test, which loses nothing"])?;
+    sleep(Duration::from_secs(2));
+    let run = stuck.stop()?;
+    let is_worse = |event: &&tests::tcptrail::Event| {
+        event.text("verdict").contains("restart")
+            || event.text("rule") == "stale_reuse" && event.text("severity") != "note"
+    };
+    let worse = run.of_kind("stuck").find(is_worse);
+    ensure!(worse.is_none(), "{worse:?}");
+    run.check_whole()
+}
+
+/// Workers of one service, so many of them, that use up their descriptors.
+fn workers(netns: &Netns, count: usize, leak: bool) -> Result<Python> {
+    let then = if leak { "keep.append(c)" } else { "c.close()" };
+    let service = Python::start(
+        netns,
+        &format!(
+            "s = listen(8088)
+parent = os.getpid()
+for _ in range({count}):
+    if os.fork() == 0:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (90, 90))
+        mine = socket.socket()
+        mine.bind(('127.0.0.1', 0))
+        mine.listen(64)
+        keep = []
+        for _ in range(78):
+            c = socket.create_connection(mine.getsockname())
+            mine.accept()[0].close()
+            {then}
+            time.sleep(0.15)
+        while os.getppid() == parent: time.sleep(0.1)
+        os._exit(0)
+time.sleep(600)
+"
+        ),
+    )?;
+    listening(netns)?;
+    Ok(service)
+}
+
+#[test]
+fn workers_that_run_out_of_descriptors_are_one_finding() -> Result<()> {
+    if !ready(&["python3"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let mut stuck = start(&netns, &[])?;
+    let _service = workers(&netns, 3, true)?;
+    let found = finding(&mut stuck, "fds", |event| {
+        event.0["pids"].as_array().is_some_and(|pids| pids.len() == 3)
+    })?;
+    check_verdict(&found, &["3 workers of python3 (", " file descriptor"])?;
+    ensure!(found.0["pid"].is_null(), "{found:?}");
+    stuck.stop()?.check_whole()
+}
+
+/// The twin: as many connections, and each is closed.
+#[test]
+fn workers_that_close_what_they_open_are_not() -> Result<()> {
+    if !ready(&["python3"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let stuck = start(&netns, &[])?;
+    let _service = workers(&netns, 3, false)?;
+    sleep(Duration::from_secs(13));
+    silent(stuck)
+}
