@@ -107,9 +107,9 @@ fn tail_life_and_a_recording_each_get_what_is_theirs() -> Result<()> {
         let config = config::resolve(cli.command, &cli.common)?;
         let Source::Live { ring_bytes } = config.source else { anyhow::bail!("not live") };
         live::run_with(&config, ring_bytes, |_| {
-            let life = Life { setting: setting(LIVED), with_time_wait: false, unfinished: false };
+            let life = Life::new(setting(LIVED), false, false);
             Ok(vec![
-                kept(Box::new(Tail(setting(TAILED))), &tail_lines, &begun),
+                kept(Box::new(Tail::new(setting(TAILED))), &tail_lines, &begun),
                 kept(Box::new(life), &life_lines, &begun),
                 Box::new(Recorder::create(&path, Filter::default())?),
             ])

@@ -149,6 +149,10 @@ pub struct Layout {
     pub tw_count: u32,
     /// `net.ipv4.tcp_death_row.sysctl_max_tw_buckets`.
     pub tw_max: u32,
+    /// `skc_bound_dev_if` of `struct sock_common`.
+    pub bound_dev_if: u32,
+    /// Fills it up to whole words.
+    pub pad: u32,
 }
 
 /// How many values each kind of filter holds in the kernel.
@@ -247,7 +251,7 @@ pub struct Settings {
 }
 
 const _: () = {
-    assert!(size_of::<Layout>() == 64 * 4);
+    assert!(size_of::<Layout>() == 66 * 4);
     assert!(size_of::<Layout>().is_multiple_of(8));
     assert!(offset_of!(Layout, sport) == 19 * 4);
     assert!(offset_of!(Layout, num_retrans) == 34 * 4);

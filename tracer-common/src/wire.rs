@@ -12,7 +12,9 @@ use core::mem::{align_of, offset_of, size_of};
 ///
 /// 3: what was padding tells more. [`HolderRow::state`], [`HolderRow::ends`], [`SocketRow::deferred`],
 /// [`flags::TIME_WAIT_FULL`]: all of them 0 in older records, which stands for "not told".
-pub const WIRE_VERSION: u16 = 3;
+///
+/// 4: the interface a socket is bound to, in [`Record::pid`] and [`Record::srtt_us`], where those were 0.
+pub const WIRE_VERSION: u16 = 4;
 
 /// The oldest version whose records can still be read.
 pub const OLDEST_WIRE_VERSION: u16 = 1;
@@ -158,7 +160,9 @@ pub struct Record {
     pub local_addr: [u8; 16],
     /// Remote address.
     pub remote_addr: [u8; 16],
-    /// Thread group id of the acting task ([`flags::OWNER`]).
+    /// Thread group id of the acting task ([`flags::OWNER`]). Without one, from version 4 on, the index of
+    /// the interface that the socket is bound to, 0 for none (`skc_bound_dev_if`): of a link-local address
+    /// its zone.
     pub pid: u32,
     /// Thread id of the acting task ([`flags::OWNER`]); of a received RST with [`flags::AGES`], jiffies
     /// since an ACK last came (`rcv_tstamp`).
@@ -173,7 +177,8 @@ pub struct Record {
     pub bytes_received: u64,
     /// `tcp_sock.total_retrans`; for a SYN-ACK `request_sock.num_retrans`.
     pub retransmits: u32,
-    /// Smoothed round-trip time in microseconds; 0 when there was no sample.
+    /// Smoothed round-trip time in microseconds; 0 when there was no sample. With [`flags::OWNER`] and
+    /// without [`flags::COUNTERS`], from version 4 on, the interface as [`Record::pid`] has it elsewhere.
     pub srtt_us: u32,
     /// A reset's reason (`enum sk_rst_reason`); of a retransmit the segment's length in sequence
     /// numbers, so that a bare FIN or SYN has 1; of a transition out of SYN_RECV, with

@@ -11,8 +11,8 @@ use tracer_common::wire::{self, COVERED, Record, RecordKind, flags};
 use crate::layout::{Kernel, load};
 use crate::maps::{DROPS, RING, WAKE, global};
 use crate::memory::clear;
-use crate::owner::write_owner;
-use crate::socket::{Endpoints, cgroup_id, identity};
+use crate::owner::{write_nobody, write_owner};
+use crate::socket::{Endpoints, cgroup_id, identity, interface};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -90,12 +90,7 @@ fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &S
             bits |= flags::OWNER;
             write_owner(record);
         } else {
-            if size_of::<T>() >= wire::UP_TO_CGROUP {
-                clear((&raw mut (*record).pid).cast::<[u64; 3]>());
-            }
-            if size_of::<T>() >= size_of::<Record>() {
-                clear((&raw mut (*record).thread).cast::<[u64; 2]>());
-            }
+            write_nobody::<T>(record, common);
         }
         if size_of::<T>() >= wire::UP_TO_CGROUP {
             (*record).cgroup = if subject.cgroup { cgroup_id(full) } else { 0 };
@@ -108,6 +103,9 @@ fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &S
             } else {
                 clear((&raw mut (*record).bytes_sent).cast::<[u64; 3]>());
                 (*record).retransmits = subject.retransmits;
+                if subject.owner {
+                    (*record).srtt_us = interface(common);
+                }
             }
             let reset = subject.kind as u8 == RecordKind::ResetReceived as u8;
             if subject.ages && write_ages(record, full, reset) {

@@ -15,7 +15,7 @@ use crate::filter::row_wanted;
 use crate::layout::{Kernel, has, load};
 use crate::maps::global;
 use crate::memory::blank;
-use crate::socket::{Endpoints, cgroup_id, identity, socket_flags};
+use crate::socket::{Endpoints, cgroup_id, identity, interface, socket_flags};
 
 /// `struct bpf_iter__tcp`.
 #[repr(C)]
@@ -110,6 +110,7 @@ fn fill(row: &mut SocketRow, common: Kernel, state: u8, ends: &Endpoints) {
     row.record.family = ends.family as u8;
     row.record.new_state = state;
     row.record.flags = id_flag;
+    row.record.pid = interface(common);
     // SAFETY: sixteen bytes either way.
     row.record.local_addr = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(ends.local) };
     // SAFETY: sixteen bytes either way.

@@ -1,15 +1,34 @@
-//! The current task, as the one that acts.
+//! The current task, as the one that acts; or that none does.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
 };
-use tracer_common::wire::Record;
+use tracer_common::wire::{self, Record};
 
 use crate::layout::{Kernel, has, load};
 use crate::maps::global;
 use crate::memory::{clear, probe};
+use crate::socket::interface;
+
+/// No task acts: what `T` has room for says so, and the interface.
+///
+/// # Safety
+/// `record` points to a reserved record.
+#[inline(always)]
+pub unsafe fn write_nobody<T>(record: *mut Record, common: Kernel) {
+    // SAFETY: the record is ours to write, as far as `T` is long.
+    unsafe {
+        if size_of::<T>() >= wire::UP_TO_CGROUP {
+            clear((&raw mut (*record).pid).cast::<[u64; 3]>());
+            (*record).pid = interface(common);
+        }
+        if size_of::<T>() >= size_of::<Record>() {
+            clear((&raw mut (*record).thread).cast::<[u64; 2]>());
+        }
+    }
+}
 
 /// Writes process, thread and their names.
 ///

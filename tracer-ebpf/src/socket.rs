@@ -86,6 +86,16 @@ pub fn identity(common: Kernel) -> (u64, u16) {
     (common as u64, flags::ID_IS_ADDRESS)
 }
 
+/// Index of the interface that a socket, request or mini-socket is bound to, 0 for none. `tcp_v6_connect`
+/// and `inet6_bind` bind those of link-local addresses, `tcp_v6_init_req` what comes from one.
+#[inline(always)]
+pub fn interface(common: Kernel) -> u32 {
+    if !has!(bound_dev_if) {
+        return 0;
+    }
+    load!(common, bound_dev_if)
+}
+
 /// What a full socket says of itself, as bits of [`flags`].
 #[inline(always)]
 pub fn socket_flags(sk: Kernel) -> (u16, u8) {

@@ -128,11 +128,11 @@ fn setting(json: bool) -> Setting {
 }
 
 fn tail(json: bool) -> Session {
-    session(Box::new(Tail(setting(json))))
+    session(Box::new(Tail::new(setting(json))))
 }
 
 fn life(json: bool) -> Session {
-    session(Box::new(Life { setting: setting(json), with_time_wait: false, unfinished: false }))
+    session(Box::new(Life::new(setting(json), false, false)))
 }
 
 /// Packs records as the recorder does, and throws them away.

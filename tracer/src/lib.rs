@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod cli;
 pub mod config;
+pub mod destroy;
 pub mod doctor;
 pub mod engine;
 pub mod event;

@@ -7,8 +7,8 @@ use clap::Parser;
 use tracer::cli::{Cli, Command, generate};
 use tracer::config::{self, Show, Source};
 use tracer::doctor;
-use tracer::source::live;
 use tracer::source::recording::replay;
+use tracer::source::{kill, live};
 
 /// Exit code for a command line that cannot be.
 const USAGE: u8 = 2;
@@ -42,9 +42,12 @@ fn main() -> ExitCode {
     if let (Show::Incident(options), Source::Live { .. }) = (&mut config.show, &config.source) {
         options.doctor = doctor::text();
     }
-    let outcome = match &config.source {
-        Source::Live { ring_bytes } => live::run(&config, *ring_bytes),
-        Source::File(path) => replay::run(&config, path),
+    let outcome = match (&config.source, &config.show) {
+        (Source::Live { ring_bytes }, Show::Kill(options)) => {
+            kill::run(&config, *ring_bytes, options)
+        }
+        (Source::Live { ring_bytes }, _) => live::run(&config, *ring_bytes),
+        (Source::File(path), _) => replay::run(&config, path),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -71,21 +71,17 @@ fn setting(json: bool, width: Option<usize>, filter: Filter) -> Setting {
 }
 
 fn tail(json: bool, width: Option<usize>) -> Box<dyn Output> {
-    Box::new(Tail(setting(json, width, Filter::default())))
+    Box::new(Tail::new(setting(json, width, Filter::default())))
 }
 
 fn life(json: bool, width: Option<usize>) -> Box<dyn Output> {
-    Box::new(Life {
-        setting: setting(json, width, Filter::default()),
-        with_time_wait: false,
-        unfinished: false,
-    })
+    Box::new(Life::new(setting(json, width, Filter::default()), false, false))
 }
 
 /// What only passes by port, so that clients' first lines wait until theirs is known.
 fn one_port() -> Box<dyn Output> {
     let filter = Filter { ports: vec![Ports { first: 443, last: 443 }], ..Filter::default() };
-    Box::new(Tail(setting(true, None, filter)))
+    Box::new(Tail::new(setting(true, None, filter)))
 }
 
 /// Counts, and writes nothing.

@@ -51,8 +51,8 @@ fn view(name: &str, json: bool, width: Option<usize>) -> Box<dyn Output> {
     let pen = Pen::new(json, terminal, TimeZone::UTC);
     let setting = Setting { pen, filter: Filter::default() };
     match name {
-        "tail" => Box::new(Tail(setting)),
-        "life" => Box::new(Life { setting, with_time_wait: false, unfinished: false }),
+        "tail" => Box::new(Tail::new(setting)),
+        "life" => Box::new(Life::new(setting, false, false)),
         "list" => Box::new(List::new(setting, None, false)),
         other => panic!("no view {other}"),
     }

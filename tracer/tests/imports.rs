@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("text", &["event"]),
     ("engine::conn", &["event", "time"]),
     ("filter", &["engine::conn", "event"]),
+    ("destroy", &["engine::conn", "event"]),
     ("input", &["engine::conn", "event", "time"]),
     ("record_format", &["engine::conn", "event", "time"]),
     (
@@ -28,13 +29,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("native", &["frame"]),
     ("java", &["answer", "native"]),
     ("symbolize", &["answer", "engine", "frame", "java", "native", "privileges"]),
-    ("kernel", &["engine", "engine::conn", "event", "filter", "privileges", "time"]),
+    (
+        "kernel",
+        &["destroy", "engine", "engine::conn", "event", "filter", "names", "privileges", "time"],
+    ),
     ("config", &["cli", "engine", "engine::conn", "event", "filter", "kernel", "text"]),
     (
         "output",
         &[
             "answer",
             "config",
+            "destroy",
             "engine",
             "engine::conn",
             "event",
@@ -54,6 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "answer",
             "config",
+            "destroy",
             "engine",
             "engine::conn",
             "event",

@@ -24,8 +24,12 @@ Examples:
       sockets whose peer has closed, how long ago, and who holds them
   tcptrail list --comm java --min-duration 10m
       sockets of java that have been in their state for ten minutes
-  tcptrail list --watch=5s
-      the list again every five seconds";
+  tcptrail list --sort recv-q --top 20
+      the twenty sockets with the most unread bytes
+  tcptrail list --group-by process,state
+      how many sockets each process has in each state, and the oldest age
+  tcptrail list --watch 5s
+      the list again every five seconds, as much as fits the terminal";
 
 pub(super) const STUCK: &str = "\
 Examples:
@@ -60,6 +64,15 @@ Examples:
       a recording as one page: open it in a browser, mail it, print it
   tcptrail report --for 5m --port 8089
       five minutes of one port of this machine";
+
+pub(super) const KILL: &str = "\
+Examples:
+  tcptrail kill --pid 1234 --state CLOSE_WAIT --min-duration 10m
+      what process 1234 has not closed ten minutes after its peers did; asks before it does
+  tcptrail kill --rport 5432 --addr 10.0.0.9 --dry-run
+      what it would end of the connections with a database
+  tcptrail kill --lport 8089 --state FIN_WAIT2,LAST_ACK --yes --max 1000
+      without a question, up to a thousand; exit code 1 when one remains";
 
 pub(super) const RECORD: &str = "\
 Examples:

@@ -60,6 +60,9 @@ pub enum Command {
     /// One HTML file that shows a recording, or this machine for a while, at a glance
     #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
+    /// End the connections that the filters choose, after a question that shows them
+    #[command(after_help = examples::KILL)]
+    Kill(KillArgs),
     /// Write everything received to FILE, to look at later with `replay`
     #[command(after_help = examples::RECORD)]
     Record {
@@ -104,10 +107,33 @@ pub struct LifeArgs {
 /// Options of `list`.
 #[derive(Args, Debug, Clone, Default)]
 pub struct ListArgs {
-    /// Show it again every INTERVAL (2s when left out), until stopped; with the equals sign: --watch=5s
+    /// Show it again every INTERVAL (2s when left out), until stopped; on a terminal as much of it as fits
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s",
-          require_equals = true, value_parser = humantime::parse_duration)]
+          value_parser = humantime::parse_duration)]
     pub watch: Option<Duration>,
+    /// Order, limit and groups.
+    #[command(flatten)]
+    pub order: OrderArgs,
+}
+
+/// How `list` sorts, limits and groups.
+#[derive(Args, Debug, Clone, Default, PartialEq, Eq)]
+pub struct OrderArgs {
+    /// Sort by these, the first first: age, recv-q, send-q, rtt, retransmits (the largest first), state,
+    /// process, comm, role, local, lport, remote, addr, rport, netns, container; -KEY for the other way.
+    /// Groups also by count
+    #[arg(long, value_name = "KEY", value_delimiter = ',', allow_hyphen_values = true)]
+    pub sort: Vec<String>,
+    /// The other way round
+    #[arg(long)]
+    pub reverse: bool,
+    /// No more than N rows; the last line says how many are not shown
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// A row for each group of sockets that have these in common, with their number and the oldest age:
+    /// state, process, comm, role, local, lport, remote, addr, rport, netns, container
+    #[arg(long, value_name = "KEY", value_delimiter = ',')]
+    pub group_by: Vec<String>,
 }
 
 /// Options of `leaks`.
@@ -126,9 +152,9 @@ pub struct LeaksArgs {
     #[arg(long)]
     pub no_attach: bool,
     /// Report every INTERVAL (5s when left out), not only at the end; on a terminal it does so by
-    /// itself. With the equals sign: --watch=1m
+    /// itself
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "5s",
-          require_equals = true, value_parser = humantime::parse_duration)]
+          value_parser = humantime::parse_duration)]
     pub watch: Option<Duration>,
 }
 
@@ -194,6 +220,20 @@ pub struct ReportArgs {
     pub threshold: Vec<String>,
 }
 
+/// Options of `kill`.
+#[derive(Args, Debug, Clone)]
+pub struct KillArgs {
+    /// Do not ask, for scripts
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Only show what would be ended
+    #[arg(short = 'n', long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// With more than N sockets nothing is ended
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub max: usize,
+}
+
 /// Options of `replay`.
 #[derive(Args, Debug, Clone)]
 pub struct ReplayArgs {
@@ -211,6 +251,9 @@ pub struct ReplayArgs {
     /// With `stuck`: its options
     #[command(flatten)]
     pub stuck: StuckArgs,
+    /// With `list`: its order, limit and groups.
+    #[command(flatten)]
+    pub order: OrderArgs,
 }
 
 /// Views that work on recordings.

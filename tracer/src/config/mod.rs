@@ -1,13 +1,17 @@
 //! The command line, checked and resolved: what is wrong is said in one sentence with the remedy. `types`
-//! has what comes out, `resolve` makes it, `filter` and `size` read values.
+//! has what comes out, `resolve` makes it, `filter`, `listing` and `size` read values.
 
 mod error;
 mod filter;
+mod listing;
 mod resolve;
 mod size;
 mod types;
 
 pub use error::UsageError;
 pub use filter::filter_of;
+pub use listing::{Key, Listing, Order};
 pub use resolve::{no_options, resolve};
-pub use types::{Config, IncidentOptions, LeaksOptions, ReportOptions, Show, Source, StuckOptions};
+pub use types::{
+    Config, IncidentOptions, KillOptions, LeaksOptions, ReportOptions, Show, Source, StuckOptions,
+};

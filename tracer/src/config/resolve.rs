@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use crate::cli::{
-    Command, Common, IncidentArgs, LeaksArgs, ReplayArgs, ReplayView, ReportArgs, StuckArgs,
+    Command, Common, IncidentArgs, KillArgs, LeaksArgs, OrderArgs, ReplayArgs, ReplayView, ReportArgs,
+    StuckArgs,
 };
 use crate::config::error::UsageError;
 use crate::config::filter::{filter, filter_words};
+use crate::config::listing::Listing;
 use crate::config::size::ring_bytes;
 use crate::config::types::{
-    Config, IncidentOptions, LeaksOptions, ReportOptions, Show, Source, StuckOptions,
+    Config, IncidentOptions, KillOptions, LeaksOptions, ReportOptions, Show, Source, StuckOptions,
 };
-
 use crate::engine::rules::{Gate, RuleId, Thresholds};
+use crate::filter::Filter;
 use crate::text::suggest;
 
 /// Checks and resolves a command line; `doctor` has no configuration.
@@ -28,7 +30,9 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         Command::Life(args) => {
             (live, Show::Life { with_time_wait: args.with_time_wait, unfinished: args.unfinished })
         }
-        Command::List(args) => (live, Show::List { watch: args.watch }),
+        Command::List(args) => {
+            (live, Show::List { watch: args.watch, listing: listing(&args.order)? })
+        }
         Command::Leaks(args) => (live, leaks(&args, common)?),
         Command::Stuck(args) => (live, Show::Stuck(stuck(&args, common)?)),
         Command::Incident(args) => {
@@ -36,6 +40,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
             (live, incident(args, common)?)
         }
         Command::Report(args) => report(args, common, &mut duration, live)?,
+        Command::Kill(args) => (live, kill(&args, common, &filter)?),
         Command::Record { file } => {
             if record_to.replace(file).is_some() {
                 return Err(UsageError(
@@ -97,12 +102,17 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
             "--with-time-wait and --unfinished go with `replay FILE life`".into(),
         ));
     }
+    if args.order != OrderArgs::default() && args.view != ReplayView::List {
+        return Err(UsageError(
+            "--sort, --reverse, --top and --group-by go with `replay FILE list`".into(),
+        ));
+    }
     let show = match args.view {
         ReplayView::Tail => Show::Tail,
         ReplayView::Life => {
             Show::Life { with_time_wait: args.with_time_wait, unfinished: args.unfinished }
         }
-        ReplayView::List => Show::List { watch: None },
+        ReplayView::List => Show::List { watch: None, listing: listing(&args.order)? },
         ReplayView::Stuck => Show::Stuck(stuck(stuck_args, common)?),
         ReplayView::Incident => Show::Incident(IncidentOptions {
             thresholds: thresholds(&stuck_args.threshold)?,
@@ -148,6 +158,10 @@ fn report(
     Ok((source, Show::Report(options)))
 }
 
+fn listing(args: &OrderArgs) -> Result<Listing, UsageError> {
+    Listing::new(&args.sort, args.reverse, args.top, &args.group_by)
+}
+
 fn incident(args: IncidentArgs, common: &Common) -> Result<Show, UsageError> {
     if common.output.duration.is_some() {
         return Err(UsageError("incident has --for TIME instead of --duration".into()));
@@ -187,6 +201,22 @@ fn leaks(args: &LeaksArgs, common: &Common) -> Result<Show, UsageError> {
         folded: args.folded,
         full: args.full,
     }))
+}
+
+fn kill(args: &KillArgs, common: &Common, filter: &Filter) -> Result<Show, UsageError> {
+    if *filter == Filter::default() {
+        return Err(UsageError(
+            "kill needs a filter, or it would end every connection of this machine: name a process (--pid), a port (--port), a state (--state CLOSE_WAIT)"
+                .into(),
+        ));
+    }
+    if common.output.record_to.is_some() || common.output.duration.is_some() {
+        return Err(UsageError(
+            "kill looks once and ends what it finds: leave --record and --duration out".into(),
+        ));
+    }
+    let &KillArgs { yes, dry_run, max } = args;
+    Ok(Show::Kill(KillOptions { yes, dry_run, max }))
 }
 
 /// For `doctor`: what else was given would be ignored.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::listing::Listing;
 use crate::engine::rules::{self, Gate, Thresholds};
 use crate::filter::Filter;
 
@@ -22,6 +23,8 @@ pub enum Show {
     List {
         /// Again after this time.
         watch: Option<Duration>,
+        /// How it sorts, limits and groups.
+        listing: Listing,
     },
     /// Who opened what is still open.
     Leaks(LeaksOptions),
@@ -31,8 +34,21 @@ pub enum Show {
     Incident(IncidentOptions),
     /// One HTML file.
     Report(ReportOptions),
+    /// Sockets that are to be ended.
+    Kill(KillOptions),
     /// Nothing: only recording.
     Nothing,
+}
+
+/// How `kill` ends sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KillOptions {
+    /// Nobody is asked.
+    pub yes: bool,
+    /// Nothing is ended.
+    pub dry_run: bool,
+    /// With more than so many, nothing is ended.
+    pub max: usize,
 }
 
 /// How `leaks` reports.

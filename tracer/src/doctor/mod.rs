@@ -7,7 +7,7 @@ use std::io::Write;
 
 use crate::doctor::check::Check;
 use crate::kernel::cgroups::{self, Mounts};
-use crate::kernel::{netns, preflight};
+use crate::kernel::{destroy, netns, preflight};
 use crate::text::Terminal;
 
 /// Tries everything and prints a line each. Exit code 0 when tracing works.
@@ -85,6 +85,9 @@ fn examine(checks: &mut Vec<Check>) {
     if permitted {
         programs::try_programs(checks, &resolved);
     }
+    let ends = destroy::probe().map_err(|reason| format!("{reason}: kill does not work"));
+    let ended = || "a connection made on loopback was ended: kill works".to_owned();
+    Check::push(checks, "SOCK_DESTROY", false, ends.map(|()| ended()));
     if resolved.layout.cgroup != 0 {
         Check::push(checks, "cgroups", false, cgroup_names(&cgroups::mounts()));
     }

@@ -170,7 +170,9 @@ fn try_iterators(checks: &mut Vec<Check>, poller: &mut Poller) {
                     rows.len() / size_of::<tracer_common::wire::HolderRow>(),
                     took_ns / 1000
                 )),
-                Some(Answer::Facts { .. }) => Err("it answered something else".to_owned()),
+                Some(Answer::Facts { .. } | Answer::Interfaces(_)) => {
+                    Err("it answered something else".to_owned())
+                }
                 Some(Answer::Failed(_, error)) => Err(error.to_string()),
                 None => Err("its thread ended".to_owned()),
             }

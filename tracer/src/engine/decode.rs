@@ -178,6 +178,11 @@ fn common(record: &Record, what: What) -> Result<Event, DecodeError> {
         netns: record.netns,
         tuple: tuple(record)?,
         cgroup: record.cgroup,
+        interface: match (is(flags::OWNER), is(flags::COUNTERS)) {
+            (false, _) => record.pid,
+            (true, false) => record.srtt_us,
+            (true, true) => 0,
+        },
         flags: SocketFlags {
             dead: is(flags::DEAD),
             fin_received: is(flags::DONE),

@@ -140,6 +140,17 @@ impl Engine {
         self.book.settle(now, |address| identities.living(address));
     }
 
+    /// Network namespaces of interfaces that sockets were found bound to since this was last asked, and whose names
+    /// are not known.
+    pub fn take_unnamed_interfaces(&mut self) -> Vec<u32> {
+        let unnamed = self.table.take_interfaces().into_iter();
+        let unnamed =
+            unnamed.filter(|(netns, index)| self.names.interface(*netns, *index).is_none());
+        let mut netns: Vec<u32> = unnamed.map(|(netns, _)| netns).collect();
+        netns.dedup();
+        netns
+    }
+
     /// Forgets stacks of sockets that are gone; returns the hashes of those that were let go.
     pub fn forget_stacks(&mut self, now: MonoNs) -> Vec<u64> {
         // What is in CLOSE and not closed has an opener, too.

@@ -120,6 +120,8 @@ pub struct Event {
     pub tuple: Tuple,
     /// Its cgroup's id, 0 when the kernel does not say.
     pub cgroup: u64,
+    /// Index of the interface it is bound to; 0 for none, and where the record does not say.
+    pub interface: u32,
     /// What was true of it.
     pub flags: SocketFlags,
     /// `sk_err` as a positive errno, 0 for none.

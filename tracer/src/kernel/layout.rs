@@ -172,6 +172,9 @@ const ROWS: &[Row] = &[
     row!(state, "sock", ["__sk_common.skc_state"], Bytes(1), Required),
     // possible_net_t: a struct that is empty where the kernel was built without CONFIG_NET_NS.
     row!(net, "sock", ["__sk_common.skc_net.net"], Pointer, Required),
+    // Signed there; an index is positive.
+    row!(bound_dev_if, "sock", ["__sk_common.skc_bound_dev_if"], Bytes(4),
+        Optional("the interfaces of link-local addresses are not shown")),
     // Only with CONFIG_IPV6.
     row!(v6_daddr, "sock", ["__sk_common.skc_v6_daddr"], Bytes(16), NO_IPV6),
     row!(v6_rcv_saddr, "sock", ["__sk_common.skc_v6_rcv_saddr"], Bytes(16), NO_IPV6),
@@ -469,8 +472,8 @@ mod tests {
         let slots: BTreeSet<usize> =
             ROWS.iter().map(|row| std::ptr::from_mut((row.slot)(&mut layout)).addr()).collect();
         assert_eq!(slots.len(), ROWS.len());
-        // Two more are for a bit: its byte and its place there.
-        assert_eq!(slots.len(), size_of::<Layout>() / 4 - 2);
+        // Two more are for a bit: its byte and its place there. One fills it up.
+        assert_eq!(slots.len(), size_of::<Layout>() / 4 - 3);
     }
 
     #[test]

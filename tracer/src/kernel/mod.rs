@@ -2,17 +2,22 @@
 //!
 //! `btf` and `layout` find the offsets, `preflight` says what is missing before anything is tried,
 //! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators and reads what `facts`
-//! says of processes and namespaces, `stacks` does all that for the programs that take stacks.
+//! says of processes and namespaces, and `interfaces` of interfaces; `stacks` does all that for the programs that
+//! take stacks. `destroy` ends sockets, which `sock_diag` asks for.
 
 pub mod btf;
 pub mod cgroups;
 mod descriptors;
+pub mod destroy;
 mod facts;
+mod interfaces;
 pub mod layout;
 pub mod loader;
 pub mod netns;
 mod netns_socket;
+mod places;
 pub mod poller;
 pub mod preflight;
 pub mod ring;
+mod sock_diag;
 pub mod stacks;

@@ -37,6 +37,11 @@ pub(super) fn leads<T>(rows: &[u8], known: &BTreeMap<u32, T>) -> BTreeMap<u32, L
 }
 
 impl Lead {
+    /// Descriptor `fd` of process `pid`.
+    pub(super) fn new(pid: u32, fd: u32) -> Lead {
+        Lead { pid, fd }
+    }
+
     /// Enters the namespace with the calling thread. The socket is borrowed for as long as it takes to
     /// ask it: a copy kept longer would keep its connection open.
     ///

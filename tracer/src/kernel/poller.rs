@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 
@@ -17,11 +16,12 @@ use tracer_common::wire::{HolderRow, SocketRow};
 
 use super::descriptors;
 use super::facts::Reader;
+use super::interfaces::Interfaces;
 use super::layout::Resolved;
 use super::loader::{self, LoadError, in_words, load_object};
 use super::netns;
 use super::netns::Way;
-use super::netns_socket::{self, Lead};
+use super::places::{OWN, Places};
 use crate::engine::conn::{Poll, PollKind};
 use crate::engine::rules::Needs;
 use crate::privileges::{self, Circumstances};
@@ -42,6 +42,8 @@ pub enum Request {
     Holders,
     /// Read what processes and network namespaces are like.
     Facts(Needs),
+    /// Read the names of the interfaces of these network namespaces.
+    Interfaces(Vec<u32>),
 }
 
 /// What it answers.
@@ -55,6 +57,8 @@ pub enum Answer {
         rows: Vec<u8>,
         /// Rows beyond [`Options::most_rows`], which nobody has looked at.
         cut: u64,
+        /// Names of interfaces that are new, as `names::encode` makes them.
+        names: Vec<u8>,
         /// CPU time it took, nanoseconds.
         took_ns: u64,
     },
@@ -74,6 +78,8 @@ pub enum Answer {
         /// CPU time it took, nanoseconds.
         took_ns: u64,
     },
+    /// Names of interfaces that are new, as `names::encode` makes them.
+    Interfaces(Vec<u8>),
     /// It could not be done.
     Failed(Request, io::Error),
 }
@@ -188,43 +194,37 @@ fn run(
     answers: &UnboundedSender<Answer>,
     how: &Options,
 ) {
-    // Where this thread stays for good, that is the way to it: nobody can take it away.
-    let own = || how.stay_in.map(|inode| BTreeMap::from([(inode, PathBuf::from(OWN))]));
-    let mut known = own().unwrap_or_default();
-    // And the way to namespaces that no process is in, as of the last walk over descriptors.
-    let mut leads = BTreeMap::new();
+    let mut places = Places::new(how.stay_in);
     let mut reader = Reader::default();
+    let mut interfaces = Interfaces::default();
     while let Ok(request) = requests.recv() {
         let began = cpu_time_ns();
         let answer = match &request {
             Request::Sockets { kind, only } => {
-                let all = only.as_deref().and_then(|only| still_there(&known, &leads, only));
-                let namespaces = all.unwrap_or_else(|| {
-                    known = own().unwrap_or_else(netns::all);
-                    ways(&known, &leads)
-                });
-                walk_sockets(ebpf, *kind, &namespaces, only.as_deref(), how.most_rows).map(
-                    |(poll, rows, cut)| {
+                let namespaces = places.find(only.as_deref());
+                walk_sockets(ebpf, *kind, &namespaces, how.most_rows, &mut interfaces).map(
+                    |Walked { poll, rows, cut, names }| {
                         let took_ns = cpu_time_ns().saturating_sub(began);
-                        Answer::Sockets { poll, rows, cut, took_ns }
+                        Answer::Sockets { poll, rows, cut, names, took_ns }
                     },
                 )
             }
+            Request::Interfaces(netns) => {
+                let mut names = Vec::new();
+                for (inode, way) in places.find(Some(netns)) {
+                    if is_in(inode, &way) {
+                        interfaces.learn(inode, &[], true, &mut names);
+                    }
+                }
+                Ok(Answer::Interfaces(names))
+            }
             Request::Facts(needs) => {
-                let namespaces = still_there(&known, &leads, &needs.netns).unwrap_or_else(|| {
-                    known = own().unwrap_or_else(netns::all);
-                    ways(&known, &leads)
-                });
+                let namespaces = places.find(Some(&needs.netns));
                 let bytes = reader.read(needs, &namespaces).encode();
                 Ok(Answer::Facts { bytes, took_ns: cpu_time_ns().saturating_sub(began) })
             }
             Request::Holders => walk_files(ebpf, how.most_rows).map(|(rows, cut)| {
-                if how.stay_in.is_none() {
-                    if known.is_empty() {
-                        known = netns::all();
-                    }
-                    leads = netns_socket::leads(&rows, &known);
-                }
+                places.follow(&rows);
                 if how.descriptors {
                     reader.descriptors = descriptors::take(ebpf);
                 }
@@ -238,9 +238,6 @@ fn run(
     }
 }
 
-/// The namespace of the thread that asks.
-const OWN: &str = "/proc/thread-self/ns/net";
-
 /// CPU time of this thread: what a walk costs the machine, whoever else is running.
 fn cpu_time_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -248,37 +245,27 @@ fn cpu_time_ns() -> u64 {
         + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// Every way there is.
-fn ways(known: &BTreeMap<u32, PathBuf>, leads: &BTreeMap<u32, Lead>) -> BTreeMap<u32, Way> {
-    let leads = leads.iter().map(|(&inode, &lead)| (inode, Way::Socket(lead)));
-    let known = known.iter().map(|(&inode, path)| (inode, Way::Path(path.clone())));
-    // A path is the better way.
-    leads.chain(known).collect()
+/// What a walk over sockets brought.
+struct Walked {
+    poll: Poll,
+    rows: Vec<u8>,
+    cut: u64,
+    names: Vec<u8>,
 }
 
-/// Where these namespaces are, if they are where they were: finding them anew takes a look at every
-/// process.
-fn still_there(
-    known: &BTreeMap<u32, PathBuf>,
-    leads: &BTreeMap<u32, Lead>,
-    only: &[u32],
-) -> Option<BTreeMap<u32, Way>> {
-    let found = |inode: &u32| {
-        let path = known.get(inode).filter(|path| netns::inode(path).ok() == Some(*inode));
-        let path = path.map(|path| Way::Path(path.clone()));
-        // What a lead leads to is seen when it is followed.
-        Some((*inode, path.or_else(|| leads.get(inode).map(|&lead| Way::Socket(lead)))?))
-    };
-    only.iter().map(found).collect()
+/// Enters a namespace. It may go while we look, and without CAP_SYS_ADMIN only our own is open to us.
+fn is_in(inode: u32, way: &Way) -> bool {
+    let _ = way.enter();
+    netns::inode(OWN.as_ref()).ok() == Some(inode)
 }
 
 fn walk_sockets(
     ebpf: &mut Ebpf,
     kind: PollKind,
     namespaces: &BTreeMap<u32, Way>,
-    only: Option<&[u32]>,
     most: usize,
-) -> io::Result<(Poll, Vec<u8>, u64)> {
+    interfaces: &mut Interfaces,
+) -> io::Result<Walked> {
     let name = match kind {
         PollKind::All => names::ITER_TCP,
         PollKind::Minis => names::ITER_MINIS,
@@ -286,22 +273,26 @@ fn walk_sockets(
     let began = MonoNs::now();
     let mut rows = Vec::new();
     let mut walked = Vec::new();
+    let mut names = Vec::new();
     let mut cut = 0;
-    let wanted = |inode: &u32| only.is_none_or(|only| only.contains(inode));
-    for (&inode, way) in namespaces.iter().filter(|(inode, _)| wanted(inode)) {
-        // A namespace may go while we look, and without CAP_SYS_ADMIN only our own is open to us:
-        // what was not walked is not in the list, and nothing is concluded about it.
-        let _ = way.enter();
-        if netns::inode(OWN.as_ref()).ok() != Some(inode) {
+    for (&inode, way) in namespaces {
+        // What was not walked is not in the list, and nothing is concluded about it.
+        if !is_in(inode, way) {
             continue;
         }
+        let before = rows.len();
         let over = read_rows(open(ebpf, name)?, size_of::<SocketRow>(), most, &mut rows)?;
         if over == 0 {
             walked.push(inode);
         }
         cut += over;
+        let fresh = rows.get(before..).unwrap_or_default();
+        interfaces.learn(inode, fresh, kind == PollKind::All, &mut names);
     }
-    Ok((Poll { began, netns: walked, kind }, rows, cut))
+    if kind == PollKind::All {
+        interfaces.keep(&walked);
+    }
+    Ok(Walked { poll: Poll { began, netns: walked, kind }, rows, cut, names })
 }
 
 fn walk_files(ebpf: &mut Ebpf, most: usize) -> io::Result<(Vec<u8>, u64)> {

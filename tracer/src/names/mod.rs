@@ -1,4 +1,4 @@
-//! Names the kernel's records have only numbers for: paths of cgroups, executables of processes.
+//! Names the kernel's records have only numbers for: paths of cgroups, executables of processes, interfaces.
 
 use std::collections::HashMap;
 
@@ -11,15 +11,18 @@ pub enum Entry {
     Executable(u32),
     /// A socket's identity: the code that opened it.
     Opener(u64),
+    /// A network namespace's inode, and the index of an interface in it.
+    Interface(u32, u32),
 }
 
-/// Appends an entry in the form of [`Input::Names`](crate::input::Input::Names): kind (`c`, `x` or `o`),
+/// Appends an entry in the form of [`Input::Names`](crate::input::Input::Names): kind (`c`, `x`, `o` or `i`),
 /// number as eight little-endian bytes, length as two, name.
 pub fn encode(entry: Entry, name: &[u8], out: &mut Vec<u8>) {
     let (kind, number) = match entry {
         Entry::Cgroup(id) => (b'c', id),
         Entry::Executable(pid) => (b'x', u64::from(pid)),
         Entry::Opener(id) => (b'o', id),
+        Entry::Interface(netns, index) => (b'i', in_namespace(netns, index)),
     };
     // Paths end at 4,096 bytes.
     let Ok(length) = u16::try_from(name.len()) else { return };
@@ -27,6 +30,10 @@ pub fn encode(entry: Entry, name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&number.to_le_bytes());
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(name);
+}
+
+const fn in_namespace(netns: u32, index: u32) -> u64 {
+    (netns as u64) << 32 | index as u64
 }
 
 /// Most bytes of names kept, with what a map needs for each.
@@ -40,6 +47,7 @@ pub struct Names {
     size: usize,
     cgroups: HashMap<u64, Box<[u8]>>,
     executables: HashMap<u64, Box<[u8]>>,
+    interfaces: HashMap<u64, Box<[u8]>>,
 }
 
 impl Names {
@@ -49,6 +57,7 @@ impl Names {
             let names = match kind {
                 b'c' => &mut self.cgroups,
                 b'x' => &mut self.executables,
+                b'i' => &mut self.interfaces,
                 // For whoever looks for the stuck: see `openers`.
                 b'o' => {
                     bytes = rest;
@@ -79,6 +88,12 @@ impl Names {
     #[must_use]
     pub fn executable(&self, pid: u32) -> Option<&[u8]> {
         self.executables.get(&u64::from(pid)).map(|path| &**path)
+    }
+
+    /// Name of a network namespace's interface.
+    #[must_use]
+    pub fn interface(&self, netns: u32, index: u32) -> Option<&[u8]> {
+        self.interfaces.get(&in_namespace(netns, index)).map(|name| &**name)
     }
 }
 

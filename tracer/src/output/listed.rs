@@ -27,15 +27,14 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
     let on_terminal = Terminal::of_stdout(false).width.is_some();
     let mut outputs: Vec<Box<dyn Output>> = Vec::new();
     match &config.show {
-        Show::Tail => outputs.push(Box::new(Tail(setting()))),
+        Show::Tail => outputs.push(Box::new(Tail::new(setting()))),
         Show::Life { with_time_wait, unfinished } => {
-            outputs.push(Box::new(Life {
-                setting: setting(),
-                with_time_wait: *with_time_wait,
-                unfinished: *unfinished,
-            }));
+            outputs.push(Box::new(Life::new(setting(), *with_time_wait, *unfinished)));
         }
-        Show::List { watch } => outputs.push(Box::new(List::new(setting(), *watch, live))),
+        Show::List { watch, listing } => {
+            let list = List::new(setting(), *watch, live).ordered(listing.clone());
+            outputs.push(Box::new(list));
+        }
         Show::Leaks(options) => {
             outputs.push(Box::new(Leaks::new(setting(), *options, on_terminal)));
         }
@@ -52,7 +51,8 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
         Show::Incident(options) if live => outputs.push(Box::new(incident(config, options)?)),
         Show::Incident(_) => outputs.push(Box::new(replayed(config)?)),
         Show::Report(options) => outputs.push(Box::new(report(config, options)?)),
-        Show::Nothing => {}
+        // It has an output of its own: see `source::kill`.
+        Show::Kill(_) | Show::Nothing => {}
     }
     if let Some(path) = &config.record_to {
         let recorder = Recorder::create(path, config.filter.clone());

@@ -5,6 +5,7 @@
 
 pub mod incident;
 pub mod json;
+pub mod kill;
 pub mod lines;
 pub mod listed;
 mod needs;
@@ -102,6 +103,9 @@ pub trait Output {
     /// It is time to draw: see [`Needs::draws`]. `last` at the end of the run.
     fn draw(&mut self, _engine: &Engine, _now: MonoNs, _last: bool, _out: &mut Vec<u8>) {}
 
+    /// The terminal at stdout has another size now.
+    fn resized(&mut self, _engine: &Engine, _now: MonoNs, _out: &mut Vec<u8>) {}
+
     /// Once a second: what was received so far is to be safe.
     ///
     /// # Errors
@@ -134,7 +138,7 @@ pub trait Output {
         None
     }
 
-    /// The last line on stderr, where the usual one does not do. Asked of the first output.
+    /// The last line on stderr, where the usual one does not do; none when it is empty. Asked of the first output.
     fn summary(&self, _totals: &Totals, _duration_ns: u64) -> Option<String> {
         None
     }

@@ -137,6 +137,14 @@ impl Session {
         }
     }
 
+    /// The terminal at stdout has another size now.
+    pub fn resized(&mut self, now: MonoNs) {
+        let Outputs { slots, out, .. } = &mut self.outputs;
+        for slot in slots.iter_mut().filter(|slot| !slot.failed) {
+            slot.output.resized(&self.engine, now, out);
+        }
+    }
+
     /// Lets outputs make safe what they have received so far.
     pub fn flush(&mut self) {
         let flushed = |slot: &mut Slot| slot.output.flush();

@@ -42,6 +42,7 @@ const OTHERS_FILES: Need =
     need(CapabilitySet::DAC_READ_SEARCH, "reading symbols of programs of other users");
 const MAPPED_FILES: Need =
     need(CapabilitySet::CHECKPOINT_RESTORE, "reading symbols of files that were deleted");
+const ENDING: Need = need(CapabilitySet::NET_ADMIN, "ending sockets");
 const THEIR_GROUP: Need =
     need(CapabilitySet::SETGID, "asking a JVM with the rights of its user only");
 const THEIR_USER: Need =
@@ -81,6 +82,12 @@ pub fn poller(circumstances: Circumstances) -> Vec<Need> {
     needs.extend(circumstances.lists_descriptors.then_some(DESCRIPTORS));
     needs.extend(circumstances.bpf_wants_capability.then_some(BPF));
     needs
+}
+
+/// What the thread needs that ends sockets.
+#[must_use]
+pub fn destroyer() -> Vec<Need> {
+    vec![ENDING, NAMESPACES, OTHERS_NAMESPACES]
 }
 
 /// What the thread needs that names stacks; `attach` when it may ask JVMs.
@@ -231,6 +238,7 @@ mod tests {
         check(&poller(one), "none");
         check(&poller(Circumstances { one_namespace: true, ..old }), "CAP_BPF");
         check(&poller(Circumstances { lists_descriptors: true, ..one }), "CAP_DAC_READ_SEARCH");
+        check(&destroyer(), "CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN");
         check(writer(), "none");
         let names_only = "CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE";
         check(&names(false), names_only);

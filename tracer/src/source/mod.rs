@@ -1,5 +1,7 @@
-//! Where inputs come from: `live` the kernel, `recording` a file. `outcome` is how both end.
+//! Where inputs come from: `live` the kernel, `recording` a file. `outcome` is how both end. `kill` ends what a live
+//! run has found.
 
+pub mod kill;
 pub mod live;
 mod outcome;
 pub mod recording;

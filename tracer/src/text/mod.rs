@@ -92,16 +92,20 @@ pub struct Row<'a> {
     column: usize,
     /// Spaces the last cell is short of its width: written only when something follows.
     padding: usize,
+    /// Columns by which cells were longer than their width: taken from the padding of the next ones, so that
+    /// the rest of the row stands where it belongs again.
+    over: usize,
     indent: usize,
 }
 
 impl<'a> Row<'a> {
     /// Starts a row; lines after the first begin at column `indent`.
     pub fn new(out: &'a mut Vec<u8>, terminal: Terminal, indent: usize) -> Self {
-        Row { out, terminal, column: 0, padding: 0, indent }
+        Row { out, terminal, column: 0, padding: 0, over: 0, indent }
     }
 
-    /// A cell of at least `width` columns. `text` must be printable; non-ASCII counts by character.
+    /// A cell of at least `width` columns; of 0 nothing is expected. `text` must be printable; non-ASCII counts
+    /// by character.
     pub fn cell(&mut self, width: usize, paint: Paint, text: &[u8]) -> &mut Self {
         self.place(width, paint, text, false)
     }
@@ -114,12 +118,13 @@ impl<'a> Row<'a> {
     fn place(&mut self, width: usize, paint: Paint, text: &[u8], right: bool) -> &mut Self {
         let length = columns(text);
         let gap = usize::from(self.column != 0);
-        let lead = if right { width.saturating_sub(length) } else { 0 };
+        let lead = if right { self.caught_up(width.saturating_sub(length)) } else { 0 };
         let needed = self.column + self.padding + gap + lead + length;
         if self.column != 0 && self.terminal.width.is_some_and(|most| needed > most) {
             self.out.push(b'\n');
             self.out.resize(self.out.len() + self.indent, b' ');
             self.column = self.indent;
+            self.over = 0;
         } else {
             let spaces = self.padding + gap + lead;
             self.out.resize(self.out.len() + spaces, b' ');
@@ -132,8 +137,18 @@ impl<'a> Row<'a> {
             self.out.extend_from_slice(b"\x1b[0m");
         }
         self.column += length;
-        self.padding = if right { 0 } else { width.saturating_sub(length) };
+        self.padding = if right { 0 } else { self.caught_up(width.saturating_sub(length)) };
+        if width != 0 {
+            self.over += length.saturating_sub(width);
+        }
         self
+    }
+
+    /// What is left of so many spaces when the row is too long by then.
+    fn caught_up(&mut self, spaces: usize) -> usize {
+        let saved = self.over.min(spaces);
+        self.over -= saved;
+        spaces - saved
     }
 
     /// Ends the row.
@@ -142,18 +157,47 @@ impl<'a> Row<'a> {
     }
 }
 
-fn columns(text: &[u8]) -> usize {
+/// Columns a text takes; non-ASCII counts by character.
+#[must_use]
+pub fn columns(text: &[u8]) -> usize {
     if text.is_ascii() { text.len() } else { String::from_utf8_lossy(text).chars().count() }
+}
+
+/// The interface an address is valid on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Zone<'a> {
+    /// None, or on all.
+    None,
+    /// By its name.
+    Named(&'a [u8]),
+    /// By its index: the name is not known.
+    Index(u32),
 }
 
 /// `addr:port` or `[v6]:port`; a port of 0 is `*`, as `ss` has it.
 pub fn endpoint(addr: SocketAddr, out: &mut Vec<u8>) {
+    endpoint_in(addr, Zone::None, out);
+}
+
+/// As [`endpoint`], with the zone where `ss` has it: `[fe80::1]%eth0:22`; `%3` where its name is not known.
+pub fn endpoint_in(addr: SocketAddr, zone: Zone<'_>, out: &mut Vec<u8>) {
     match addr.ip() {
         IpAddr::V4(v4) => dotted(v4.octets(), out),
         IpAddr::V6(v6) => {
             use std::io::Write;
             // A write to a Vec cannot fail.
             let _ = write!(out, "[{v6}]");
+        }
+    }
+    match zone {
+        Zone::None => {}
+        Zone::Named(interface) => {
+            out.push(b'%');
+            name(interface, out);
+        }
+        Zone::Index(index) => {
+            out.push(b'%');
+            out.extend_from_slice(itoa::Buffer::new().format(index).as_bytes());
         }
     }
     out.push(b':');
@@ -208,6 +252,33 @@ pub(super) fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A line with its colours, cut to so many columns; then it ends in `...`.
+pub fn cut(line: &[u8], width: usize, out: &mut Vec<u8>) {
+    const DOTS: &[u8] = b"...";
+    let text = String::from_utf8_lossy(line);
+    if visible(&text).count() <= width {
+        out.extend_from_slice(line);
+        return;
+    }
+    let kept = width.saturating_sub(DOTS.len());
+    let end = visible(&text).nth(kept).map_or(text.len(), |(at, _)| at);
+    out.extend_from_slice(&text.as_bytes()[..end]);
+    out.extend_from_slice(&DOTS[..DOTS.len().min(width)]);
+    if text.contains('\x1b') {
+        out.extend_from_slice(b"\x1b[0m");
+    }
+}
+
+/// The characters that take a column: not those of colours, which end with an `m`.
+fn visible(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut escaped = false;
+    text.char_indices().filter(move |(_, character)| {
+        let hidden = escaped || *character == '\x1b';
+        escaped = hidden && !(escaped && *character == 'm');
+        !hidden
+    })
 }
 
 /// `comm[pid]`, or `comm[?]` for one of several processes of that name.
@@ -288,6 +359,55 @@ mod tests {
         let pipe = Terminal { width: None, color: true };
         let row = text(|out| Row::new(out, pipe, 4).cell(8, Paint::Bad, b"one").end());
         assert_eq!(row, "\x1b[31mone\x1b[0m\n");
+    }
+
+    #[test]
+    fn a_row_that_was_too_long_is_in_line_again_as_soon_as_there_is_room() {
+        let pipe = Terminal { width: None, color: false };
+        let check = |first: &[u8], expect: &str| {
+            let row = text(|out| {
+                Row::new(out, pipe, 4)
+                    .cell(6, Paint::Plain, first)
+                    .cell(6, Paint::Plain, b"two")
+                    .right(5, Paint::Plain, b"3")
+                    .cell(0, Paint::Plain, b"four")
+                    .end();
+            });
+            assert_eq!(row, format!("{expect}\n"));
+        };
+        check(b"one", "one    two        3 four");
+        check(b"one is", "one is two        3 four");
+        check(b"one is long", "one is long two   3 four");
+        check(b"one is very long", "one is very long two 3 four");
+        check(b"one is very very long", "one is very very long two 3 four");
+    }
+
+    #[test]
+    fn zones_stand_where_ss_has_them() {
+        let check = |zone, expect: &str| {
+            let addr = "[fe80::1]:22".parse().expect("an address");
+            assert_eq!(text(|out| endpoint_in(addr, zone, out)), expect);
+        };
+        check(Zone::None, "[fe80::1]:22");
+        check(Zone::Named(b"eth0"), "[fe80::1]%eth0:22");
+        check(Zone::Index(3), "[fe80::1]%3:22");
+        // Whoever has a namespace of its own may name interfaces as it likes.
+        check(Zone::Named(b"\x1b[2J"), "[fe80::1]%\\u{1b}[2J:22");
+    }
+
+    #[test]
+    fn lines_are_cut_to_their_columns_whatever_their_colours() {
+        let check = |line: &str, width, expect: &str| {
+            assert_eq!(text(|out| cut(line.as_bytes(), width, out)), expect, "{line:?} {width}");
+        };
+        check("abcdef", 6, "abcdef");
+        check("abcdefg", 6, "abc...");
+        check("abc", 2, "..");
+        check("abc", 0, "");
+        check("\x1b[31mabc\x1b[0mdef", 6, "\x1b[31mabc\x1b[0mdef");
+        check("\x1b[31mabcdefg\x1b[0m", 6, "\x1b[31mabc...\x1b[0m");
+        check("\u{e9}\u{e9}\u{e9}\u{e9}", 4, "\u{e9}\u{e9}\u{e9}\u{e9}");
+        check("\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", 4, "\u{e9}...");
     }
 
     #[test]

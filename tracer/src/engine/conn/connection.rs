@@ -134,7 +134,7 @@ pub struct Connection {
     pub(crate) resetting: bool,
     /// Times in the states of [`EARLY`].
     early: [u64; EARLY.end - EARLY.start],
-    late: Option<Box<Late>>,
+    pub(super) late: Option<Box<Late>>,
 }
 
 impl Connection {

@@ -1,4 +1,5 @@
-//! What a connection has only towards its end, or a listener, is kept apart, in boxes that are used again.
+//! What a connection has only towards its end, or a listener, or what few have, is kept apart, in boxes that are
+//! used again.
 
 use tracer_common::TcpState;
 
@@ -47,6 +48,8 @@ pub(crate) struct Late {
     pub(super) spent: [u64; TIMED.len()],
     /// The other end, when it was on this machine and has ended.
     pub(super) last_peer: Option<Peer>,
+    /// Index of the interface it is bound to, 0 for none: few are.
+    pub(super) interface: u32,
     /// The state before a mini-socket of which it is not known yet whether there is one.
     pub(super) doubt: Option<TcpState>,
 }

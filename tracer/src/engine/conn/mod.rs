@@ -8,9 +8,10 @@
 //! end, `poll` begins and ends walks over sockets, `holders` takes in those over descriptors, `ending` says how a
 //! connection ended, `identity` says which connection an event is about where the kernel does not, `index`
 //! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have,
-//! `how` the ways to end, `collector` those that a garbage collector makes, `change` is what comes out.
+//! `bound` who is bound to an interface, `how` the ways to end, `collector` those that a garbage collector makes, `change` is what comes out.
 
 mod ages;
+mod bound;
 mod change;
 mod closed;
 mod collector;

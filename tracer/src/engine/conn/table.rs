@@ -1,7 +1,7 @@
 //! The table: events in, changes out. What each kind of event does is in the modules beside this one;
 //! here is what they share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
@@ -73,6 +73,8 @@ pub struct Table {
     pub(super) tasks: Tasks,
     pub(super) spare: Spare,
     pub(super) leftovers: Leftovers,
+    /// See [`Table::take_interfaces`].
+    pub(super) interfaces: BTreeSet<(u32, u32)>,
 }
 
 impl Table {
@@ -101,6 +103,7 @@ impl Table {
             tasks: Tasks::default(),
             spare: Spare::default(),
             leftovers: Leftovers::default(),
+            interfaces: BTreeSet::new(),
         }
     }
 
@@ -207,6 +210,9 @@ impl Table {
             }
             What::Error { .. } => self.error(event),
             What::Socket(existing) => self.existing(event, &existing, changes),
+        }
+        if event.interface != 0 {
+            self.bound(event);
         }
     }
 

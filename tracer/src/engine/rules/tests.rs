@@ -117,6 +117,7 @@ impl Sim {
             netns: NETNS,
             tuple,
             cgroup: 0,
+            interface: 0,
             flags,
             error: 0,
             ages: None,

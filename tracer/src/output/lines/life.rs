@@ -6,12 +6,14 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::{Change, Connection, Ends, How, Kind, Mark, Role, errno_name};
 use crate::engine::{Engine, Update};
-use crate::event::Shape;
+use crate::event::{Family, Shape};
 use crate::filter::Filter;
+use crate::names::Names;
 use crate::output::json::Object;
+use crate::output::lines::ends::{self, Growing};
 use crate::output::lines::{Pen, Setting, human, process, socket, spent, surroundings, times};
 use crate::output::{Needs, Output, Run};
-use crate::text::{self, Paint, Row};
+use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
 
 /// From this width on columns are aligned under a header; below, cells carry their names.
@@ -27,6 +29,60 @@ pub struct Life {
     pub with_time_wait: bool,
     /// At the end, those that have not finished, too.
     pub unfinished: bool,
+    /// Both ends as text, before the row they go into.
+    ends: [Vec<u8>; 2],
+    columns: Growing,
+}
+
+impl Life {
+    /// The view; with `with_time_wait` a connection is printed when its TIME_WAIT is over, with `unfinished` also
+    /// what is still open at the end.
+    #[must_use]
+    pub fn new(setting: Setting, with_time_wait: bool, unfinished: bool) -> Life {
+        let columns = columns(&setting);
+        Life { setting, with_time_wait, unfinished, ends: Default::default(), columns }
+    }
+
+    fn line(
+        &mut self,
+        names: &Names,
+        conn: &Connection,
+        (at, lived): (MonoNs, u64),
+        how: (&str, Paint),
+        out: &mut Vec<u8>,
+    ) {
+        let [local, remote] = &mut self.ends;
+        local.clear();
+        remote.clear();
+        ends::local(names, conn, local);
+        ends::remote(names, conn, remote);
+        let pen = &mut self.setting.pen;
+        if self.columns.make_room(text::columns(local), text::columns(remote)) {
+            header(pen, &self.columns, out);
+        }
+        let place = Place { columns: &self.columns, ends: &self.ends, at, lived };
+        write_line(pen, conn, &place, how, out);
+    }
+
+    /// Of one that has not finished.
+    fn unfinished(&mut self, engine: &Engine, conn: &Connection, now: MonoNs, out: &mut Vec<u8>) {
+        if self.setting.pen.json {
+            unfinished_json(&mut self.setting.pen, engine, conn, now, out);
+        } else {
+            let lived = now.since(conn.born);
+            self.line(engine.names(), conn, (now, lived), (STILL_OPEN, Paint::Plain), out);
+        }
+    }
+}
+
+/// What a row has beside its ends: those of four states, too.
+const OTHERS: usize = 157;
+
+fn columns(setting: &Setting) -> Growing {
+    let pen = &setting.pen;
+    let least = if is_wide(pen) { ends::IPV4 } else { ends::SHORT };
+    let long = setting.filter.family == Some(Family::V6);
+    Growing::new(pen.terminal.width, least, OTHERS, long)
 }
 
 impl Output for Life {
@@ -42,7 +98,7 @@ impl Output for Life {
         let pen = &mut self.setting.pen;
         pen.begin(engine, out);
         if !pen.json {
-            header(pen, out);
+            header(pen, &self.columns, out);
         }
         Ok(())
     }
@@ -54,11 +110,20 @@ impl Output for Life {
                 if pen.json {
                     json(pen, engine, conn, change.at, out);
                 } else {
-                    line(pen, conn, change.at, out);
+                    self.line(engine.names(), conn, (change.at, conn.lived()), how(conn), out);
                 }
             }
             Update::Lost(loss) => pen.loss(loss, out),
             _ => {}
+        }
+    }
+
+    fn resized(&mut self, _engine: &Engine, _now: MonoNs, out: &mut Vec<u8>) {
+        let pen = &mut self.setting.pen;
+        if !pen.json && pen.terminal.width.is_some() {
+            pen.terminal = Terminal::of_stdout(pen.terminal.color);
+            self.columns = columns(&self.setting);
+            header(&mut self.setting.pen, &self.columns, out);
         }
     }
 
@@ -71,7 +136,7 @@ impl Output for Life {
     ) {
         if self.unfinished {
             for conn in open {
-                unfinished(&mut self.setting.pen, engine, conn, now, out);
+                self.unfinished(engine, conn, now, out);
             }
         }
     }
@@ -87,15 +152,15 @@ fn is_wide(pen: &Pen) -> bool {
 }
 
 /// The line of column names.
-fn header(pen: &mut Pen, out: &mut Vec<u8>) {
+fn header(pen: &mut Pen, columns: &Growing, out: &mut Vec<u8>) {
     if !is_wide(pen) {
         return;
     }
     Row::new(out, pen.terminal, INDENT)
         .cell(12, Paint::Dim, b"ENDED")
         .cell(6, Paint::Dim, b"ROLE")
-        .cell(21, Paint::Dim, b"LOCAL")
-        .cell(21, Paint::Dim, b"REMOTE")
+        .cell(columns.widths.local, Paint::Dim, b"LOCAL")
+        .cell(columns.widths.remote, Paint::Dim, b"REMOTE")
         .cell(16, Paint::Dim, b"PROCESS")
         .right(8, Paint::Dim, b"TOTAL")
         .right(7, Paint::Dim, b"HANDSHK")
@@ -121,7 +186,7 @@ fn is_due(conn: &Connection, change: &Change, with_time_wait: bool) -> bool {
 fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
     let mut object = Object::event(out, "close");
     times(&mut object, &mut pen.clock, at);
-    socket(&mut object, engine.table(), conn);
+    socket(&mut object, engine, conn);
     object
         .number("total_ns", conn.lived())
         .boolean("exact", conn.complete && !conn.approximate)
@@ -177,25 +242,24 @@ fn ended_in(conn: &Connection) -> TcpState {
     }
 }
 
-fn line(pen: &mut Pen, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
-    write_line(pen, conn, (at, conn.lived()), how(conn), out);
-}
-
-/// Of one that has not finished.
-pub(super) fn open_line(pen: &mut Pen, conn: &Connection, now: MonoNs, out: &mut Vec<u8>) {
-    let lived = now.since(conn.born);
-    write_line(pen, conn, (now, lived), (STILL_OPEN, Paint::Plain), out);
-}
-
 const STILL_OPEN: &str = "still open";
+
+/// What a row is written with.
+struct Place<'a> {
+    columns: &'a Growing,
+    ends: &'a [Vec<u8>; 2],
+    at: MonoNs,
+    lived: u64,
+}
 
 fn write_line(
     pen: &mut Pen,
     conn: &Connection,
-    (at, lived): (MonoNs, u64),
+    place: &Place<'_>,
     (words, paint): (&str, Paint),
     out: &mut Vec<u8>,
 ) {
+    let &Place { columns, ends: [local, remote], at, lived } = place;
     let wide = is_wide(pen);
     let cell = &mut pen.cell;
     let mut row = Row::new(out, pen.terminal, INDENT);
@@ -207,12 +271,8 @@ fn write_line(
         Paint::Plain,
         if conn.role == Role::Unknown { b"?" } else { conn.role.name().as_bytes() },
     );
-    cell.clear();
-    text::endpoint(conn.tuple.local(), cell);
-    row.cell(if wide { 21 } else { 15 }, Paint::Plain, cell);
-    cell.clear();
-    text::endpoint(conn.tuple.remote(), cell);
-    row.cell(if wide { 21 } else { 15 }, Paint::Plain, cell);
+    row.cell(columns.widths.local, Paint::Plain, local);
+    row.cell(columns.widths.remote, Paint::Plain, remote);
     cell.clear();
     process(conn, cell);
     row.cell(16, Paint::Plain, cell);
@@ -307,15 +367,6 @@ fn how(conn: &Connection) -> (&'static str, Paint) {
     }
 }
 
-/// A line of a connection that has not finished.
-fn unfinished(pen: &mut Pen, engine: &Engine, conn: &Connection, now: MonoNs, out: &mut Vec<u8>) {
-    if pen.json {
-        unfinished_json(pen, engine, conn, now, out);
-    } else {
-        open_line(pen, conn, now, out);
-    }
-}
-
 fn unfinished_json(
     pen: &mut Pen,
     engine: &Engine,
@@ -326,7 +377,7 @@ fn unfinished_json(
     let in_state = conn.in_state(now);
     let mut object = Object::event(out, "unfinished");
     times(&mut object, &mut pen.clock, now);
-    socket(&mut object, engine.table(), conn);
+    socket(&mut object, engine, conn);
     object
         .plain("state", conn.state.name())
         .number_or_null("in_state_ns", in_state.ns())

@@ -1,8 +1,10 @@
 //! Lines for a person or a program to read: a view each, as text and as JSON.
 
+pub(crate) mod ends;
 mod leaks;
 mod life;
-mod list;
+pub(crate) mod list;
+mod screen;
 mod stuck;
 mod tail;
 
@@ -15,7 +17,7 @@ pub use tail::Tail;
 use jiff::tz::TimeZone;
 
 use crate::engine::Engine;
-use crate::engine::conn::{Connection, Spent, Table};
+use crate::engine::conn::{Connection, Spent};
 use crate::event::{Comm, Direction, Loss, LossCause};
 use crate::filter::Filter;
 use crate::input::Origin;
@@ -48,7 +50,7 @@ impl Pen {
     }
 
     /// The run begins: its clock, and in JSON the first line.
-    fn begin(&mut self, engine: &Engine, out: &mut Vec<u8>) {
+    pub(crate) fn begin(&mut self, engine: &Engine, out: &mut Vec<u8>) {
         let origin = engine.origin();
         self.clock.set_anchor(origin.anchor());
         if self.json {
@@ -57,7 +59,7 @@ impl Pen {
     }
 
     /// Events that were lost.
-    fn loss(&mut self, loss: &Loss, out: &mut Vec<u8>) {
+    pub(crate) fn loss(&mut self, loss: &Loss, out: &mut Vec<u8>) {
         if !self.json {
             tail::loss(self, loss, out);
             return;
@@ -73,7 +75,7 @@ impl Pen {
     }
 
     /// The run is over: in JSON the last line.
-    fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) {
+    pub(crate) fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) {
         if !self.json {
             return;
         }
@@ -126,7 +128,7 @@ pub(crate) fn times(object: &mut Object<'_>, clock: &mut Clock, at: MonoNs) {
 }
 
 /// What says which socket it is and whose, in every line about one.
-pub(crate) fn socket(object: &mut Object<'_>, table: &Table, conn: &Connection) {
+pub(crate) fn socket(object: &mut Object<'_>, engine: &Engine, conn: &Connection) {
     object
         .number_as_string("conn", conn.id.0)
         .number("netns", conn.netns)
@@ -157,7 +159,11 @@ pub(crate) fn socket(object: &mut Object<'_>, table: &Table, conn: &Connection) 
     }
     let cgroup = (conn.cgroup != 0).then_some(conn.cgroup);
     object.number_or_null("cgroup_id", cgroup);
-    match table.peer(conn) {
+    if conn.interface() != 0 {
+        let name = engine.names().interface(conn.netns, conn.interface());
+        object.number("ifindex", conn.interface()).string_or_null("interface", name);
+    }
+    match engine.table().peer(conn) {
         Some(peer) => {
             object.number_as_string("peer_conn", peer.id.0);
             object.number_or_null("peer_pid", peer.pid);

@@ -6,13 +6,15 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::{Change, Connection, How, Kind, Mark, Spent};
 use crate::engine::{Engine, Update};
-use crate::event::{Direction, Loss, LossCause, Segment};
+use crate::event::{Direction, Family, Loss, LossCause, Segment};
 use crate::filter::Filter;
 use crate::input::Origin;
 use crate::output::json::Object;
+use crate::output::lines::ends::{self, Growing};
 use crate::output::lines::{Pen, Setting, direction, process, socket, spent, times};
 use crate::output::{Needs, Output, Run};
-use crate::text::{self, Paint, Row};
+use crate::text::{self, Paint, Row, Terminal};
+use crate::time::MonoNs;
 
 /// From this width on names are whole; below they are short.
 const WIDE: usize = 110;
@@ -21,7 +23,34 @@ const INDENT: usize = 13;
 
 /// The view.
 #[derive(Debug)]
-pub struct Tail(pub Setting);
+pub struct Tail {
+    setting: Setting,
+    columns: Columns,
+    /// Both ends as text, before the row they go into.
+    ends: [Vec<u8>; 2],
+}
+
+impl Tail {
+    /// The view.
+    #[must_use]
+    pub fn new(setting: Setting) -> Tail {
+        let columns = Columns::new(&setting);
+        Tail { setting, columns, ends: Default::default() }
+    }
+
+    fn line(&mut self, engine: &Engine, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
+        let [local, remote] = &mut self.ends;
+        local.clear();
+        remote.clear();
+        ends::local(engine.names(), conn, local);
+        ends::remote(engine.names(), conn, remote);
+        let pen = &mut self.setting.pen;
+        if self.columns.ends.make_room(text::columns(local), text::columns(remote)) {
+            header(pen, &self.columns, out);
+        }
+        line(pen, engine, (conn, change), (&self.columns, &self.ends), out);
+    }
+}
 
 impl Output for Tail {
     fn needs(&self) -> Needs {
@@ -29,76 +58,88 @@ impl Output for Tail {
     }
 
     fn filter(&self) -> Filter {
-        self.0.filter.clone()
+        self.setting.filter.clone()
     }
 
     fn begin(&mut self, engine: &Engine, out: &mut Vec<u8>) -> io::Result<()> {
-        let pen = &mut self.0.pen;
+        let pen = &mut self.setting.pen;
         pen.begin(engine, out);
         if !pen.json {
-            header(pen, out);
+            header(pen, &self.columns, out);
         }
         Ok(())
     }
 
     fn update(&mut self, engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
         match update {
-            Update::Change { conn, change: what } => {
-                change(&mut self.0.pen, engine, conn, what, out);
-            }
-            Update::Lost(loss) => self.0.pen.loss(loss, out),
+            Update::Change { conn, change } => match change.kind {
+                Kind::Finished | Kind::Gone => {}
+                _ if self.setting.pen.json => {
+                    json(&mut self.setting.pen, engine, conn, change, out);
+                }
+                _ => self.line(engine, conn, change, out),
+            },
+            Update::Lost(loss) => self.setting.pen.loss(loss, out),
             _ => {}
         }
     }
 
+    fn resized(&mut self, _engine: &Engine, _now: MonoNs, out: &mut Vec<u8>) {
+        let pen = &mut self.setting.pen;
+        if !pen.json && pen.terminal.width.is_some() {
+            pen.terminal = Terminal::of_stdout(pen.terminal.color);
+            self.columns = Columns::new(&self.setting);
+            header(&mut self.setting.pen, &self.columns, out);
+        }
+    }
+
     fn end(&mut self, run: &Run<'_>, out: &mut Vec<u8>) -> io::Result<()> {
-        self.0.pen.end(run, out);
+        self.setting.pen.end(run, out);
         Ok(())
     }
 }
 
+/// Width of the column of times.
+const TIME: usize = 12;
+/// Width that a process takes: `java[31467]`, and where there is room something of what follows.
+const PROCESS: usize = 24;
+
 /// Widths of the columns in one of the two layouts.
+#[derive(Debug)]
 struct Columns {
     old: usize,
     new: usize,
     after: usize,
-    addr: usize,
+    ends: Growing,
     wide: bool,
 }
 
-fn layout(pen: &Pen) -> Columns {
-    if pen.terminal.width.is_none_or(|width| width >= WIDE) {
-        Columns { old: 11, new: 11, after: 8, addr: 21, wide: true }
-    } else {
-        Columns { old: 7, new: 7, after: 6, addr: 15, wide: false }
+impl Columns {
+    fn new(setting: &Setting) -> Columns {
+        let width = setting.pen.terminal.width;
+        let wide = width.is_none_or(|width| width >= WIDE);
+        let (old, new, after) = if wide { (11, 11, 8) } else { (7, 7, 6) };
+        // With the spaces between them.
+        let others = TIME + old + after + new + PROCESS + 6;
+        let least = if wide { ends::IPV4 } else { ends::SHORT };
+        let long = setting.filter.family == Some(Family::V6);
+        let ends = Growing::new(width, least, others, long);
+        Columns { old, new, after, ends, wide }
     }
 }
 
 /// The line of column names.
-fn header(pen: &mut Pen, out: &mut Vec<u8>) {
-    let columns = layout(pen);
+fn header(pen: &mut Pen, columns: &Columns, out: &mut Vec<u8>) {
+    let widths = columns.ends.widths;
     Row::new(out, pen.terminal, INDENT)
-        .cell(12, Paint::Dim, b"TIME")
+        .cell(TIME, Paint::Dim, b"TIME")
         .cell(columns.old, Paint::Dim, if columns.wide { b"OLD STATE" } else { b"OLD" })
         .right(columns.after, Paint::Dim, b"AFTER")
         .cell(columns.new, Paint::Dim, if columns.wide { b"NEW STATE" } else { b"NEW" })
-        .cell(columns.addr, Paint::Dim, b"LOCAL")
-        .cell(columns.addr, Paint::Dim, b"REMOTE")
+        .cell(widths.local, Paint::Dim, b"LOCAL")
+        .cell(widths.remote, Paint::Dim, b"REMOTE")
         .cell(0, Paint::Dim, b"PROCESS")
         .end();
-}
-
-/// A line for a transition, retransmit or reset.
-fn change(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
-    match change.kind {
-        Kind::Transition { .. } | Kind::Retransmit { .. } | Kind::Reset { .. } => {}
-        Kind::Finished | Kind::Gone => return,
-    }
-    if pen.json {
-        json(pen, engine, conn, change, out);
-    } else {
-        line(pen, engine, conn, change, out);
-    }
 }
 
 fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
@@ -106,7 +147,7 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
         Kind::Transition { old, new, in_old, ages } => {
             let mut object = Object::event(out, "transition");
             times(&mut object, &mut pen.clock, change.at);
-            socket(&mut object, engine.table(), conn);
+            socket(&mut object, engine, conn);
             object
                 .plain("old", old.name())
                 .plain("new", new.name())
@@ -128,7 +169,7 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
         Kind::Retransmit { segment, state, count } => {
             let mut object = Object::event(out, "retransmit");
             times(&mut object, &mut pen.clock, change.at);
-            socket(&mut object, engine.table(), conn);
+            socket(&mut object, engine, conn);
             object
                 .plain("kind", segment.name())
                 .plain("state", state.name())
@@ -138,7 +179,7 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
         Kind::Reset { direction: way, state, reason, ages } => {
             let mut object = Object::event(out, "reset");
             times(&mut object, &mut pen.clock, change.at);
-            socket(&mut object, engine.table(), conn);
+            socket(&mut object, engine, conn);
             object
                 .plain("direction", direction(way))
                 .plain("state", state.name())
@@ -153,21 +194,23 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
     }
 }
 
-fn line(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
-    let columns = layout(pen);
+/// A line for a transition, retransmit or reset.
+fn line(
+    pen: &mut Pen,
+    engine: &Engine,
+    (conn, change): (&Connection, &Change),
+    (columns, [local, remote]): (&Columns, &[Vec<u8>; 2]),
+    out: &mut Vec<u8>,
+) {
     let cell = &mut pen.cell;
     let mut row = Row::new(out, pen.terminal, INDENT);
     cell.clear();
     pen.clock.time_of_day(change.at, cell);
-    row.cell(12, Paint::Plain, cell);
+    row.cell(TIME, Paint::Plain, cell);
 
-    what(&mut row, &columns, conn, change, cell);
-    cell.clear();
-    text::endpoint(conn.tuple.local(), cell);
-    row.cell(columns.addr, Paint::Plain, cell);
-    cell.clear();
-    text::endpoint(conn.tuple.remote(), cell);
-    row.cell(columns.addr, Paint::Plain, cell);
+    what(&mut row, columns, conn, change, cell);
+    row.cell(columns.ends.widths.local, Paint::Plain, local);
+    row.cell(columns.ends.widths.remote, Paint::Plain, remote);
     cell.clear();
     process(conn, cell);
     row.cell(0, Paint::Plain, cell);

@@ -50,7 +50,10 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
             code = 1;
         }
     }
-    eprintln!("{}", summary(&session, now.since(start)));
+    let text = summary(&session, now.since(start));
+    if !text.is_empty() {
+        eprintln!("{text}");
+    }
     if code == 0 { exit_code(&session) } else { code }
 }
 

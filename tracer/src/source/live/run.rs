@@ -47,6 +47,8 @@ pub(super) struct Live<'a> {
     pub(super) stdout: Stdout,
     pub(super) debug: Option<DebugMessages>,
     pub(super) signals: [Signal; 3],
+    /// The terminal has another size (SIGWINCH).
+    pub(super) resized: Signal,
     pub(super) start: MonoNs,
     pub(super) duties: Duties,
     /// When it ends by itself.
@@ -76,6 +78,10 @@ impl Live<'_> {
                 () = sleep(deadline), if self.deadline.is_some() => break,
                 Some(answer) = self.walks.answer() => self.answered(answer),
                 () = self.stdout.progress(), if self.intake.blocked => {}
+                _ = self.resized.recv() => {
+                    self.session.resized(MonoNs::now());
+                    self.stdout.push(self.session.out());
+                }
                 woken = self.intake.ring.woken() => {
                     woken.context("the ring buffer cannot be watched")?;
                     self.quiet = 0;

@@ -82,6 +82,7 @@ pub(super) fn start<'a>(
         stdout: Stdout::start(io::stdout()).context("cannot start a thread")?,
         debug,
         signals,
+        resized: signal(SignalKind::window_change())?,
         start,
         duties,
         deadline: deadline(config, now),

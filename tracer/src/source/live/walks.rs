@@ -140,6 +140,10 @@ impl Walks {
             changed: session.totals().events != self.events_at_last_holders,
             suspects: watch.is_some_and(Watch::suspects),
         };
+        let unnamed = session.engine.take_unnamed_interfaces();
+        if !unnamed.is_empty() {
+            self.ask(Request::Interfaces(unnamed), session);
+        }
         match duties.walk(now, &situation) {
             Some(Walk::Urgent) => {
                 self.repairs = self.repairs.saturating_sub(1);
@@ -204,7 +208,7 @@ impl Walks {
             Request::Holders if self.poller.holders.is_err() => return,
             Request::Sockets { .. } => session.feed(&Input::PollBegin),
             Request::Holders => self.events_at_last_holders = session.totals().events,
-            Request::Facts(_) => {}
+            Request::Facts(_) | Request::Interfaces(_) => {}
         }
         self.under_way += 1;
         self.poller.request(request);
@@ -221,7 +225,10 @@ impl Walks {
         self.under_way = self.under_way.saturating_sub(1);
         let now = MonoNs::now();
         match answer {
-            Answer::Sockets { poll, rows, cut, took_ns } => {
+            Answer::Sockets { poll, rows, cut, names, took_ns } => {
+                if !names.is_empty() {
+                    session.feed(&Input::Names(&names));
+                }
                 let pause_ns = duties.done(Duty::Walk, now, took_ns);
                 duties.done(Duty::UrgentWalk, now, took_ns);
                 if cut != 0 {
@@ -249,6 +256,7 @@ impl Walks {
                 self.facts_read = true;
                 session.feed(&Input::Facts(&bytes));
             }
+            Answer::Interfaces(names) => session.feed(&Input::Names(&names)),
             Answer::Failed(request, error) => {
                 if self.verbose {
                     eprintln!("tcptrail: {request:?} could not be walked: {error}");

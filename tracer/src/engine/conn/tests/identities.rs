@@ -14,6 +14,7 @@ fn event(ms: u64, address: u64, cookie: Option<u64>, tuple: Tuple, what: What) -
         netns: NETNS,
         tuple,
         cgroup: 0,
+        interface: 0,
         flags: SocketFlags { id_is_address: cookie.is_none(), ..SocketFlags::default() },
         error: 0,
         ages: None,

@@ -166,6 +166,7 @@ impl Life {
                 netns: NETNS,
                 tuple: self.tuple,
                 cgroup: 0,
+                interface: 0,
                 flags: self.flags,
                 error: 0,
                 ages: None,

@@ -145,6 +145,7 @@ impl Run {
             netns: NETNS,
             tuple: any_tuple(any.id, false),
             cgroup: 0,
+            interface: 0,
             flags: SocketFlags::default(),
             error: 0,
             ages: None,

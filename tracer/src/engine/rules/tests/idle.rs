@@ -25,6 +25,7 @@ impl Sim {
             netns: NETNS,
             tuple,
             cgroup: 0,
+            interface: 0,
             flags: SocketFlags { has_socket: true, ..SocketFlags::default() },
             error: 0,
             counters: Some(counters),

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use crate::engine::rules::{self, Finding, Severity, Watch};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
+use crate::output::lines::screen::paint_over;
 use crate::output::lines::{Pen, Setting};
 use crate::output::{Draws, Needs, Output, RulesNeed, Run, StacksNeed, Until, Verdict};
 use crate::text::{self, Paint, Row, Terminal};
@@ -89,6 +90,12 @@ impl Output for Stuck {
                 frame(pen, engine, *now, text::lines_of_stdout(), out);
             }
             _ => {}
+        }
+    }
+
+    fn resized(&mut self, engine: &Engine, now: MonoNs, out: &mut Vec<u8>) {
+        if self.form == Form::Frames {
+            self.update(engine, &Update::Looked(now), out);
         }
     }
 
@@ -190,18 +197,7 @@ fn frame(pen: &mut Pen, engine: &Engine, now: MonoNs, lines: usize, out: &mut Ve
     };
     row.cell(0, Paint::Dim, more.as_bytes()).cell(0, paint, found.as_bytes()).end();
     paragraphs(pen.terminal, &watch.findings(), lines, &mut screen);
-    // Line by line over the last frame, so that nothing flickers; the rest of the screen is cleared.
-    out.extend_from_slice(b"\x1b[H");
-    let mut rest =
-        screen.split(|&byte| byte == b'\n').take(lines.saturating_sub(1).max(1)).peekable();
-    while let Some(line) = rest.next() {
-        out.extend_from_slice(line);
-        out.extend_from_slice(b"\x1b[K");
-        if rest.peek().is_some() {
-            out.push(b'\n');
-        }
-    }
-    out.extend_from_slice(b"\x1b[J");
+    paint_over(&screen, lines.saturating_sub(1), out);
 }
 
 /// As many findings as there is room for: first the sentence of each, then advice, from the worst on.

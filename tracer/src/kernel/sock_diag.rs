@@ -1,0 +1,337 @@
+//! NETLINK_SOCK_DIAG: asks the kernel about one TCP socket, or all, and ends one.
+//!
+//! The messages are four structs of `linux/netlink.h` and `linux/inet_diag.h`. The crate that knows them
+//! (netlink-packet-sock-diag) has no SOCK_DESTROY, and would bring six more.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use rustix::io::{self, Errno};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
+use tracer_common::TcpState;
+use tracer_common::wire::{AF_INET, AF_INET6};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
+const IPPROTO_TCP: u8 = 6;
+/// Of `idiag_states` all from ESTABLISHED to NEW_SYN_RECV but CLOSE: what is bound and nothing more
+/// (TCPF_BOUND_INACTIVE) is no connection or listener any more.
+const STATES: u32 = 0x1ffe & !(1 << TcpState::Close.number());
+/// Messages are aligned to this.
+const ALIGN: usize = 4;
+/// The kernel fills messages of a dump up to this (`netlink_dump`).
+const ROOM: usize = 32 << 10;
+/// It answers at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `struct nlmsghdr`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Header {
+    length: u32,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    port: u32,
+}
+
+/// `struct inet_diag_sockid`; ports in network order, addresses of IPv4 in the first four bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Ends {
+    local_port: [u8; 2],
+    remote_port: [u8; 2],
+    local: [u8; 16],
+    remote: [u8; 16],
+    interface: u32,
+    /// Low half, then high half.
+    cookie: [u32; 2],
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Request {
+    header: Header,
+    family: u8,
+    protocol: u8,
+    extensions: u8,
+    pad: u8,
+    states: u32,
+    ends: Ends,
+}
+
+/// `struct inet_diag_msg`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Answer {
+    family: u8,
+    state: u8,
+    timer: u8,
+    retransmits: u8,
+    ends: Ends,
+    expires: u32,
+    recv_queue: u32,
+    send_queue: u32,
+    uid: u32,
+    inode: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 16);
+    assert!(size_of::<Ends>() == 48);
+    assert!(size_of::<Request>() == 16 + 56);
+    assert!(size_of::<Answer>() == 72);
+};
+
+/// How one socket is addressed: the kernel looks for its ends and interface, then compares the cookie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address {
+    /// Ends of IPv4 for v4-mapped ones, too: the kernel finds both by them.
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) interface: u32,
+    pub(super) cookie: u64,
+}
+
+/// What was found at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    /// The socket, in this state; of a mini-socket what it stands for.
+    State(Option<TcpState>),
+    /// No socket, or one with another cookie (`inet_diag_find_one_icsk`).
+    Nothing,
+}
+
+/// A netlink socket; it belongs to the network namespace that its thread was in when it was made.
+#[derive(Debug)]
+pub(super) struct SockDiag {
+    socket: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl SockDiag {
+    pub(super) fn open() -> io::Result<SockDiag> {
+        let socket = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC,
+            Some(netlink::SOCK_DIAG),
+        )?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        Ok(SockDiag { socket, sequence: 0, buffer: vec![0; ROOM] })
+    }
+
+    /// Looks for one socket.
+    pub(super) fn find(&mut self, address: &Address) -> io::Result<Found> {
+        self.ask(SOCK_DIAG_BY_FAMILY, 0, family(address.local), ends(address))?;
+        let mut found = None;
+        self.read(|message| {
+            found = Some(Found::State(TcpState::try_from(message.state).ok()));
+            true
+        })
+        .map(|()| found.unwrap_or(Found::Nothing))
+        .or_else(|error| match error {
+            Errno::NOENT => Ok(Found::Nothing),
+            error => Err(error),
+        })
+    }
+
+    /// Ends one socket (`tcp_abort`).
+    pub(super) fn destroy(&mut self, address: &Address) -> io::Result<()> {
+        self.ask(SOCK_DESTROY, NLM_F_ACK, family(address.local), ends(address))?;
+        self.read(|_| true)
+    }
+
+    /// The cookies of all connections and listeners of the namespace.
+    pub(super) fn cookies(&mut self) -> io::Result<HashSet<u64, FixedState>> {
+        let mut cookies = HashSet::default();
+        // A v4-mapped socket is one of AF_INET6 here.
+        for family in [AF_INET, AF_INET6] {
+            let none = Ends {
+                local_port: [0; 2],
+                remote_port: [0; 2],
+                local: [0; 16],
+                remote: [0; 16],
+                interface: 0,
+                cookie: [0; 2],
+            };
+            self.ask(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family, none)?;
+            self.read(|message| {
+                let [low, high] = message.ends.cookie;
+                cookies.insert(u64::from(low) | u64::from(high) << 32);
+                false
+            })?;
+        }
+        Ok(cookies)
+    }
+
+    fn ask(&mut self, kind: u16, flags: u16, family: u8, ends: Ends) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = Request {
+            header: Header {
+                length: u32::try_from(size_of::<Request>()).unwrap_or(0),
+                kind,
+                flags: NLM_F_REQUEST | flags,
+                sequence: self.sequence,
+                port: 0,
+            },
+            family,
+            protocol: IPPROTO_TCP,
+            extensions: 0,
+            pad: 0,
+            states: STATES,
+            ends,
+        };
+        send(&self.socket, request.as_bytes(), SendFlags::empty())?;
+        Ok(())
+    }
+
+    /// Reads the answer to the last question: until an error or acknowledgement, the end of a dump, or until
+    /// `take` has what it wants.
+    fn read(&mut self, mut take: impl FnMut(&Answer) -> bool) -> io::Result<()> {
+        loop {
+            let (got, _) = match recv(&self.socket, self.buffer.as_mut_slice(), RecvFlags::empty())
+            {
+                Err(Errno::INTR) => continue,
+                other => other?,
+            };
+            let bytes = self.buffer.get(..got).unwrap_or_default();
+            for (header, payload) in messages(bytes) {
+                if header.sequence != self.sequence {
+                    // Of a question before, of which enough was read.
+                    continue;
+                }
+                match header.kind {
+                    NLMSG_DONE => return Ok(()),
+                    NLMSG_ERROR => return error(payload),
+                    _ => {
+                        let answer = Answer::read_from_prefix(payload).map_err(|_| Errno::BADMSG);
+                        if take(&answer?.0) {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The messages in what was received.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
+    std::iter::from_fn(move || {
+        let (header, _) = Header::read_from_prefix(bytes).ok()?;
+        let length = usize::try_from(header.length).ok()?;
+        let payload = bytes.get(size_of::<Header>()..length)?;
+        bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
+        Some((header, payload))
+    })
+}
+
+/// What NLMSG_ERROR says: 0, or an errno below it.
+fn error(payload: &[u8]) -> io::Result<()> {
+    let Some(bytes) = payload.first_chunk() else { return Err(Errno::BADMSG) };
+    match i32::from_ne_bytes(*bytes) {
+        0 => Ok(()),
+        // MAX_ERRNO.
+        number @ -4095..=-1 => Err(Errno::from_raw_os_error(-number)),
+        _ => Err(Errno::BADMSG),
+    }
+}
+
+const fn family(addr: SocketAddr) -> u8 {
+    match addr {
+        SocketAddr::V4(_) => AF_INET,
+        SocketAddr::V6(_) => AF_INET6,
+    }
+}
+
+fn ends(address: &Address) -> Ends {
+    let bytes = |addr: IpAddr| {
+        let mut bytes = [0; 16];
+        match addr {
+            IpAddr::V4(v4) => bytes[..4].copy_from_slice(&v4.octets()),
+            IpAddr::V6(v6) => bytes = v6.octets(),
+        }
+        bytes
+    };
+    Ends {
+        local_port: address.local.port().to_be_bytes(),
+        remote_port: address.remote.port().to_be_bytes(),
+        local: bytes(address.local.ip()),
+        remote: bytes(address.remote.ip()),
+        interface: address.interface,
+        cookie: halves(address.cookie),
+    }
+}
+
+/// As `sock_diag_save_cookie` has them.
+fn halves(cookie: u64) -> [u32; 2] {
+    let low = u32::try_from(cookie & u64::from(u32::MAX)).unwrap_or(0);
+    let high = u32::try_from(cookie >> 32).unwrap_or(0);
+    [low, high]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn what_is_cut_off_or_absurd_ends_the_messages() {
+        let header = |length| Header { length, kind: 20, flags: 0, sequence: 7, port: 0 };
+        let mut bytes = [header(20).as_bytes(), &[1, 2, 3, 4]].concat();
+        bytes.extend(header(17).as_bytes());
+        bytes.extend([9, 0, 0, 0]);
+        let lengths: Vec<usize> = messages(&bytes).map(|(_, payload)| payload.len()).collect();
+        assert_eq!(lengths, [4, 1]);
+        for length in [0, 1, 15, 21, u32::MAX] {
+            assert_eq!(messages(header(length).as_bytes()).count(), 0, "{length}");
+        }
+        assert_eq!(messages(&[0; 5]).count(), 0);
+        assert_eq!(error(&[0; 4]), Ok(()));
+        assert_eq!(error(&(-1_i32).to_ne_bytes()), Err(Errno::PERM));
+        assert_eq!(error(&i32::MIN.to_ne_bytes()), Err(Errno::BADMSG));
+        assert_eq!(error(&[]), Err(Errno::BADMSG));
+    }
+
+    #[test]
+    fn a_socket_is_found_by_its_cookie() {
+        let Ok(mut diag) = SockDiag::open() else { return println!("skipped: no netlink here") };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let client = TcpStream::connect(listener.local_addr().expect("its own")).expect("loopback");
+        let cookie = rustix::net::sockopt::socket_cookie(&client).expect("a cookie");
+        let address = Address {
+            local: client.local_addr().expect("its own"),
+            remote: client.peer_addr().expect("connected"),
+            interface: 0,
+            cookie,
+        };
+        let found = match diag.find(&address) {
+            Err(error) => return println!("skipped: no tcp_diag here: {error}"),
+            Ok(found) => found,
+        };
+        assert_eq!(found, Found::State(Some(TcpState::Established)));
+        assert!(diag.cookies().expect("a dump").contains(&cookie));
+        let other = Address { cookie: cookie + (1 << 32), ..address };
+        assert_eq!(diag.find(&other), Ok(Found::Nothing));
+        let nobody = Address { remote: "127.0.0.1:1".parse().expect("an address"), ..address };
+        assert_eq!(diag.find(&nobody), Ok(Found::Nothing));
+        // Enough was read of each.
+        assert_eq!(diag.find(&address), Ok(Found::State(Some(TcpState::Established))));
+    }
+}
