@@ -31,6 +31,17 @@ Examples:
   tcptrail list --watch 5s
       the list again every five seconds, as much as fits the terminal";
 
+pub(super) const STATS: &str = "\
+Examples:
+  tcptrail stats --duration 30s
+      how handshakes, round trips, times in each state, lives and bytes of half a minute are spread
+  tcptrail stats --lport 443 --by listener,remote --top 10
+      the ten clients of port 443 with the most connections, until Ctrl-C
+  tcptrail stats --rport 5432 --histogram
+      connections with a database, with bars
+  tcptrail replay incident.tcpt stats --by process --json
+      of a recording, for scripts";
+
 pub(super) const STUCK: &str = "\
 Examples:
   tcptrail stuck

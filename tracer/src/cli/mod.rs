@@ -48,6 +48,9 @@ pub enum Command {
     /// Every socket there is now: state and for how long, owner, queues
     #[command(after_help = examples::LIST)]
     List(ListArgs),
+    /// How handshakes, round trips, times in each state, lives and bytes are spread: p50, p90, p99, p99.9
+    #[command(after_help = examples::STATS)]
+    Stats(StatsCommand),
     /// What is stuck or leaking, whose fault it is, and what to do
     #[command(after_help = examples::STUCK)]
     Stuck(StuckArgs),
@@ -134,6 +137,33 @@ pub struct OrderArgs {
     /// state, process, comm, role, local, lport, remote, addr, rport, netns, container
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     pub group_by: Vec<String>,
+}
+
+/// Options of `stats`.
+#[derive(Args, Debug, Clone, Default)]
+pub struct StatsCommand {
+    /// What is counted, and how it is shown.
+    #[command(flatten)]
+    pub what: StatsArgs,
+    /// No more than N groups, those with the most connections
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Show the figures so far every INTERVAL (10s when left out), not only at the end
+    #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "10s",
+          value_parser = humantime::parse_duration)]
+    pub watch: Option<Duration>,
+}
+
+/// Options of `stats`, live and of a recording.
+#[derive(Args, Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatsArgs {
+    /// Figures for each group of connections that have these in common: process, comm (its name alone),
+    /// service, remote, listener
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub by: Vec<String>,
+    /// Bars, too: how many values are in each doubling
+    #[arg(long)]
+    pub histogram: bool,
 }
 
 /// Options of `leaks`.
@@ -254,6 +284,9 @@ pub struct ReplayArgs {
     /// With `list`: its order, limit and groups.
     #[command(flatten)]
     pub order: OrderArgs,
+    /// With `stats`: its options.
+    #[command(flatten)]
+    pub stats: StatsArgs,
 }
 
 /// Views that work on recordings.
@@ -265,6 +298,8 @@ pub enum ReplayView {
     Life,
     /// As `tcptrail list`, at the recording's end
     List,
+    /// As `tcptrail stats`
+    Stats,
     /// As `tcptrail stuck` into a pipe
     Stuck,
     /// The page of `tcptrail incident`, from its bundle

@@ -13,5 +13,6 @@ pub use filter::filter_of;
 pub use listing::{Key, Listing, Order};
 pub use resolve::{no_options, resolve};
 pub use types::{
-    Config, IncidentOptions, KillOptions, LeaksOptions, ReportOptions, Show, Source, StuckOptions,
+    Config, IncidentOptions, KillOptions, LeaksOptions, ReportOptions, Show, Source, StatsOptions,
+    StuckOptions,
 };

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use crate::cli::{
-    Command, Common, IncidentArgs, KillArgs, LeaksArgs, OrderArgs, ReplayArgs, ReplayView, ReportArgs,
-    StuckArgs,
+    Command, Common, IncidentArgs, KillArgs, LeaksArgs, OrderArgs, ReplayArgs, ReplayView,
+    ReportArgs, StatsArgs, StuckArgs,
 };
 use crate::config::error::UsageError;
 use crate::config::filter::{filter, filter_words};
 use crate::config::listing::Listing;
 use crate::config::size::ring_bytes;
 use crate::config::types::{
-    Config, IncidentOptions, KillOptions, LeaksOptions, ReportOptions, Show, Source, StuckOptions,
+    Config, IncidentOptions, KillOptions, LeaksOptions, ReportOptions, Show, Source, StatsOptions,
+    StuckOptions,
 };
 use crate::engine::rules::{Gate, RuleId, Thresholds};
+use crate::engine::stats::By;
 use crate::filter::Filter;
 use crate::text::suggest;
 
@@ -32,6 +34,10 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         }
         Command::List(args) => {
             (live, Show::List { watch: args.watch, listing: listing(&args.order)? })
+        }
+        Command::Stats(args) => {
+            let options = stats(&args.what, args.top)?;
+            (live, Show::Stats(StatsOptions { watch: args.watch, ..options }))
         }
         Command::Leaks(args) => (live, leaks(&args, common)?),
         Command::Stuck(args) => (live, Show::Stuck(stuck(&args, common)?)),
@@ -102,10 +108,16 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
             "--with-time-wait and --unfinished go with `replay FILE life`".into(),
         ));
     }
-    if args.order != OrderArgs::default() && args.view != ReplayView::List {
+    let with_stats = args.view == ReplayView::Stats;
+    let order = OrderArgs { top: args.order.top.filter(|_| !with_stats), ..args.order.clone() };
+    if order != OrderArgs::default() && args.view != ReplayView::List {
         return Err(UsageError(
-            "--sort, --reverse, --top and --group-by go with `replay FILE list`".into(),
+            "--sort, --reverse and --group-by go with `replay FILE list`, --top also with stats"
+                .into(),
         ));
+    }
+    if args.stats != StatsArgs::default() && !with_stats {
+        return Err(UsageError("--by and --histogram go with `replay FILE stats`".into()));
     }
     let show = match args.view {
         ReplayView::Tail => Show::Tail,
@@ -113,6 +125,7 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
             Show::Life { with_time_wait: args.with_time_wait, unfinished: args.unfinished }
         }
         ReplayView::List => Show::List { watch: None, listing: listing(&args.order)? },
+        ReplayView::Stats => Show::Stats(stats(&args.stats, args.order.top)?),
         ReplayView::Stuck => Show::Stuck(stuck(stuck_args, common)?),
         ReplayView::Incident => Show::Incident(IncidentOptions {
             thresholds: thresholds(&stuck_args.threshold)?,
@@ -160,6 +173,26 @@ fn report(
 
 fn listing(args: &OrderArgs) -> Result<Listing, UsageError> {
     Listing::new(&args.sort, args.reverse, args.top, &args.group_by)
+}
+
+fn stats(args: &StatsArgs, top: Option<usize>) -> Result<StatsOptions, UsageError> {
+    let by = |text: &String| {
+        let plain = text.trim().to_ascii_lowercase();
+        let found = By::ALL.iter().find(|(_, name)| *name == plain);
+        found.map(|(by, _)| *by).ok_or_else(|| {
+            let names = By::ALL.map(|(_, name)| name);
+            let like = suggest::nearest(&plain, &names);
+            UsageError(format!("--by {text}: not known{like}; one of {}", names.join(", ")))
+        })
+    };
+    if top == Some(0) {
+        return Err(UsageError("--top 0 shows nothing: give the number of groups".into()));
+    }
+    let by = args.by.iter().map(by).collect::<Result<Vec<By>, UsageError>>()?;
+    if top.is_some() && by.is_empty() {
+        return Err(UsageError("--top is for groups: say which with --by".into()));
+    }
+    Ok(StatsOptions { by, histogram: args.histogram, top, watch: None })
 }
 
 fn incident(args: IncidentArgs, common: &Common) -> Result<Show, UsageError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::listing::Listing;
 use crate::engine::rules::{self, Gate, Thresholds};
+use crate::engine::stats::By;
 use crate::filter::Filter;
 
 /// The command, with what belongs to it alone.
@@ -26,6 +27,8 @@ pub enum Show {
         /// How it sorts, limits and groups.
         listing: Listing,
     },
+    /// Figures of finished connections.
+    Stats(StatsOptions),
     /// Who opened what is still open.
     Leaks(LeaksOptions),
     /// What is stuck.
@@ -49,6 +52,19 @@ pub struct KillOptions {
     pub dry_run: bool,
     /// With more than so many, nothing is ended.
     pub max: usize,
+}
+
+/// How `stats` counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatsOptions {
+    /// What groups have in common; of all when empty.
+    pub by: Vec<By>,
+    /// Bars, too.
+    pub histogram: bool,
+    /// No more than so many groups.
+    pub top: Option<usize>,
+    /// Again after this time, beside at the end.
+    pub watch: Option<Duration>,
 }
 
 /// How `leaks` reports.

@@ -7,6 +7,7 @@ pub mod decode;
 mod feed;
 pub mod open;
 pub mod rules;
+pub mod stats;
 mod update;
 
 pub use feed::{Engine, Rules, Sink};

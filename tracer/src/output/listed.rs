@@ -13,6 +13,7 @@ use crate::output::incident::{self, PAGE_WIDTH, Replayed, Watching};
 use crate::output::lines::{Form, Leaks, Life, List, Pen, Setting, Stuck, Tail};
 use crate::output::record::{Recorder, open_output};
 use crate::output::report::{self, Report, Stacks};
+use crate::output::stats::Statistics;
 use crate::text::Terminal;
 
 /// Outputs of a run, the one that speaks for it first. `live` when events come from the kernel.
@@ -34,6 +35,9 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
         Show::List { watch, listing } => {
             let list = List::new(setting(), *watch, live).ordered(listing.clone());
             outputs.push(Box::new(list));
+        }
+        Show::Stats(options) => {
+            outputs.push(Box::new(Statistics::new(setting(), options.clone())));
         }
         Show::Leaks(options) => {
             outputs.push(Box::new(Leaks::new(setting(), *options, on_terminal)));

@@ -13,6 +13,7 @@ pub mod record;
 pub mod report;
 mod selection;
 pub mod session;
+pub mod stats;
 pub mod writer;
 
 use std::io;

@@ -284,6 +284,16 @@ fn visible(text: &str) -> impl Iterator<Item = (usize, char)> {
 /// `comm[pid]`, or `comm[?]` for one of several processes of that name.
 pub fn process(comm: &Comm, pid: Option<u32>, out: &mut Vec<u8>) {
     name(comm.bytes(), out);
+    process_id(pid, out);
+}
+
+/// As [`process`], with the name as it is: for what escapes it itself.
+pub fn process_as_is(comm: &Comm, pid: Option<u32>, out: &mut Vec<u8>) {
+    out.extend_from_slice(comm.bytes());
+    process_id(pid, out);
+}
+
+fn process_id(pid: Option<u32>, out: &mut Vec<u8>) {
     out.push(b'[');
     match pid {
         Some(pid) => out.extend_from_slice(itoa::Buffer::new().format(pid).as_bytes()),

@@ -190,6 +190,7 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, at: MonoNs, out: &mut
     object
         .number("total_ns", conn.lived())
         .boolean("exact", conn.complete && !conn.approximate)
+        .boolean("complete", conn.complete)
         .with("states", |out| states(conn, out))
         .number_or_null("handshake_ns", conn.handshake_ns())
         .plain("first_close", conn.first_close.name())

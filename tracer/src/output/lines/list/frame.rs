@@ -12,8 +12,9 @@ use crate::output::lines::screen::{Screen, paint_over};
 use crate::text::{Paint, Row};
 use crate::time::MonoNs;
 
-/// The screen, and when the next one comes.
-pub(super) struct Frame {
+/// What is drawn, on how many lines, and when the next one comes.
+pub(super) struct Frame<'l> {
+    pub(super) listing: &'l Listing,
     pub(super) lines: usize,
     pub(super) again: Option<Duration>,
 }
@@ -22,11 +23,11 @@ pub(super) fn draw(
     pen: &mut Pen,
     engine: &Engine,
     mut conns: Vec<&Connection>,
-    listing: &Listing,
     now: MonoNs,
-    frame: Frame,
+    frame: &Frame<'_>,
     out: &mut Vec<u8>,
 ) {
+    let listing = frame.listing;
     // The last line is for what is left out.
     let mut screen = Screen::new(pen.terminal, frame.lines.saturating_sub(1));
     let mut lines = Vec::new();

@@ -151,22 +151,27 @@ pub(super) fn json(
         .number_or_null("oldest_ns", group.oldest.ns())
         .boolean("exact", group.oldest.is_exact());
     for key in keys {
-        let name = key.name().replace('-', "_");
-        match rows::value(*key, engine, group.one, now) {
-            Value::Number(number) => object.number_or_null(&name, number),
-            Value::Name(word) => object.string_or_null(&name, word.as_deref()),
-            Value::End(..) => object.string(&name, &word(*key, engine, group.one)),
-        };
+        let name = key.name();
         if *key == Key::Process {
-            let holder = rows::held_by(engine.table(), group.one).first();
-            let owner = group.one.owner.as_ref();
-            let pid = match (holder, rows::whose(group.one)) {
-                (Some(holder), _) => Some(holder.pid),
-                (None, rows::Whose::Process) => owner.and_then(crate::engine::conn::Owner::pid),
-                _ => None,
-            };
-            object.number_or_null("pid", pid);
+            object.string(name, &rows::process_as_is(engine.table(), group.one));
+            object.number_or_null("pid", pid(engine, group.one));
+            continue;
         }
+        match rows::value(*key, engine, group.one, now) {
+            Value::Number(number) => object.number_or_null(name, number),
+            Value::Name(word) => object.string_or_null(name, word.as_deref()),
+            Value::End(..) => object.string(name, &word(*key, engine, group.one)),
+        };
     }
     object.end();
+}
+
+/// The process that holds a socket.
+fn pid(engine: &Engine, conn: &Connection) -> Option<u32> {
+    let holder = rows::held_by(engine.table(), conn).first();
+    match (holder, rows::whose(conn)) {
+        (Some(holder), _) => Some(holder.pid),
+        (None, rows::Whose::Process) => conn.owner.as_ref()?.pid(),
+        _ => None,
+    }
 }

@@ -86,8 +86,9 @@ impl Output for List {
         self.listed = rows.len();
         if in_frames {
             pen.terminal = Terminal::of_stdout(pen.terminal.color);
-            let frame = frame::Frame { lines: lines_of_stdout(), again: self.watch };
-            frame::draw(pen, engine, rows, &self.listing, now, frame, out);
+            let (listing, lines) = (&self.listing, lines_of_stdout());
+            let frame = frame::Frame { listing, lines, again: self.watch };
+            frame::draw(pen, engine, rows, now, &frame, out);
         } else if pen.json {
             objects(pen, engine, rows, &self.listing, now, out);
         } else {

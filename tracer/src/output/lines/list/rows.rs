@@ -113,12 +113,26 @@ pub(super) fn value(key: Key, engine: &Engine, conn: &Connection, now: MonoNs) -
 
 /// Whose it is in one word: the process that holds it, or why there is none.
 pub(crate) fn process(table: &Table, conn: &Connection) -> Vec<u8> {
+    whose_word(table, conn, text::process)
+}
+
+/// As [`process`], with names as they are.
+pub(super) fn process_as_is(table: &Table, conn: &Connection) -> Vec<u8> {
+    whose_word(table, conn, text::process_as_is)
+}
+
+fn whose_word(
+    table: &Table,
+    conn: &Connection,
+    write: fn(&Comm, Option<u32>, &mut Vec<u8>),
+) -> Vec<u8> {
     let mut word = Vec::new();
-    match (held_by(table, conn).first(), whose(conn)) {
-        (Some(holder), _) => text::process(&holder.comm, Some(holder.pid), &mut word),
-        (None, Whose::Kernel | Whose::Handshake) => word.extend_from_slice(b"kernel"),
-        (None, Whose::Queue) => word.extend_from_slice(b"not accepted yet"),
-        (None, Whose::Process) => crate::output::lines::process(conn, &mut word),
+    match (held_by(table, conn).first(), whose(conn), &conn.owner) {
+        (Some(holder), ..) => write(&holder.comm, Some(holder.pid), &mut word),
+        (None, Whose::Kernel | Whose::Handshake, _) => word.extend_from_slice(b"kernel"),
+        (None, Whose::Queue, _) => word.extend_from_slice(b"not accepted yet"),
+        (None, Whose::Process, Some(owner)) => write(&owner.task.comm, owner.pid(), &mut word),
+        (None, Whose::Process, None) => word.push(b'?'),
     }
     word
 }
