@@ -12,6 +12,7 @@ pub mod netns;
 pub mod pace;
 pub mod servers;
 pub mod tcptrail;
+pub mod tmux;
 pub mod traffic;
 pub mod watch;
 pub mod web;

@@ -125,14 +125,19 @@ impl Filter {
         let ends = match last {
             // What the kernel's side of the filter knows, it has decided.
             Some((tuple, role)) => {
-                self.family.is_none_or(|family| family == tuple.family)
-                    && self.role.is_none_or(|wanted| wanted == role)
-                    && self.wants_address(tuple)
-                    && self.wants_ports(tuple) == Some(true)
+                self.role.is_none_or(|wanted| wanted == role) && self.wants_tuple(tuple)
             }
             None => !by_ends,
         };
         who && here && in_state && ends
+    }
+
+    /// Whether connections with these ends can be wanted: family, addresses and ports.
+    #[must_use]
+    pub fn wants_tuple(&self, tuple: &Tuple) -> bool {
+        self.family.is_none_or(|family| family == tuple.family)
+            && self.wants_address(tuple)
+            && self.wants_ports(tuple) == Some(true)
     }
 
     fn wants_name(&self, name: &[u8]) -> bool {

@@ -10,6 +10,7 @@ mod fuzz;
 mod jdks;
 mod kernels;
 mod lint;
+mod picture;
 mod run;
 mod setup;
 mod soak;
@@ -89,6 +90,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Make a picture (SVG) of a screen: `tmux capture-pane -e -p | cargo xtask picture > docs/top.svg`.
+    Picture,
     /// Run one test binary, through sudo if it is a live test (called by the test runner).
     #[command(hide = true)]
     TestRunner {
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
             fuzz::verb(target.as_deref(), &fuzz::Options { runs, seconds, address })
         }
         Verb::Soak { args } => soak::verb(&args),
+        Verb::Picture => picture::verb(),
         Verb::TestRunner { args } => test::runner(&args),
     };
     match done {

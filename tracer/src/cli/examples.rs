@@ -62,6 +62,15 @@ Examples:
   tcptrail leaks --pid 1234 --duration 1m --folded > leaks.folded
       for a flame graph tool";
 
+pub(super) const TOP: &str = "\
+Examples:
+  tcptrail top
+      look around; ? lists the keys
+  tcptrail top --comm java --threshold CLOSE_WAIT=30s
+      java's sockets; CLOSE_WAIT counts as stuck after 30 s
+  tcptrail replay incident.tcpt top --speed 10
+      a recording, ten times as fast; space stops it, [ and ] go back and on";
+
 pub(super) const INCIDENT: &str = "\
 Examples:
   tcptrail incident --comm java -o java.tar.zst
@@ -98,6 +107,8 @@ Examples:
       the recording as `tail` would have shown it
   tcptrail replay incident.tcpt stuck
       what was stuck
+  tcptrail replay incident.tcpt top
+      look around in it: pause, step, go back
   tcptrail replay incident.tcpt life --port 8089
       finished connections of one port";
 

@@ -57,6 +57,9 @@ pub enum Command {
     /// Sockets that were opened and not closed, by the code that opened them
     #[command(after_help = examples::LEAKS)]
     Leaks(LeaksArgs),
+    /// A screen to look around in: findings, connections, processes, listeners, remotes, openers
+    #[command(after_help = examples::TOP)]
+    Top(TopArgs),
     /// One page for an emergency: what is wrong, whose code, until when, what to do; and a bundle of evidence
     #[command(after_help = examples::INCIDENT)]
     Incident(IncidentArgs),
@@ -211,6 +214,24 @@ pub struct StuckArgs {
     pub no_openers: bool,
 }
 
+/// Options of `top`.
+#[derive(Args, Debug, Clone, Default)]
+pub struct TopArgs {
+    /// When something counts as stuck, as in `stuck`: CLOSE_WAIT=30s. May be repeated
+    #[arg(long, value_name = "NAME=TIME", value_delimiter = ',')]
+    pub threshold: Vec<String>,
+    /// Also take the stacks of threads that accept and read, as `leaks` does: names the code that handles a
+    /// server's connections, and costs more
+    #[arg(long, conflicts_with = "no_openers")]
+    pub accepted: bool,
+    /// Do not take the stacks of threads that connect: the code is then not named
+    #[arg(long)]
+    pub no_openers: bool,
+    /// Draw with ASCII characters only; without a UTF-8 locale it does so by itself
+    #[arg(long)]
+    pub ascii: bool,
+}
+
 /// Options of `incident`.
 #[derive(Args, Debug, Clone)]
 pub struct IncidentArgs {
@@ -278,6 +299,12 @@ pub struct ReplayArgs {
     /// With `life`: print the connections that were still open at the end, too
     #[arg(long)]
     pub unfinished: bool,
+    /// With `top`: how many times as fast as it was; + and - change it
+    #[arg(long, value_name = "TIMES", default_value_t = 1.0)]
+    pub speed: f64,
+    /// With `top`: draw with ASCII characters only
+    #[arg(long)]
+    pub ascii: bool,
     /// With `stuck`: its options
     #[command(flatten)]
     pub stuck: StuckArgs,
@@ -302,6 +329,8 @@ pub enum ReplayView {
     Stats,
     /// As `tcptrail stuck` into a pipe
     Stuck,
+    /// As `tcptrail top`, with time under your control: pause, step, seek, speed
+    Top,
     /// The page of `tcptrail incident`, from its bundle
     Incident,
 }

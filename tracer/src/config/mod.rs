@@ -1,11 +1,14 @@
 //! The command line, checked and resolved: what is wrong is said in one sentence with the remedy. `types`
-//! has what comes out, `resolve` makes it, `filter`, `listing` and `size` read values.
+//! has what comes out, `resolve` makes it, `filter`, `listing`, `size` and `thresholds` read values, `top` is a
+//! command's own.
 
 mod error;
 mod filter;
 mod listing;
 mod resolve;
 mod size;
+mod thresholds;
+mod top;
 mod types;
 
 pub use error::UsageError;
@@ -14,5 +17,5 @@ pub use listing::{Key, Listing, Order};
 pub use resolve::{no_options, resolve};
 pub use types::{
     Config, IncidentOptions, KillOptions, LeaksOptions, ReportOptions, Show, Source, StatsOptions,
-    StuckOptions,
+    StuckOptions, TopOptions,
 };

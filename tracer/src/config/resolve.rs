@@ -10,11 +10,13 @@ use crate::config::error::UsageError;
 use crate::config::filter::{filter, filter_words};
 use crate::config::listing::Listing;
 use crate::config::size::ring_bytes;
+use crate::config::thresholds::thresholds;
+use crate::config::top::{replayed_top, top};
 use crate::config::types::{
     Config, IncidentOptions, KillOptions, LeaksOptions, ReportOptions, Show, Source, StatsOptions,
     StuckOptions,
 };
-use crate::engine::rules::{Gate, RuleId, Thresholds};
+use crate::engine::rules::Gate;
 use crate::engine::stats::By;
 use crate::filter::Filter;
 use crate::text::suggest;
@@ -41,6 +43,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         }
         Command::Leaks(args) => (live, leaks(&args, common)?),
         Command::Stuck(args) => (live, Show::Stuck(stuck(&args, common)?)),
+        Command::Top(args) => (live, Show::Top(top(&args, common)?)),
         Command::Incident(args) => {
             duration = Some(args.time);
             (live, incident(args, common)?)
@@ -96,7 +99,7 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
     let stuck_args = &args.stuck;
     let has_stuck =
         stuck_args.once || !stuck_args.threshold.is_empty() || !stuck_args.fail_on.is_empty();
-    let page = args.view == ReplayView::Incident;
+    let page = matches!(args.view, ReplayView::Incident | ReplayView::Top);
     let thresholds_only = !stuck_args.once && stuck_args.fail_on.is_empty();
     if has_stuck && args.view != ReplayView::Stuck && !(page && thresholds_only) {
         return Err(UsageError(
@@ -107,6 +110,9 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
         return Err(UsageError(
             "--with-time-wait and --unfinished go with `replay FILE life`".into(),
         ));
+    }
+    if (args.speed != 1.0 || args.ascii) && args.view != ReplayView::Top {
+        return Err(UsageError("--speed and --ascii go with `replay FILE top`".into()));
     }
     let with_stats = args.view == ReplayView::Stats;
     let order = OrderArgs { top: args.order.top.filter(|_| !with_stats), ..args.order.clone() };
@@ -127,6 +133,7 @@ fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageErro
         ReplayView::List => Show::List { watch: None, listing: listing(&args.order)? },
         ReplayView::Stats => Show::Stats(stats(&args.stats, args.order.top)?),
         ReplayView::Stuck => Show::Stuck(stuck(stuck_args, common)?),
+        ReplayView::Top => Show::Top(replayed_top(&args, common)?),
         ReplayView::Incident => Show::Incident(IncidentOptions {
             thresholds: thresholds(&stuck_args.threshold)?,
             threshold_words: stuck_args.threshold.clone(),
@@ -266,18 +273,6 @@ pub fn no_options(common: &Common) -> Result<(), UsageError> {
         ));
     }
     Ok(())
-}
-
-fn thresholds(words: &[String]) -> Result<Thresholds, UsageError> {
-    let mut thresholds = Thresholds::default();
-    for text in words {
-        thresholds.set(text).map_err(|error| {
-            let name = text.split('=').next().unwrap_or_default();
-            let like = suggest::nearest(name, &RuleId::ALL.map(RuleId::threshold_name));
-            UsageError(format!("--threshold {text}: {error}{like}"))
-        })?;
-    }
-    Ok(thresholds)
 }
 
 fn stuck(args: &StuckArgs, common: &Common) -> Result<StuckOptions, UsageError> {

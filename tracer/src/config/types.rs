@@ -37,10 +37,27 @@ pub enum Show {
     Incident(IncidentOptions),
     /// One HTML file.
     Report(ReportOptions),
+    /// A screen to look around in.
+    Top(TopOptions),
     /// Sockets that are to be ended.
     Kill(KillOptions),
     /// Nothing: only recording.
     Nothing,
+}
+
+/// How `top` looks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TopOptions {
+    /// From when on something is stuck.
+    pub thresholds: Thresholds,
+    /// The code that opened a socket is to be named.
+    pub openers: bool,
+    /// Stacks of accepts and reads are taken, too.
+    pub accepted: bool,
+    /// Nothing but ASCII is drawn.
+    pub ascii: bool,
+    /// Of a replay: how many times as fast as it was.
+    pub speed: f64,
 }
 
 /// How `kill` ends sockets.
@@ -166,6 +183,7 @@ impl Config {
             Show::Stuck(options) => (options.thresholds, options.gates.clone()),
             Show::Incident(options) => (options.thresholds, Vec::new()),
             Show::Report(options) => (options.thresholds, Vec::new()),
+            Show::Top(options) => (options.thresholds, Vec::new()),
             _ => Default::default(),
         };
         rules::Options { thresholds, gates, jiffy_ns }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 
-use crate::config::{Config, IncidentOptions, ReportOptions, Show, Source};
+use crate::config::{Config, IncidentOptions, ReportOptions, Show, Source, TopOptions};
 use crate::output::Output;
 use crate::output::incident::bundle::{Bundle, Place};
 use crate::output::incident::evidence::{Evidence, FOLDED};
@@ -14,7 +14,10 @@ use crate::output::lines::{Form, Leaks, Life, List, Pen, Setting, Stuck, Tail};
 use crate::output::record::{Recorder, open_output};
 use crate::output::report::{self, Report, Stacks};
 use crate::output::stats::Statistics;
+use crate::output::top::{self, Top};
 use crate::text::Terminal;
+use crate::time::Anchor;
+use crate::time::clock::Clock;
 
 /// Outputs of a run, the one that speaks for it first. `live` when events come from the kernel.
 ///
@@ -55,6 +58,7 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
         Show::Incident(options) if live => outputs.push(Box::new(incident(config, options)?)),
         Show::Incident(_) => outputs.push(Box::new(replayed(config)?)),
         Show::Report(options) => outputs.push(Box::new(report(config, options)?)),
+        Show::Top(options) => outputs.push(Box::new(top(config, options)?)),
         // It has an output of its own: see `source::kill`.
         Show::Kill(_) | Show::Nothing => {}
     }
@@ -134,6 +138,25 @@ fn report(config: &Config, options: &ReportOptions) -> Result<Report> {
         zone: TimeZone::system(),
         source,
     }))
+}
+
+/// Its terminal is looked at before anything runs in the kernel.
+fn top(config: &Config, options: &TopOptions) -> Result<Top> {
+    top::check().map_err(anyhow::Error::msg)?;
+    let replay = match &config.source {
+        Source::File(path) => Some(path.display().to_string()),
+        Source::Live { .. } => None,
+    };
+    let given = top::Options {
+        scope: config.filter.clone(),
+        scope_args: config.filter_args(),
+        replay,
+        color: Terminal::of_stdout(config.color).color,
+        ascii: options.ascii,
+        clock: Clock::new(Anchor { wall_at_zero: 0 }, TimeZone::system()),
+        killer: None,
+    };
+    Ok(Top::new(given, options.openers, options.accepted))
 }
 
 fn replayed(config: &Config) -> Result<Replayed> {

@@ -9,16 +9,19 @@ pub mod kill;
 pub mod lines;
 pub mod listed;
 mod needs;
+mod playback;
 pub mod record;
 pub mod report;
 mod selection;
 pub mod session;
 pub mod stats;
+pub mod top;
 pub mod writer;
 
 use std::io;
 
 pub use needs::{Draws, Needs, RulesNeed, StacksNeed, Until};
+pub use playback::{Play, Playback};
 
 use crate::engine::conn::Connection;
 use crate::engine::{Engine, Update};
@@ -68,6 +71,18 @@ pub struct Verdict {
     pub reason: Option<String>,
 }
 
+/// What somebody at the terminal asks of the run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Asked {
+    /// Nothing: what changed shows.
+    #[default]
+    Nothing,
+    /// The run is to end.
+    End,
+    /// A replay is to go on otherwise.
+    Play(Play),
+}
+
 /// One way to tell what happens. Everything but `needs` has a default, so an output says only what it does.
 ///
 /// What goes to stdout is appended to `out`, in whole lines; an output with a sink of its own leaves `out`
@@ -103,6 +118,26 @@ pub trait Output {
 
     /// It is time to draw: see [`Needs::draws`]. `last` at the end of the run.
     fn draw(&mut self, _engine: &Engine, _now: MonoNs, _last: bool, _out: &mut Vec<u8>) {}
+
+    /// Somebody did something at the terminal. Only when [`Needs::terminal`] asks for it; what it changed is
+    /// drawn by [`Output::redraw`], once for all that came together.
+    fn terminal(
+        &mut self,
+        _engine: &Engine,
+        _event: &crossterm::event::Event,
+        _now: MonoNs,
+    ) -> Asked {
+        Asked::Nothing
+    }
+
+    /// Draws what [`Output::terminal`] changed. Between draws, and only with [`Needs::terminal`].
+    fn redraw(&mut self, _engine: &Engine, _now: MonoNs, _out: &mut Vec<u8>) {}
+
+    /// Where the replay is that somebody looks at; before every draw of one.
+    fn played(&mut self, _playback: Playback) {}
+
+    /// The replay begins again: this engine knows nothing yet.
+    fn restarted(&mut self, _engine: &Engine) {}
 
     /// The terminal at stdout has another size now.
     fn resized(&mut self, _engine: &Engine, _now: MonoNs, _out: &mut Vec<u8>) {}

@@ -71,6 +71,10 @@ pub struct Needs {
     pub executables: bool,
     /// When it draws.
     pub draws: Draws,
+    /// Queues and round-trip times are to be no older than this, where walks over every socket are cheap enough.
+    pub fresh: Option<Duration>,
+    /// The run reads what somebody does at the terminal.
+    pub terminal: bool,
     /// When the run is done; what the first output says counts.
     pub until: Until,
 }
@@ -89,6 +93,11 @@ impl Needs {
             },
             executables: self.executables || other.executables,
             draws: self.draws.and(other.draws),
+            fresh: match (self.fresh, other.fresh) {
+                (Some(one), Some(two)) => Some(one.min(two)),
+                (one, two) => one.or(two),
+            },
+            terminal: self.terminal || other.terminal,
             until: self.until,
         }
     }

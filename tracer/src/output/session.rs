@@ -5,7 +5,7 @@ use std::io;
 use crate::engine::{Engine, Sink, Update};
 use crate::input::Input;
 use crate::output::selection::{Selection, first};
-use crate::output::{Draws, Needs, Output, Run, Totals, Verdict};
+use crate::output::{Asked, Draws, Needs, Output, Playback, Run, Totals, Verdict};
 use crate::time::MonoNs;
 
 /// The engine and its outputs.
@@ -93,6 +93,12 @@ impl Session {
         self.outputs.out.len()
     }
 
+    /// What all outputs need.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        self.outputs.slots.iter().map(|slot| slot.needs).reduce(Needs::and).unwrap_or_default()
+    }
+
     /// What the first output has let through, and what was lost.
     #[must_use]
     pub fn totals(&self) -> Totals {
@@ -107,6 +113,44 @@ impl Session {
                 slot.next_draw = Some(now.after(nanos(every)));
                 slot.output.draw(&self.engine, now, false, &mut self.outputs.out);
             }
+        }
+    }
+
+    /// Somebody did something at the terminal.
+    pub fn terminal(&mut self, event: &crossterm::event::Event, now: MonoNs) -> Asked {
+        let mut asked = Asked::Nothing;
+        for slot in self.outputs.at_terminal() {
+            match slot.output.terminal(&self.engine, event, now) {
+                Asked::Nothing => {}
+                other => asked = other,
+            }
+        }
+        asked
+    }
+
+    /// What was done at the terminal shows.
+    pub fn redraw(&mut self, now: MonoNs) {
+        let Outputs { slots, out, .. } = &mut self.outputs;
+        for slot in slots.iter_mut().filter(|slot| slot.needs.terminal && !slot.failed) {
+            slot.output.redraw(&self.engine, now, out);
+        }
+    }
+
+    /// A replay that somebody looks at is here: everything draws.
+    pub fn draw_played(&mut self, playback: Playback) {
+        let Outputs { slots, out, .. } = &mut self.outputs;
+        for slot in slots.iter_mut().filter(|slot| slot.needs.terminal && !slot.failed) {
+            slot.output.played(playback);
+            slot.output.draw(&self.engine, playback.at, false, out);
+        }
+    }
+
+    /// A replay begins again, with an engine that knows nothing yet.
+    pub fn restart(&mut self, engine: Engine) {
+        self.engine = engine;
+        for slot in &mut self.outputs.slots {
+            slot.selection = Selection::new(slot.output.filter());
+            slot.output.restarted(&self.engine);
         }
     }
 
@@ -218,6 +262,10 @@ impl Outputs {
             open: slot.selection.open,
             lost: engine.lost(),
         }
+    }
+
+    fn at_terminal(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut().filter(|slot| slot.needs.terminal && !slot.failed)
     }
 
     fn input(&mut self, input: &Input<'_>) {

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub struct Stdout {
     /// Told after every buffer that is written, and at the end.
     progress: Arc<Notify>,
     outcome: Option<io::Result<()>>,
+    /// Buffers that went to the thread and are not written.
+    unwritten: Arc<AtomicUsize>,
 }
 
 /// How writing ended.
@@ -51,13 +54,23 @@ impl Stdout {
         let (end, ended) = channel();
         let progress = Arc::new(Notify::new());
         let told = Arc::clone(&progress);
+        let unwritten = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&unwritten);
         thread::Builder::new().name("tcptrail-out".to_owned()).spawn(move || {
             privileges::keep_only(privileges::writer());
             // Nobody waits for the result when the process is on its way out.
-            let _ = end.send(write_all(to, &work, &back, &told));
+            let _ = end.send(write_all(to, &work, &back, (&told, &left)));
             told.notify_one();
         })?;
-        Ok(Stdout { full: Some(full), empty, ended, waiting: None, progress, outcome: None })
+        Ok(Stdout {
+            full: Some(full),
+            empty,
+            ended,
+            waiting: None,
+            progress,
+            outcome: None,
+            unwritten,
+        })
     }
 
     /// Whether [`Stdout::push`] will take a buffer without keeping it waiting.
@@ -66,6 +79,12 @@ impl Stdout {
             self.send(buffer);
         }
         self.waiting.is_none()
+    }
+
+    /// Whether everything is written: a frame for a slow terminal is not worth making before.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_none() && self.unwritten.load(Ordering::Acquire) == 0
     }
 
     /// Waits until something more is written, or writing has ended.
@@ -88,10 +107,14 @@ impl Stdout {
 
     fn send(&mut self, buffer: Vec<u8>) {
         let Some(full) = &self.full else { return };
+        self.unwritten.fetch_add(1, Ordering::Release);
         match full.try_send(buffer) {
             // A thread that ended leaves its reason in `ended`.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(buffer)) => self.waiting = Some(buffer),
+            Err(TrySendError::Full(buffer)) => {
+                self.unwritten.fetch_sub(1, Ordering::Release);
+                self.waiting = Some(buffer);
+            }
         }
     }
 
@@ -143,12 +166,13 @@ fn write_all(
     mut to: impl Write,
     work: &Receiver<Vec<u8>>,
     back: &Sender<Vec<u8>>,
-    told: &Notify,
+    (told, left): (&Notify, &AtomicUsize),
 ) -> io::Result<()> {
     for mut buffer in work {
         to.write_all(&buffer)?;
         to.flush()?;
         buffer.clear();
+        left.fetch_sub(1, Ordering::Release);
         // The other side may be gone already.
         let _ = back.send(buffer);
         told.notify_one();

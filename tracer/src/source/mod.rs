@@ -1,10 +1,11 @@
-//! Where inputs come from: `live` the kernel, `recording` a file. `outcome` is how both end. `kill` ends what a live
-//! run has found.
+//! Where inputs come from: `live` the kernel, `recording` a file. `outcome` is how both end, `terminal` reads
+//! keys for both. `kill` ends what a live run has found.
 
 pub mod kill;
 pub mod live;
 mod outcome;
 pub mod recording;
+mod terminal;
 
 use crate::config::Config;
 use crate::engine::Rules;

@@ -125,6 +125,13 @@ impl Table {
         self.conns.get(self.by_id.get(&self.conns, id)? as usize)
     }
 
+    /// The socket or request of this identity, else its mini-socket.
+    #[must_use]
+    pub fn find_any(&self, id: SockId) -> Option<&Connection> {
+        let index = self.by_id.get(&self.conns, id).or_else(|| self.minis.get(&self.conns, id))?;
+        self.conns.get(index as usize)
+    }
+
     /// Everything in the table, listeners too, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.conns.iter().map(|(_, conn)| conn)

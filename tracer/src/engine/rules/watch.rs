@@ -218,6 +218,12 @@ impl Watch {
         self.overflows.take_in(facts);
     }
 
+    /// What was read around so far.
+    #[must_use]
+    pub fn surroundings(&self) -> &Surroundings {
+        &self.around
+    }
+
     /// What should be read around.
     #[must_use]
     pub fn needs(&self) -> &Needs {

@@ -57,6 +57,14 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
     if code == 0 { exit_code(&session) } else { code }
 }
 
+/// Ends a run that cannot go on: outputs end, and what they have written goes out.
+pub(super) fn give_up(live: Live<'_>) {
+    let Live { mut session, mut stdout, .. } = live;
+    session.end(MonoNs::now());
+    stdout.push(session.out());
+    let _ = stdout.finish(PATIENCE);
+}
+
 /// Everything that is in the ring now and has been received; false when the writer stands still.
 async fn take_the_rest(live: &mut Live<'_>) -> bool {
     while live.take_records() || live.intake.blocked {

@@ -43,8 +43,14 @@ pub fn run_with(
         if config.show == Show::Nothing {
             say_that_it_records(config);
         }
-        live.run().await?;
-        Ok(end::finish(live).await)
+        match live.run().await {
+            Ok(()) => Ok(end::finish(live).await),
+            Err(error) => {
+                // What an output has done to the terminal is undone before the error is said.
+                end::give_up(live);
+                Err(error)
+            }
+        }
     })
 }
 

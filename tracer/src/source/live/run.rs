@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use crossterm::event::Event;
 use tokio::signal::unix::Signal;
 use tokio::time::sleep;
 
@@ -16,13 +17,14 @@ use crate::kernel::loader::{self, DebugMessages, Programs};
 use crate::kernel::poller::Answer;
 use crate::output::session::Session;
 use crate::output::writer::Stdout;
-use crate::output::{Needs, Until};
+use crate::output::{Asked, Needs, Until};
 use crate::source::live::duties::{Duties, Duty};
 use crate::source::live::intake::Intake;
 use crate::source::live::losses::Losses;
 use crate::source::live::naming;
 use crate::source::live::stacks::Stacks;
 use crate::source::live::walks::Walks;
+use crate::source::terminal::{self, Keys};
 use crate::time::MonoNs;
 
 /// While records come the ring is looked at this often; programs wake the reader only for the first
@@ -59,6 +61,10 @@ pub(super) struct Live<'a> {
     pub(super) output_failed: bool,
     /// Looks in a row that found nothing in the ring.
     pub(super) quiet: u32,
+    /// What somebody does at the terminal, where an output wants to know.
+    pub(super) keys: Option<Keys>,
+    /// A frame waits until the terminal has taken the last one.
+    pub(super) redraw: bool,
 }
 
 impl Live<'_> {
@@ -76,8 +82,13 @@ impl Live<'_> {
                 _ = terminate.recv() => break,
                 _ = hangup.recv() => break,
                 () = sleep(deadline), if self.deadline.is_some() => break,
+                event = terminal::next(&mut self.keys) => {
+                    if self.typed(event) == Asked::End {
+                        break;
+                    }
+                }
                 Some(answer) = self.walks.answer() => self.answered(answer),
-                () = self.stdout.progress(), if self.intake.blocked => {}
+                () = self.stdout.progress(), if self.intake.blocked || self.redraw => {}
                 _ = self.resized.recv() => {
                     self.session.resized(MonoNs::now());
                     self.stdout.push(self.session.out());
@@ -102,6 +113,29 @@ impl Live<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Somebody did something at the terminal; whatever came with it is taken, too, and shown at once.
+    fn typed(&mut self, first: Event) -> Asked {
+        let mut event = Some(first);
+        while let Some(this) = event {
+            if self.session.terminal(&this, MonoNs::now()) == Asked::End {
+                return Asked::End;
+            }
+            event = self.keys.as_mut().and_then(Keys::try_next);
+        }
+        self.redraw = true;
+        self.redraw();
+        Asked::Nothing
+    }
+
+    /// Draws what was done at the terminal, unless the last frame is still on its way.
+    fn redraw(&mut self) {
+        if self.redraw && self.stdout.is_idle() {
+            self.redraw = false;
+            self.session.redraw(MonoNs::now());
+            self.stdout.push(self.session.out());
+        }
     }
 
     /// Takes what has come, and does what is due. Returns whether more may have come.
@@ -165,7 +199,10 @@ impl Live<'_> {
             }
             self.stdout.push(self.session.out());
         }
-        if self.walks.is_settled() {
+        self.redraw();
+        // Whoever draws on a terminal that is slow leaves frames out, and no event waits for it.
+        let takes = self.keys.is_none() || self.stdout.is_idle();
+        if self.walks.is_settled() && takes {
             self.session.draw_due(now);
         }
         self.walks.make(&mut self.duties, &mut self.session, &self.intake, now);

@@ -1,6 +1,7 @@
 //! The start of a live run: checks, programs, walks, engine and outputs, in the order they need each other.
 
 use std::io;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,6 +28,7 @@ use crate::source::live::run::Live;
 use crate::source::live::stacks::{self, Stacks};
 use crate::source::live::walks::{self, Walks};
 use crate::source::rules;
+use crate::source::terminal::Keys;
 use crate::time::MonoNs;
 
 /// Rows a walk may have beyond the most connections that are kept.
@@ -67,7 +69,7 @@ pub(super) fn start<'a>(
     }
     let rules = rules(config, &needs, &origin);
     let now = MonoNs::now();
-    let duties = duties(now, rules.as_ref());
+    let duties = duties(now, rules.as_ref(), needs.fresh);
     let engine = Engine::new(origin, config.max_connections);
     let engine = engine.with_rules(rules).with_leftovers(needs.stacks.is_some());
     let session = Session::begin(engine, outputs).context("cannot begin an output")?;
@@ -90,6 +92,8 @@ pub(super) fn start<'a>(
         events_at_last_names: 0,
         output_failed: false,
         quiet: 0,
+        keys: needs.terminal.then(Keys::start).transpose().context("cannot start a thread")?,
+        redraw: false,
     };
     privileges::keep_only(&privileges::main_thread(needs.executables, circumstances));
     live.session.feed(&Input::Names(&naming::all(&live.session.engine, needs.executables)));
@@ -114,10 +118,12 @@ fn deadline(config: &Config, now: MonoNs) -> Option<MonoNs> {
     Some(now.after(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
 }
 
-/// Of what is idle only walks tell: they come the oftener the sooner it is asked for.
-fn duties(now: MonoNs, rules: Option<&Rules>) -> Duties {
+/// Of what is idle only walks tell: they come the oftener the sooner it is asked for. So do queues.
+fn duties(now: MonoNs, rules: Option<&Rules>, fresh: Option<Duration>) -> Duties {
     let idle = |rules: &Rules| rules.watch.thresholds().of(RuleId::EstablishedIdle);
-    Duties::from(now).everything_within(now, rules.map_or(u64::MAX, |rules| idle(rules) / 4))
+    let idle_ns = rules.map_or(u64::MAX, |rules| idle(rules) / 4);
+    let fresh = fresh.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    Duties::from(now).everything_within(now, idle_ns.min(fresh.unwrap_or(u64::MAX)))
 }
 
 fn poller(

@@ -1,14 +1,17 @@
 //! Recordings instead of a kernel: `reader` gives the [`Input`](crate::input::Input)s of a file back,
-//! `replay` feeds them to the same engine and outputs. `output::record` writes such files.
+//! `replay` feeds them to the same engine and outputs, `player` at the pace of who looks. `output::record` writes such files.
 //!
 //! A recording may be cut anywhere, by a full disk or `kill -9`: what is whole before the cut is
 //! read, and the reader says where it ended.
 
 mod cursor;
 mod error;
+mod held;
 mod opened;
+mod player;
 mod reader;
 pub mod replay;
+mod times;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed test may panic")]

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::config::Config;
+use crate::config::{Config, Show};
 use crate::engine::Engine;
-use crate::input::Input;
 use crate::output::listed;
 use crate::output::session::{Session, needs_of};
 use crate::output::writer::{Ended, Stdout};
@@ -17,7 +16,9 @@ use crate::privileges;
 use crate::source::outcome::{exit_code, summary};
 use crate::source::recording::error::ReadError;
 use crate::source::recording::opened::{as_watched, opened};
+use crate::source::recording::player;
 use crate::source::recording::reader::{Item, Reader};
+use crate::source::recording::times::time_of;
 use crate::source::rules;
 use crate::time::MonoNs;
 
@@ -27,6 +28,9 @@ use crate::time::MonoNs;
 /// # Errors
 /// When it is no recording this version can read.
 pub fn run(config: &Config, path: &Path) -> Result<u8> {
+    if let Show::Top(options) = &config.show {
+        return player::run(config, options, path);
+    }
     let name = || path.display().to_string();
     let file = File::open(path).with_context(name)?;
     // It may come from a stranger, and be made to do harm.
@@ -106,16 +110,5 @@ fn feed_all(
 fn wait_for_room(output: &mut Stdout) {
     while !output.has_room() && !output.has_ended() {
         std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn time_of(input: &Input<'_>) -> MonoNs {
-    match input {
-        Input::Record(bytes) => {
-            MonoNs(bytes.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes)))
-        }
-        Input::PollEnd { now, .. } | Input::Tick(now) => *now,
-        Input::Lost(loss) => loss.to,
-        Input::PollBegin | Input::Holders(_) | Input::Names(_) | Input::Facts(_) => MonoNs(0),
     }
 }

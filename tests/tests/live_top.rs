@@ -1,0 +1,190 @@
+//! `top` in a real terminal: what it shows of a leak, what keys do, and how the terminal is left.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tests::java::{Program, WITH_FRAME_POINTERS, native, native_ready};
+use tests::netns::Netns;
+use tests::ready;
+use tests::tcptrail::{binary, run};
+use tests::tmux::Terminal;
+use tests::traffic::listen;
+use tests::witness::{eventually, ss};
+
+const UTF8: (&str, &str) = ("LC_ALL", "C.UTF-8");
+
+/// `top` in a terminal, with its first screen.
+fn top(terminal: &Terminal, args: &str) -> Result<()> {
+    terminal.run(&format!("{} {args}; echo ended with $?", binary().display()))?;
+    // The command itself is on the screen, too.
+    let ended = |screen: &str| screen.lines().any(|line| line.starts_with("ended with"));
+    terminal.wait("top", |screen| screen.contains("1 Findings") || ended(screen))?;
+    Ok(())
+}
+
+/// As it was before: the shell's own screen, lines with an echo, no mouse, a cursor.
+fn check_given_back(terminal: &Terminal, code: &str) -> Result<()> {
+    terminal.wait_for(&format!("ended with {code}"))?;
+    for (name, value) in [("alternate_on", "0"), ("mouse_any_flag", "0"), ("cursor_flag", "1")] {
+        let found = terminal.variable(name)?;
+        ensure!(found == value, "{name} is {found}");
+    }
+    terminal.run("clear; stty -a")?;
+    let modes = terminal.wait_for("icanon")?;
+    let modes: Vec<&str> = modes.split_whitespace().collect();
+    for mode in ["icanon", "echo", "isig", "opost"] {
+        ensure!(modes.contains(&mode), "no {mode}: {modes:?}");
+    }
+    Ok(())
+}
+
+/// A server that says a byte and closes.
+fn closing_server(netns: &Netns) -> Result<u16> {
+    let listener = listen(netns, "127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = stream.read(&mut [0]);
+            let _ = stream.write_all(b"x");
+        }
+    });
+    Ok(port)
+}
+
+#[test]
+fn a_leak_is_found_and_explained() -> Result<()> {
+    if !ready(&["tmux"]) || !native_ready() {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let port = closing_server(&netns)?;
+    let mut crawler = std::process::Command::new(native("crawler", WITH_FRAME_POINTERS)?);
+    crawler.args([&port.to_string(), "400"]);
+    let program = Program::start(&netns, crawler)?;
+    let terminal = Terminal::start(120, 40, &[UTF8])?;
+    top(&terminal, &format!("top --netns {} --threshold CLOSE_WAIT=1s", netns.name()))?;
+    let sentence = format!("crawler[{}] leaks CLOSE_WAIT", program.pid());
+    terminal.wait_for(&sentence)?;
+    terminal.press("Enter")?;
+    let pane = terminal.wait_for("What to do")?;
+    ensure!(pane.contains("close() is missing"), "{pane}");
+    // Its sockets are those that ss sees.
+    terminal.type_in("s")?;
+    terminal.wait_for("filter: pid:")?;
+    terminal.wait("as many rows as ss has", |screen| {
+        let half_closed = ss(&netns)
+            .map_or(0, |all| all.iter().filter(|socket| socket.state == "CLOSE_WAIT").count());
+        let tabs = screen.lines().find(|line| line.contains("1 Findings")).unwrap_or_default();
+        let rows = tabs.split_whitespace().last().and_then(|count| count.parse::<usize>().ok());
+        // A second passes between the two, in which ten more come.
+        half_closed != 0 && rows.is_some_and(|rows| rows.abs_diff(half_closed) <= 20)
+    })?;
+    // Who opened them is named by the function.
+    terminal.type_in("6")?;
+    let openers = terminal.wait_for("fetch")?;
+    ensure!(openers.contains("connected"), "{openers}");
+    // Any size, at any time.
+    terminal.resize(60, 15)?;
+    terminal.wait("a narrower screen", |screen| {
+        screen.lines().all(|line| line.chars().count() <= 60) && screen.contains("1 Findings")
+    })?;
+    terminal.type_in("q")?;
+    check_given_back(&terminal, "0")
+}
+
+#[test]
+fn the_terminal_is_given_back_however_it_ends() -> Result<()> {
+    if !ready(&["tmux"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    for signal in [None, Some(Signal::TERM), Some(Signal::INT)] {
+        let terminal = Terminal::start(80, 24, &[UTF8])?;
+        top(&terminal, &format!("top --netns {}", netns.name()))?;
+        match signal {
+            None => terminal.press("C-c")?,
+            Some(signal) => {
+                let shell = terminal.shell()?;
+                let path = format!("/proc/{shell}/task/{shell}/children");
+                let child = std::fs::read_to_string(path)?;
+                let child = child.split_whitespace().next().context("a child")?.parse()?;
+                kill_process(Pid::from_raw(child).context("a pid")?, signal)?;
+            }
+        }
+        check_given_back(&terminal, "0")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_use() -> Result<()> {
+    if !ready(&[]) {
+        return Ok(());
+    }
+    let ended = run(&["top"])?;
+    ensure!(ended.code() == Some(1), "{ended:?}");
+    ensure!(ended.raw.is_empty(), "{ended:?}");
+    ensure!(ended.stderr.contains("stdout is none: use `tcptrail list`"), "{}", ended.stderr);
+    let ended = run(&["top", "--json"])?;
+    ensure!(ended.code() == Some(2) && ended.stderr.contains("list --json"), "{ended:?}");
+    Ok(())
+}
+
+#[test]
+fn a_recording_stands_still_and_goes_back() -> Result<()> {
+    if !ready(&["tmux"]) {
+        return Ok(());
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/recordings/synthetic.tcpt");
+    // No UTF-8 locale: plain ASCII, which says so by its arrows.
+    let terminal = Terminal::start(100, 30, &[("LC_ALL", "C"), ("TZ", "UTC")])?;
+    top(&terminal, &format!("replay {file} top"))?;
+    terminal.type_in(" 2")?;
+    terminal.wait_for("paused")?;
+    terminal.type_in("]]]]")?;
+    let screen = terminal.wait_for("40s of 50s")?;
+    ensure!(screen.is_ascii() && screen.contains("java[31467]"), "{screen}");
+    terminal.type_in(",")?;
+    terminal.wait_for("39s of 50s")?;
+    terminal.type_in("[[[")?;
+    terminal.wait_for("9s of 50s")?;
+    terminal.type_in("$")?;
+    terminal.wait_for("50s of 50s")?;
+    terminal.type_in("q")?;
+    check_given_back(&terminal, "0")
+}
+
+/// Keys are answered, and lines written by others to the same terminal are kept for the end.
+#[test]
+fn keys_are_answered_while_events_pour_in() -> Result<()> {
+    if !ready(&["tmux"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let addr = listener.local_addr()?;
+    std::thread::spawn(move || for _ in listener.incoming() {});
+    let terminal = Terminal::start(80, 24, &[UTF8])?;
+    top(&terminal, &format!("top --netns {}", netns.name()))?;
+    let load = netns.run(move || {
+        Ok(std::thread::spawn(move || {
+            for _ in 0..20_000 {
+                let _ = std::net::TcpStream::connect(addr);
+            }
+        }))
+    })?;
+    for tab in ["2", "3", "4", "5", "6", "1"] {
+        terminal.type_in(tab)?;
+        let marker = ["", "WHAT", "REMOTE", "PROCESS", "LISTENS AT", "HS p50", "OPENED BY"];
+        terminal.wait_for(marker[tab.parse::<usize>()?])?;
+    }
+    sleep(Duration::from_millis(100));
+    eventually("the load", Duration::from_secs(60), || Ok(load.is_finished().then_some(())))?;
+    terminal.wait("nothing lost", |screen| screen.contains("lost 0"))?;
+    terminal.type_in("q")?;
+    check_given_back(&terminal, "0")
+}

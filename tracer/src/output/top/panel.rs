@@ -1,0 +1,385 @@
+//! Everything of `top` but the terminal: what is folded, what is chosen, and the table that is made of both.
+
+use crossterm::event::Event;
+use ratatui::Frame;
+
+use crate::engine::{Engine, Update};
+use crate::event::SockId;
+use crate::filter::Filter;
+use crate::output::top::command_line::Command;
+use crate::output::top::keys::{self, Action, Mode};
+use crate::output::top::killer::{Killer, Victim};
+use crate::output::top::model::{Cost, Model};
+use crate::output::top::save::{Page, Saving};
+use crate::output::top::state::{State, Then};
+use crate::output::top::tabs::{self, Pane, RowId, Scene, Tab, Table, fullest};
+use crate::output::top::view::{self, Header, Hit, Hits, Theme};
+use crate::output::top::words::Wanted;
+use crate::output::{Asked, Playback};
+use crate::time::MonoNs;
+use crate::time::clock::Clock;
+
+/// Sockets that are ended at once at most.
+const MOST_KILLED: usize = 100;
+/// Sockets that a question names.
+const NAMED: usize = 3;
+
+/// What `top` is given.
+pub struct Options {
+    /// Which connections it is about.
+    pub scope: Filter,
+    /// That, as options of the command line.
+    pub scope_args: Vec<String>,
+    /// The recording, as it was named.
+    pub replay: Option<String>,
+    /// What the terminal can show.
+    pub color: bool,
+    /// Nothing but ASCII.
+    pub ascii: bool,
+    /// Turns times of the run into times of day.
+    pub clock: Clock,
+    /// Who ends sockets, where somebody can.
+    pub killer: Option<Box<dyn Killer>>,
+}
+
+/// All of it.
+pub(super) struct Panel {
+    scope: Filter,
+    model: Model,
+    state: State,
+    table: Table,
+    pane: Option<Pane>,
+    hits: Hits,
+    theme: Theme,
+    clock: Clock,
+    command: Command,
+    playback: Option<Playback>,
+    /// As of when the screen stands still.
+    frozen_at: Option<MonoNs>,
+    killer: Option<Box<dyn Killer>>,
+    /// What is asked, and about which sockets.
+    question: Option<(String, Vec<Victim>)>,
+    saving: Saving,
+    /// For the clipboard of the terminal.
+    pub(super) copied: Option<String>,
+    /// The table must be made anew before it is drawn.
+    stale: bool,
+    /// Nothing of the last frame is to be relied on.
+    pub(super) anew: bool,
+}
+
+impl Panel {
+    pub(super) fn new(options: Options) -> Panel {
+        let replays = options.replay.is_some();
+        let empty = Table::of(tabs::columns(Tab::default(), None), Vec::new(), "");
+        Panel {
+            scope: options.scope,
+            model: Model::default(),
+            state: State::new(),
+            table: empty,
+            pane: None,
+            hits: Hits::default(),
+            theme: Theme { color: options.color, ascii: options.ascii },
+            clock: options.clock,
+            command: Command { replay: options.replay, scope: options.scope_args },
+            playback: replays.then(|| Playback::new(MonoNs(0), MonoNs(0), 1.0)),
+            frozen_at: None,
+            killer: options.killer,
+            question: None,
+            saving: Saving::default(),
+            copied: None,
+            stale: true,
+            anew: false,
+        }
+    }
+
+    /// The run begins, or a replay begins again.
+    pub(super) fn begin(&mut self, engine: &Engine) {
+        self.clock.set_anchor(engine.origin().anchor());
+        self.model = Model::default();
+        self.stale = true;
+    }
+
+    pub(super) fn scope(&self) -> &Filter {
+        &self.scope
+    }
+
+    /// Takes in an update.
+    pub(super) fn update(&mut self, engine: &Engine, update: &Update<'_>) {
+        self.model.update(engine, update, &self.scope);
+    }
+
+    /// What the run costs, as read now.
+    pub(super) fn costs(&mut self, cost: Cost) {
+        self.model.cost = Some(Cost::next(self.model.cost, cost));
+    }
+
+    /// Where the replay is.
+    pub(super) fn played(&mut self, playback: Playback) {
+        self.playback = Some(playback);
+    }
+
+    /// A second has passed: figures are made anew, unless the screen is to stand still.
+    pub(super) fn second(&mut self, engine: &Engine, now: MonoNs) {
+        self.model.pulse(engine, now, &self.scope);
+        self.stale |= self.frozen_at.is_none();
+        if let Some(said) = self.saving.outcome() {
+            self.state.message = Some(said);
+        }
+        if let Some(said) = self.killer.as_mut().and_then(|killer| killer.outcome()) {
+            self.state.message = Some(said);
+        }
+    }
+
+    /// Draws everything as it is now.
+    pub(super) fn draw(&mut self, frame: &mut Frame<'_>, engine: &Engine, now: MonoNs) {
+        let header = self.header(engine, now);
+        let now = self.frozen_at.unwrap_or(now);
+        if std::mem::take(&mut self.stale) {
+            self.refresh(engine, now);
+        }
+        let scene = Scene { engine, model: &self.model, scope: &self.scope, now };
+        let screen = view::Screen {
+            scene,
+            header,
+            table: &self.table,
+            pane: self.pane.as_ref(),
+            question: self.question.as_ref().map(|(question, _)| question.as_str()),
+            theme: self.theme,
+        };
+        self.hits = view::draw(frame, &screen, &mut self.state);
+    }
+
+    /// Makes the table and the pane anew.
+    fn refresh(&mut self, engine: &Engine, now: MonoNs) {
+        let watched = match &self.state.pane {
+            Some(RowId::Conn(id)) => Some(*id),
+            _ => None,
+        };
+        self.model.marks.watch(watched);
+        let scene = Scene { engine, model: &self.model, scope: &self.scope, now };
+        self.table = tabs::table(self.state.tab, &scene, &self.state.order());
+        let made = self
+            .state
+            .pane
+            .as_ref()
+            .map(|id| tabs::pane(self.state.tab, id, &scene, &Wanted::default()));
+        match made {
+            Some(Some(pane)) => self.pane = Some(pane),
+            // What it was about is no more: what was last known of it stays, and says so.
+            Some(None) => {
+                if let Some(pane) = &mut self.pane
+                    && !pane.title.ends_with(GONE)
+                {
+                    pane.title.push_str(GONE);
+                }
+            }
+            None => self.pane = None,
+        }
+        self.state.follow(&self.table);
+    }
+
+    fn header(&mut self, engine: &Engine, now: MonoNs) -> Header {
+        let mut time_of_day = |at: MonoNs| {
+            let mut time = Vec::new();
+            self.clock.time_of_day(at, &mut time);
+            time.truncate(8);
+            String::from_utf8_lossy(&time).into_owned()
+        };
+        let (time, frozen) = (time_of_day(now), self.frozen_at.map(&mut time_of_day));
+        let scene = Scene { engine, model: &self.model, scope: &self.scope, now };
+        Header {
+            time,
+            fullest: fullest(&scene),
+            lost: engine.lost().iter().sum(),
+            findings: engine.watch().map_or(0, |watch| watch.stuck()),
+            cost: self.model.cost,
+            playback: self.playback,
+            frozen,
+            watched_ns: now.since(engine.origin().start()),
+        }
+    }
+
+    /// Something happened at the terminal.
+    pub(super) fn event(&mut self, engine: &Engine, event: &Event, now: MonoNs) -> Asked {
+        let Some(action) = keys::action(self.state.mode, event, self.playback.is_some()) else {
+            return Asked::Nothing;
+        };
+        let action = match action {
+            Action::Click(column, line) => match self.click(column, line) {
+                Some(action) => action,
+                None => return Asked::Nothing,
+            },
+            action => action,
+        };
+        let page = usize::from(self.hits.page);
+        match self.state.apply(action, &self.table, page) {
+            Then::Show => Asked::Nothing,
+            Then::Refresh => {
+                self.stale = true;
+                Asked::Nothing
+            }
+            Then::Hand(action) => self.done(engine, action, now),
+        }
+    }
+
+    /// A click on something; returns what it does beside choosing.
+    fn click(&mut self, column: u16, line: u16) -> Option<Action> {
+        match self.hits.at(column, line)? {
+            Hit::Do(action) => Some(action),
+            Hit::Column(column) => {
+                self.stale |= self.state.sort(column) == Then::Refresh;
+                None
+            }
+            Hit::Row(row) if row == self.state.sheet().cursor => Some(Action::Open),
+            Hit::Row(row) => {
+                self.state.choose(row, &self.table);
+                None
+            }
+        }
+    }
+
+    fn done(&mut self, engine: &Engine, action: Action, now: MonoNs) -> Asked {
+        match action {
+            Action::Quit => return Asked::End,
+            Action::Play(play) => return Asked::Play(play),
+            Action::Pause => {
+                self.frozen_at = match self.frozen_at {
+                    Some(_) => None,
+                    None => Some(now),
+                };
+                self.stale = true;
+            }
+            Action::Redraw => (self.stale, self.anew) = (true, true),
+            Action::Sockets => {
+                let words = self.words(engine, now);
+                self.stale |= self.state.show_sockets(&words) == Then::Refresh;
+            }
+            Action::Copy => self.copy(engine, now),
+            Action::Write => self.write(engine, now),
+            Action::Kill => self.ask(engine),
+            Action::Yes => self.kill(),
+            Action::No => {
+                self.question = None;
+                self.state.message = Some("nothing was ended".to_owned());
+            }
+            _ => {}
+        }
+        Asked::Nothing
+    }
+
+    /// Words that let just the chosen row's connections through.
+    fn words(&self, engine: &Engine, now: MonoNs) -> String {
+        if let Some(pane) = &self.pane {
+            return pane.words.clone();
+        }
+        let scene = Scene { engine, model: &self.model, scope: &self.scope, now };
+        tabs::words_of(&scene, &self.table, self.state.sheet().cursor)
+    }
+
+    fn copy(&mut self, engine: &Engine, now: MonoNs) {
+        let words = self.words(engine, now);
+        let of_row = Wanted::parse(&words).map(|wanted| wanted.options).unwrap_or_default();
+        let row = self.state.pane.clone().or_else(|| self.table.id(self.state.sheet().cursor));
+        let filter = &self.state.wanted.options;
+        let line = self.command.line(self.state.tab, row.as_ref(), &of_row, filter);
+        self.state.message = Some(format!("copied: {line}"));
+        self.copied = Some(line);
+    }
+
+    fn write(&mut self, engine: &Engine, now: MonoNs) {
+        let scene = Scene { engine, model: &self.model, scope: &self.scope, now };
+        let rows = 0..self.table.len().min(Page::MOST);
+        let mut time = Vec::new();
+        self.clock.rfc3339(now, &mut time);
+        let time = String::from_utf8_lossy(&time).into_owned();
+        let filter = &self.state.wanted.words;
+        let filtered =
+            if filter.is_empty() { String::new() } else { format!(", filter: {filter}") };
+        let tab = self.state.tab.name();
+        let page = Page {
+            title: format!("tcptrail top: {tab} at {time}{filtered}"),
+            tab: TAB_NAMES[self.state.tab as usize],
+            columns: self.table.columns,
+            rows: rows.map(|row| tabs::cells_of(&scene, &self.table, row)).collect(),
+            all: self.table.len(),
+        };
+        // 2026-11-20T11:05:47.123456789Z
+        let stamp: String =
+            time.chars().filter(|c| c.is_ascii_digit() || *c == 'T').take(15).collect();
+        self.saving.begin(page, format!("tcptrail-{}-{stamp}", TAB_NAMES[self.state.tab as usize]));
+        self.state.message = Some("writing...".to_owned());
+    }
+
+    /// Asks before sockets are ended: those that are marked, or the chosen one.
+    fn ask(&mut self, engine: &Engine) {
+        if self.playback.is_some() {
+            self.state.message = Some("a recording's sockets cannot be ended".to_owned());
+            return;
+        }
+        if self.killer.is_none() {
+            self.state.message = Some(
+                "this run cannot end sockets: it needs CAP_NET_ADMIN and SOCK_DESTROY (see doctor)"
+                    .to_owned(),
+            );
+            return;
+        }
+        let mut ids: Vec<SockId> = self.state.marked.clone();
+        if ids.is_empty() {
+            let chosen = self.state.pane.clone();
+            let chosen = chosen.or_else(|| self.table.id(self.state.sheet().cursor));
+            if let Some(RowId::Conn(id)) = chosen {
+                ids.push(id);
+            }
+        }
+        let conns = ids.iter().filter_map(|id| engine.table().find_any(*id));
+        let victims: Vec<Victim> = conns
+            .map(|conn| Victim { id: conn.id, netns: conn.netns, tuple: conn.tuple })
+            .collect();
+        self.state.message = match victims.len() {
+            0 => Some("choose a connection (tab 2), or mark several with m".to_owned()),
+            more if more > MOST_KILLED => {
+                Some(format!("{more} are marked, and at most {MOST_KILLED} are ended at once"))
+            }
+            _ => {
+                self.question = Some((question(engine, &victims), victims));
+                self.state.mode = Mode::Question;
+                None
+            }
+        };
+    }
+
+    fn kill(&mut self) {
+        let (Some((_, victims)), Some(killer)) = (self.question.take(), &mut self.killer) else {
+            return;
+        };
+        self.state.message =
+            Some(format!("ending {}...", tabs::counted(victims.len() as u64, "socket")));
+        self.state.marked.clear();
+        killer.kill(victims);
+    }
+}
+
+const GONE: &str = " (gone: as it was last)";
+
+/// Names of tabs in files.
+const TAB_NAMES: [&str; Tab::ALL.len()] =
+    ["findings", "connections", "processes", "listeners", "remotes", "openers"];
+
+/// `End 2 sockets? 10.0.0.1:80 -> ... of java[7]; ... y/n`.
+fn question(engine: &Engine, victims: &[Victim]) -> String {
+    let named = victims.iter().take(NAMED).map(|victim| {
+        let (local, remote) = (victim.tuple.local(), victim.tuple.remote());
+        let conn = engine.table().find_any(victim.id);
+        let owner = conn.and_then(|conn| conn.owner.as_ref());
+        let of = owner.map_or_else(String::new, |owner| {
+            format!(" of {}", tabs::process(&owner.task.comm, owner.pid()))
+        });
+        format!("{} -> {}{of}", tabs::endpoint(local), tabs::endpoint(remote))
+    });
+    let named: Vec<String> = named.collect();
+    let more = victims.len().saturating_sub(NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let count = tabs::counted(victims.len() as u64, "socket");
+    format!("End {count}? {}{more}  y/n", named.join("; "))
+}
