@@ -56,7 +56,9 @@ fn pieces(line: &str, style: &mut Style) -> Line {
             rest = &after[end + 1..];
             continue;
         }
-        let end = rest[1..].find('\x1b').map_or(rest.len(), |at| at + 1);
+        // The first character is text, or an escape that is none of these.
+        let first = rest.chars().next().map_or(0, char::len_utf8);
+        let end = rest[first..].find('\x1b').map_or(rest.len(), |at| at + first);
         pieces.push((*style, rest[..end].to_owned()));
         rest = &rest[end..];
     }
@@ -65,8 +67,14 @@ fn pieces(line: &str, style: &mut Style) -> Line {
 
 /// A style after the numbers of an escape sequence.
 fn changed(mut style: Style, numbers: &str) -> Style {
-    for number in numbers.split(';').map(|number| number.parse().unwrap_or(0_usize)) {
+    let mut numbers = numbers.split(';').map(|number| number.parse().unwrap_or(0_usize));
+    while let Some(number) = numbers.next() {
         match number {
+            // One of 256 colours, of which the first are those below.
+            38 if numbers.next() == Some(5) => {
+                style.color = numbers.next().map(|color| color % 8);
+            }
+            48 => drop(numbers.nth(1)),
             0 => style = Style::default(),
             1 => style.bold = true,
             2 => style.dim = true,
@@ -157,7 +165,8 @@ mod tests {
 
     #[test]
     fn escape_sequences_become_styles() {
-        let found = lines("a\x1b[1;31mb\x1b[0mc\n\x1b[7md");
+        let found = lines("a\x1b[1;31mb\x1b[0mc\n\x1b[7md\n\u{2581}\x1b[0;38;5;1;1me");
+        assert_eq!(found[2][1].0, Style { bold: true, color: Some(1), ..Style::default() });
         let red = Style { bold: true, color: Some(1), ..Style::default() };
         let plain = Style::default();
         let inverse = Style { inverse: true, ..plain };

@@ -28,7 +28,13 @@ pub(super) const COLUMNS: &[Column] = &[
     figures("OPEN", 0, Fold::Sum, "sockets that are still open"),
     figures("CLOSE_WAIT", 1, Fold::Sum, "of those, closed by the peer: not needed any more"),
     figures("OLDEST", 0, Fold::Most, "how long the oldest has been open"),
-    text_column("DID", 2, 9, Fold::Same, "connected, accepted, or read from them last"),
+    text_column(
+        "DID",
+        2,
+        9,
+        Fold::Same,
+        "connected, accepted, read from them last, or handles their requests",
+    ),
     text_column("OPENED BY", 0, 0, Fold::Same, "the application's method or function"),
 ];
 
@@ -118,7 +124,8 @@ pub(super) fn table(scene: &Scene<'_>, wanted: &Wanted) -> Table {
         let pid = (key.pid != 0).then_some(key.pid);
         let did = match (&key.who, sum.sighting.map(|sighting| sighting.kind)) {
             (Who::Before | Who::Unseen, _) => Cell::unknown(),
-            (_, Some(StackKind::Read | StackKind::Handle)) => Cell::text("read"),
+            (_, Some(StackKind::Read)) => Cell::text("read"),
+            (_, Some(StackKind::Handle)) => Cell::text("handles"),
             (_, Some(StackKind::Accept)) => Cell::text("accepted"),
             (_, Some(StackKind::Connect) | None) => Cell::text("connected"),
         };
