@@ -64,12 +64,32 @@ pub const WITHOUT_FRAME_POINTERS: &[&str] = &["-O2", "-fomit-frame-pointer"];
 /// # Errors
 /// When a compiler does not like it.
 pub fn compile_all() -> Result<()> {
-    if ready(&[]) {
-        class_path()?;
-    }
+    compile_java()?;
     if native_ready() {
         native("crawler", WITH_FRAME_POINTERS)?;
         native("crawler", WITHOUT_FRAME_POINTERS)?;
+    }
+    Ok(())
+}
+
+/// Compiles the Java programs, where that can be done here.
+///
+/// # Errors
+/// When javac does not like it.
+pub fn compile_java() -> Result<()> {
+    if ready(&[]) {
+        class_path()?;
+    }
+    Ok(())
+}
+
+/// Compiles the C programs below a folder, with a compiler of one's choice and these flags besides.
+///
+/// # Errors
+/// When the compiler does not like it.
+pub fn compile_native(folder: &Path, cc: &str, more: &[&str]) -> Result<()> {
+    for flags in [WITH_FRAME_POINTERS, WITHOUT_FRAME_POINTERS] {
+        compile(&folder.join(flags.concat()), "crawler", cc, &[flags, more].concat())?;
     }
     Ok(())
 }
@@ -138,11 +158,14 @@ fn native_dir(flags: &[&str]) -> PathBuf {
 /// # Errors
 /// When the compiler does not like it.
 pub fn native(name: &str, flags: &[&str]) -> Result<PathBuf> {
+    compile(&native_dir(flags), name, "cc", flags)
+}
+
+fn compile(dir: &Path, name: &str, cc: &str, flags: &[&str]) -> Result<PathBuf> {
     let source = fixtures("native").join(name).with_extension("c");
-    let dir = native_dir(flags);
     let program = dir.join(name);
-    once(&dir, std::slice::from_ref(&source), || {
-        let mut cc = Command::new("cc");
+    once(dir, std::slice::from_ref(&source), || {
+        let mut cc = Command::new(cc);
         cc.args(flags).arg("-o").arg(&program).arg(&source);
         run(cc)
     })?;

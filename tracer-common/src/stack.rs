@@ -58,6 +58,9 @@ pub mod flags {
     pub const BROKEN: u8 = 1 << 2;
     /// `method` and `bytecode` were taken of every frame: the process is not in `INTERPRETERS`.
     pub const UNKNOWN_PROCESS: u8 = 1 << 3;
+    /// The second frame is the link register (aarch64, wire version 4). It holds the return address of a function
+    /// that has no frame of its own; of any other it may hold what an earlier call has left there.
+    pub const LINK: u8 = 1 << 4;
 }
 
 /// Which socket, which thread, which stack: all that is written when the stack is known already.
@@ -213,10 +216,14 @@ pub struct StackSettings {
     pub write_seq: u32,
     /// Stacks that are taken of what a thread does after it has read.
     pub handler_samples: u32,
+    /// Link register in `pt_regs`; 0 where return addresses are on the stack.
+    pub regs_link: u32,
     /// Number of `pids`.
     pub pid_count: u32,
     /// Number of `comms`.
     pub comm_count: u32,
+    /// Zero.
+    pub pad: u32,
     /// Only these processes.
     pub pids: [u32; TASK_SLOTS],
     /// Only processes or threads of these names.
@@ -242,7 +249,7 @@ const _: () = {
     assert!(size_of::<CodeRange>() == 40);
     assert!(offset_of!(StackMemory, words) == size_of::<StackRecord>());
     assert!(size_of::<StackMemory>() == size_of::<StackRecord>() + 8 * MEMORY_WORDS);
-    assert!(offset_of!(StackSettings, pids) == 26 * 4);
-    assert!(offset_of!(StackSettings, comms) == 136);
-    assert!(size_of::<StackSettings>() == 264);
+    assert!(offset_of!(StackSettings, pids) == 28 * 4);
+    assert!(offset_of!(StackSettings, comms) == 144);
+    assert!(size_of::<StackSettings>() == 272);
 };

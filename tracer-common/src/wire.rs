@@ -13,7 +13,8 @@ use core::mem::{align_of, offset_of, size_of};
 /// 3: what was padding tells more. [`HolderRow::state`], [`HolderRow::ends`], [`SocketRow::deferred`],
 /// [`flags::TIME_WAIT_FULL`]: all of them 0 in older records, which stands for "not told".
 ///
-/// 4: the interface a socket is bound to, in [`Record::pid`] and [`Record::srtt_us`], where those were 0.
+/// 4: the interface a socket is bound to, in [`Record::pid`] and [`Record::srtt_us`], where those were 0;
+/// [`crate::stack::flags::LINK`], of aarch64 only.
 pub const WIRE_VERSION: u16 = 4;
 
 /// The oldest version whose records can still be read.

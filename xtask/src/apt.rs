@@ -51,6 +51,8 @@ pub(crate) fn apt_install(packages: &[&str], purpose: &str) -> Result<()> {
 fn apt() -> Command {
     let mut apt = as_root("env");
     apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]);
+    // Another may be at work.
+    apt.args(["-o", "DPkg::Lock::Timeout=300"]);
     apt
 }
 

@@ -159,7 +159,7 @@ fn collect(root: &Path, path: String, files: &mut Vec<String>) -> Result<()> {
 }
 
 /// Lines as `sha256sum` prints them for these files below `dir`.
-fn checksums(dir: &Path, files: &[String]) -> Result<String> {
+pub(crate) fn checksums(dir: &Path, files: &[String]) -> Result<String> {
     let mut sum = Command::new("sha256sum");
     sum.arg("--").args(files).current_dir(dir);
     let output = sum.output().context("could not start sha256sum: install coreutils")?;

@@ -62,28 +62,36 @@ fn nightly_cargo(toolchain: &Toolchain) -> Command {
 
 /// Flags that keep this machine's paths out of the objects: the line information of BTF names source files.
 fn without_paths(sysroot: &Path, arch: &str) -> Vec<String> {
-    let sources = cargo_home().join("registry/src");
-    let mut to = vec![
-        (root(), "tcptrail".to_owned()),
-        (sysroot.join("lib/rustlib/src/rust"), "rust".to_owned()),
-    ];
-    // One directory for each registry; their names are hashes.
-    for registry in std::fs::read_dir(sources).into_iter().flatten().flatten() {
-        let registry = registry.path();
+    let mut more = vec![(sysroot.join("lib/rustlib/src/rust"), "rust".to_owned())];
+    for registry in registries() {
         for bindings in std::fs::read_dir(&registry).into_iter().flatten().flatten() {
             let name = bindings.file_name().to_string_lossy().into_owned();
             // Helpers are the same for all architectures, and stand in a file for each.
             if name.starts_with("aya-ebpf-bindings-") {
                 let own = bindings.path().join("src").join(arch);
-                to.push((own, format!("crates/{name}/src/arch")));
+                more.push((own, format!("crates/{name}/src/arch")));
             }
         }
-        to.insert(0, (registry, "crates".to_owned()));
     }
-    to.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
+    remapped(&more)
 }
 
-fn cargo_home() -> PathBuf {
+/// Flags for rustc that give the sources here and of other crates, and these, names that are the same on all
+/// machines.
+pub(crate) fn remapped(more: &[(PathBuf, String)]) -> Vec<String> {
+    let crates = registries().into_iter().map(|registry| (registry, "crates".to_owned()));
+    // The last that fits is taken.
+    let all = crates.chain([(root(), "tcptrail".to_owned())]).chain(more.iter().cloned());
+    all.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
+}
+
+/// Where cargo has unpacked crates: a directory for each registry, whose name is a hash.
+fn registries() -> Vec<PathBuf> {
+    let all = std::fs::read_dir(cargo_home().join("registry/src")).into_iter().flatten();
+    all.flatten().map(|registry| registry.path()).collect()
+}
+
+pub(crate) fn cargo_home() -> PathBuf {
     env::var_os("CARGO_HOME").map_or_else(
         || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"),
         PathBuf::from,

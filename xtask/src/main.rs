@@ -4,13 +4,16 @@ mod apt;
 mod bench;
 mod build;
 mod command;
+mod dist;
 mod ebpf;
 mod ebpf_cargo;
 mod fuzz;
 mod jdks;
 mod kernels;
 mod lint;
+mod mirror;
 mod picture;
+mod roots;
 mod run;
 mod setup;
 mod soak;
@@ -45,6 +48,17 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Make a release: static binaries, packages, an image, a bill of materials, checksums.
+    Dist {
+        /// Only for this architecture, x86_64 or aarch64 (repeatable).
+        #[arg(long = "arch", value_name = "ARCH")]
+        architectures: Vec<String>,
+        /// Make it again in another folder, and compare the checksums.
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Install and run the release in clean roots: Debian 11, 12 and 13, one without a C library, busybox, nothing.
+    Roots(roots::Options),
     /// Build, then run tcptrail as root.
     Run {
         /// Arguments for tcptrail.
@@ -109,6 +123,8 @@ fn main() -> ExitCode {
         Verb::Setup { tests } => setup::verb(tests),
         Verb::Build => build::verb(),
         Verb::Ebpf { check } => ebpf::verb(check),
+        Verb::Dist { architectures, verify } => dist::verb(&architectures, verify),
+        Verb::Roots(options) => roots::verb(&options),
         Verb::Run { args } => run::verb(&args),
         Verb::Test { args } => test::verb(&args),
         Verb::Kernels(options) => kernels::verb(&options),

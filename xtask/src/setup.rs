@@ -226,18 +226,23 @@ fn link_llvm(sysroot: &Path, lib: &Path) -> Result<()> {
 
 /// cargo-fuzz, installed if need be.
 pub(crate) fn fuzzer() -> Result<PathBuf> {
+    cargo_tool("cargo-fuzz", FUZZER_VERSION)
+}
+
+/// A program from crates.io: of PATH, or of our own in the target directory, installed if need be.
+pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
     let tools = target().join("tools");
-    let own = tools.join("bin/cargo-fuzz");
-    if let Some(found) = find("cargo-fuzz").or_else(|| own.is_file().then(|| own.clone())) {
+    let own = tools.join("bin").join(name);
+    if let Some(found) = own.is_file().then(|| own.clone()).or_else(|| find(name)) {
         return Ok(found);
     }
-    eprintln!("xtask: building cargo-fuzz {FUZZER_VERSION} into {}", tools.display());
+    eprintln!("xtask: building {name} {version} into {}", tools.display());
     let mut install = cargo();
     install
-        .args(["install", "cargo-fuzz", "--version", FUZZER_VERSION, "--locked", "--root"])
+        .args(["install", name, "--version", version, "--locked", "--root"])
         .arg(&tools)
         .env_remove("CARGO_TARGET_DIR");
-    must(&mut install, "build cargo-fuzz", "check the network")?;
+    must(&mut install, &format!("build {name}"), "check the network")?;
     Ok(own)
 }
 
@@ -292,7 +297,7 @@ pub(crate) fn has_target(target: &str) -> bool {
     if env::var_os("RUSTUP_TOOLCHAIN").is_none() {
         return false;
     }
-    eprintln!("xtask: adding {target} to the rustup toolchain in use, to check that it compiles");
+    eprintln!("xtask: adding {target} to the rustup toolchain in use");
     within(Command::new("rustup").args(["target", "add", target]), RUSTUP_ADD)
 }
 

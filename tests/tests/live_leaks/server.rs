@@ -40,7 +40,9 @@ fn a_server_that_never_closes_is_named_by_its_handler() -> Result<()> {
     let leak = wait_for_leak(&mut tcptrail, forgets.pid(), COUNT)?;
     check_frames(&leak, &["java.net.Socket$SocketInputStream.read", "com.acme.Server.handle"])?;
     assert_eq!(leak.text("side"), "last_read");
-    ensure!(leak.0["handler"].is_null(), "it did nothing else: {leak:?}");
+    // What its thread does next is seen where the end of every system call is; then it names the same method.
+    let handler = leak.text("handler");
+    ensure!(handler.is_empty() || handler.starts_with("com.acme.Server.handle:"), "{leak:?}");
     assert_eq!(leak.text("thread"), "handler");
     assert_eq!(leak.number("local_port"), Some(8201));
     assert_eq!(leak.0["states"], serde_json::json!({ "CLOSE_WAIT": COUNT }));

@@ -54,6 +54,23 @@ fn registers(task: u64) -> [u64; 3] {
     ]
 }
 
+/// The link register of the user's code when it entered the kernel: where the innermost function returns to, if it
+/// has no frame of its own. Zero where there is no such register.
+#[inline(always)]
+fn link(task: u64) -> u64 {
+    let offset = set!(regs_link);
+    if offset == 0 {
+        return 0;
+    }
+    if set!(regs_helper) != 0 {
+        // SAFETY: a trusted pointer to the current task; the helper returns one to its registers.
+        let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as Kernel;
+        // SAFETY: the offset of a field of `struct pt_regs`.
+        return unsafe { load_at(regs, offset) };
+    }
+    kernel_word(kernel_word(task, set!(task_stack)) + u64::from(set!(stack_regs)), offset)
+}
+
 /// Words that tell one stack from another where frame pointers do not.
 const TELLING: usize = 512;
 /// The smallest page there is: on larger ones pieces of this size serve as well.
@@ -77,8 +94,7 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
     // SAFETY: the record is ours.
     unsafe { begin(record, sp, fp) };
     let mut hash = u64::from(thread.pid).wrapping_mul(PRIME);
-    let mut floor = sp;
-    let mut count = 0;
+    let (link, mut floor, mut count) = (link(thread.task), sp, 0);
     while count < MOST_FRAMES {
         // Not cleared before: that would be a call of a loop over bytes.
         let mut words = MaybeUninit::<Words>::uninit();
@@ -87,26 +103,25 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
         let mut frame = RawFrame { ip, method: 0, bytecode: 0 };
         if read && ip >= range.start && ip < range.end {
             // SAFETY: they were read.
-            let words = unsafe { words.assume_init_ref() };
-            frame.method = words[BELOW - 3];
-            frame.bytecode = words[0];
+            interpreted(&mut frame, unsafe { words.assume_init_ref() });
         }
         // SAFETY: the record is ours, and `count` within it.
         unsafe { (*record).frames[count] = frame };
         hash = mix(mix(mix(hash, frame.ip), frame.method), frame.bytecode);
         count += 1;
+        if count == 1 && link != 0 {
+            // SAFETY: the record is ours.
+            unsafe { return_to(record, link) };
+            (hash, count, bits) = (mix(hash, link), 2, bits | flags::LINK);
+        }
         if !read {
             // The outermost frame has none (the ABI's zero).
-            if fp != 0 {
-                bits |= flags::BROKEN;
-            }
+            bits |= if fp != 0 { flags::BROKEN } else { 0 };
             break;
         }
         // SAFETY: they were read.
         let words = unsafe { words.assume_init_ref() };
-        floor = fp + 16;
-        ip = words[BELOW + 1];
-        fp = words[BELOW];
+        (floor, ip, fp) = (fp + 16, words[BELOW + 1], words[BELOW]);
         if ip == 0 {
             break;
         }
@@ -125,6 +140,22 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
         (*record).head.frames = count as u16;
     }
     range.memory != 0
+}
+
+/// What a frame of HotSpot's interpreter says: its method, and where it is in it.
+#[inline(always)]
+fn interpreted(frame: &mut RawFrame, words: &Words) {
+    (frame.method, frame.bytecode) = (words[BELOW - 3], words[0]);
+}
+
+/// The second frame: where the innermost function returns to by the link register.
+///
+/// # Safety
+/// `record` is ours to write.
+#[inline(always)]
+unsafe fn return_to(record: *mut StackRecord, link: u64) {
+    // SAFETY: the record is ours.
+    unsafe { (*record).frames[1] = RawFrame { ip: link, method: 0, bytecode: 0 } };
 }
 
 /// Reads the first words of the stack, and adds what tells one stack from another where frame pointers do not.

@@ -50,7 +50,7 @@ impl HotSpot {
         if let Some(range) = cache.as_ref().and_then(|cache| cache.range(&memory)) {
             (code.code_start, code.code_end) = (range.start, range.end);
             let blind = flags.get("PreserveFramePointer") == Some(&false);
-            code.memory = u64::from(blind && cfg!(target_arch = "x86_64") && code.code_end != 0);
+            code.memory = u64::from(blind && code.code_end != 0);
         }
         Ok(HotSpot { memory, methods, code, cache, nmethods, version, flags })
     }

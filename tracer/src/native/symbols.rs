@@ -4,22 +4,10 @@ use std::collections::HashMap;
 
 use blazesym::symbolize::source::{Process as Traced, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
-use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EndianSlice, NativeEndian, Register, RegisterRule,
-    UnwindContext, UnwindSection,
-};
-use object::{Object, ObjectSection, ReadCache};
 
 use crate::frame::Frame;
 use crate::native::process::{Mapping, Process};
-
-/// A file with its unwind tables.
-struct Tables {
-    /// Address it is linked at, of the file's offsets.
-    segments: Vec<(u64, u64, u64)>,
-    eh_frame: Vec<u8>,
-    eh_frame_at: u64,
-}
+use crate::native::tables::{Return, Tables};
 
 /// Names functions.
 pub(crate) struct Native {
@@ -67,12 +55,14 @@ impl Native {
     }
 
     /// One step outwards by the unwind table of a function: instruction, stack and frame pointer of its
-    /// caller. `None` where there is no table, or memory.
+    /// caller. `link` is the link register, where that may have the return address: of the innermost function.
+    /// `None` where there is no table, or memory.
     pub(crate) fn step(
         &mut self,
         process: &Process,
         lookup: u64,
         [sp, fp]: [u64; 2],
+        link: Option<u64>,
         word: &dyn Fn(u64) -> Option<u64>,
     ) -> Option<[u64; 3]> {
         let mapping = process.code_at(lookup).filter(|mapping| !mapping.path.is_empty())?;
@@ -81,12 +71,23 @@ impl Native {
         let row = tables.row(address)?;
         let base = if row.from_fp { fp } else { sp };
         let above = base.checked_add_signed(row.offset)?;
-        let caller = word(above.checked_sub(8)?)?;
+        let caller = match row.returns {
+            Return::At(offset) => word(above.checked_add_signed(offset)?)?,
+            Return::Link => link?,
+        };
         let fp = match row.saved_fp {
             Some(offset) => word(above.checked_add_signed(offset)?)?,
             None => fp,
         };
-        Some([caller, above, fp])
+        Some([tables.address(caller), above, fp])
+    }
+
+    /// Whether a walk along the frame pointers of this process's own program may miss callers without a sign.
+    pub(crate) fn hides_callers(&mut self, process: &Process) -> bool {
+        let Some(program) = process.mappings.iter().find(|mapping| mapping.executable) else {
+            return false;
+        };
+        self.tables(process, program).is_some_and(Tables::hides_callers)
     }
 
     fn tables(&mut self, process: &Process, mapping: &Mapping) -> Option<&Tables> {
@@ -103,87 +104,22 @@ impl Native {
         &mut self,
         process: &Process,
         ip: u64,
+        link: Option<u64>,
         top: &[u64],
     ) -> Option<u64> {
         let mapping = process.code_at(ip).filter(|mapping| !mapping.path.is_empty())?;
         let tables = self.tables(process, mapping)?;
         let row = tables.row(tables.linked_address(ip - mapping.start + mapping.offset)?)?;
-        // Counted from the frame pointer: it has a frame, and the walk has its caller.
-        let above = u64::try_from(row.offset).ok().filter(|_| !row.from_fp)?;
-        // The return address stands right below the canonical frame address.
-        let word = above.checked_sub(8).filter(|offset| offset.is_multiple_of(8))? / 8;
-        let caller = *top.get(usize::try_from(word).ok()?)?;
+        let caller = match row.returns {
+            Return::Link => link?,
+            // Counted from the frame pointer: it has a frame, and the walk has its caller.
+            Return::At(_) if row.from_fp => return None,
+            Return::At(at) => {
+                let offset = u64::try_from(row.offset.checked_add(at)?).ok()?;
+                *top.get(usize::try_from(offset / 8).ok().filter(|_| offset.is_multiple_of(8))?)?
+            }
+        };
+        let caller = tables.address(caller);
         process.code_at(caller).map(|_| caller)
-    }
-}
-
-/// How to come from a function to its caller.
-struct Step {
-    /// The canonical frame address is counted from the frame pointer, else from the stack pointer.
-    from_fp: bool,
-    /// Its distance.
-    offset: i64,
-    /// Where the caller's frame pointer was saved, counted from the canonical frame address.
-    saved_fp: Option<i64>,
-}
-
-impl Tables {
-    fn read(process: &Process, mapping: &Mapping) -> Option<Tables> {
-        let cache = ReadCache::new(process.open(mapping).ok()?);
-        let elf = object::File::parse(&cache).ok()?;
-        let segments = {
-            use object::ObjectSegment;
-            elf.segments()
-                .map(|segment| {
-                    let (offset, size) = segment.file_range();
-                    (offset, size, segment.address())
-                })
-                .collect()
-        };
-        let section = elf.section_by_name(".eh_frame")?;
-        Some(Tables {
-            segments,
-            eh_frame: section.data().ok()?.to_vec(),
-            eh_frame_at: section.address(),
-        })
-    }
-
-    fn linked_address(&self, offset: u64) -> Option<u64> {
-        let within = |&&(from, size, _): &&(u64, u64, u64)| {
-            (from..from.saturating_add(size)).contains(&offset)
-        };
-        let (from, _, address) = self.segments.iter().find(within)?;
-        address.checked_add(offset - from)
-    }
-
-    /// What the unwind table says of this instruction. Only x86-64: on aarch64 every function that calls
-    /// another has a frame record, and the return address of the innermost is in a register.
-    fn row(&self, address: u64) -> Option<Step> {
-        // Numbers that DWARF gives to the registers.
-        const FRAME: u16 = 6;
-        const STACK: u16 = 7;
-        if !cfg!(target_arch = "x86_64") {
-            return None;
-        }
-        let section = EhFrame::from(EndianSlice::new(&self.eh_frame, NativeEndian));
-        let bases = BaseAddresses::default().set_eh_frame(self.eh_frame_at);
-        let mut context = UnwindContext::new();
-        let row = section
-            .unwind_info_for_address(&bases, &mut context, address, EhFrame::cie_from_offset)
-            .ok()?;
-        let (from_fp, offset) = match row.cfa() {
-            CfaRule::RegisterAndOffset { register, offset } if register.0 == STACK => {
-                (false, *offset)
-            }
-            CfaRule::RegisterAndOffset { register, offset } if register.0 == FRAME => {
-                (true, *offset)
-            }
-            _ => return None,
-        };
-        let saved_fp = match row.register(Register(FRAME)) {
-            Some(RegisterRule::Offset(offset)) => Some(offset),
-            _ => None,
-        };
-        Some(Step { from_fp, offset, saved_fp })
     }
 }

@@ -61,7 +61,7 @@ impl Symbolizer {
                 self.known.remove(&pid);
                 Err(error)
             }
-            None if broken => Ok(known.own_code()),
+            None if broken || self.native.hides_callers(&known.process) => Ok(known.own_code()),
             None => Ok(CodeRange::default()),
         }
     }
@@ -80,7 +80,7 @@ impl Symbolizer {
             Ok(known) => known,
             Err(why) => return Named { note: Some(why), ..Named::default() },
         };
-        let mut walked = raw.frames.clone();
+        let (mut walked, link) = frames_of(raw);
         let mut whole = false;
         if known.looked.elapsed() > LOOK_AGAIN
             && walked.iter().any(|frame| known.process.code_at(frame.ip).is_none())
@@ -93,7 +93,7 @@ impl Symbolizer {
             jvm.refresh();
         }
         let followed = (raw.top.len() > TOP_WORDS)
-            .then(|| unwind(&known.process, known.jvm(), &mut self.native, raw));
+            .then(|| unwind(&known.process, known.jvm(), &mut self.native, raw, link));
         // Frame pointers may lead further than tables, but where there are none they lead astray.
         if let Some(followed) =
             followed.filter(|followed| known.is_blind() || followed.frames.len() > walked.len())
@@ -101,7 +101,8 @@ impl Symbolizer {
             whole = followed.whole;
             walked = followed.frames;
         } else if let Some(first) = walked.first().copied()
-            && let Some(caller) = self.native.caller_of_leaf(&known.process, first.ip, &raw.top)
+            && let Some(caller) =
+                self.native.caller_of_leaf(&known.process, first.ip, link, &raw.top)
             && walked.get(1).is_none_or(|second| second.ip != caller)
         {
             walked.insert(1, RawFrame { ip: caller, method: 0, bytecode: 0 });
@@ -114,6 +115,20 @@ impl Symbolizer {
             known.note(&mut named.frames, compiled_at.filter(|_| !whole), raw, self.attach);
         named
     }
+}
+
+/// The frames as they were walked, and the link register where the kernel told it. On aarch64 the addresses on the
+/// stack may be signed (pointer authentication): user space has 48 bits of them.
+fn frames_of(raw: &Raw) -> (Vec<RawFrame>, Option<u64>) {
+    let mut frames = raw.frames.clone();
+    if raw.flags & flags::LINK == 0 || frames.len() < 2 {
+        return (frames, None);
+    }
+    for frame in &mut frames {
+        frame.ip &= (1 << 48) - 1;
+    }
+    let link = frames.remove(1).ip;
+    (frames, Some(link))
 }
 
 /// What is known of the process with this id now.
@@ -154,15 +169,12 @@ impl Known {
     /// its program's own code tells one from another.
     fn own_code(&self) -> CodeRange {
         let program = self.process.mappings.iter().find(|mapping| mapping.executable);
-        program.filter(|_| cfg!(target_arch = "x86_64")).map_or_else(
-            CodeRange::default,
-            |program| CodeRange {
-                code_start: program.start,
-                code_end: program.end,
-                memory: 1,
-                ..CodeRange::default()
-            },
-        )
+        program.map_or_else(CodeRange::default, |program| CodeRange {
+            code_start: program.start,
+            code_end: program.end,
+            memory: 1,
+            ..CodeRange::default()
+        })
     }
 
     fn jvm(&self) -> Option<&HotSpot> {

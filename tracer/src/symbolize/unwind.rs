@@ -28,6 +28,7 @@ pub(crate) fn unwind(
     jvm: Option<&HotSpot>,
     native: &mut Native,
     raw: &Raw,
+    link: Option<u64>,
 ) -> Walked {
     let word = |address: u64| -> Option<u64> {
         let at = address.checked_sub(raw.sp).filter(|offset| offset.is_multiple_of(8))? / 8;
@@ -37,8 +38,9 @@ pub(crate) fn unwind(
     let Some(mut ip) = raw.frames.first().map(|frame| frame.ip) else { return walked };
     let (mut sp, mut fp) = (raw.sp, raw.fp);
     while walked.frames.len() < MOST && ip != 0 {
+        let innermost = walked.frames.is_empty();
         // A return address may be the first of the next function.
-        let lookup = if walked.frames.is_empty() { ip } else { ip - 1 };
+        let lookup = if innermost { ip } else { ip - 1 };
         let mut frame = RawFrame { ip, method: 0, bytecode: 0 };
         walked.whole = false;
         let next = if jvm.is_some_and(|jvm| (jvm.code.start..jvm.code.end).contains(&lookup)) {
@@ -57,10 +59,12 @@ pub(crate) fn unwind(
             }
         } else {
             walked.whole = process.code_at(lookup).is_some();
-            native.step(process, lookup, [sp, fp], &word)
+            native.step(process, lookup, [sp, fp], link.filter(|_| innermost), &word)
         };
         walked.frames.push(frame);
-        let Some([caller, above, saved]) = next.filter(|next| next[1] > sp) else { break };
+        // One that returns by the link register has nothing on the stack.
+        let goes_on = |next: &[u64; 3]| next[1] > sp || innermost && next[1] == sp;
+        let Some([caller, above, saved]) = next.filter(goes_on) else { break };
         // The outermost function was called by nobody.
         let lookup = caller.wrapping_sub(1);
         if process.code_at(lookup).is_none() && !jvm.is_some_and(|jvm| jvm.is_compiled(lookup)) {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::arch::Arch;
 use super::initrd::initrd;
 use super::packages::Kernel;
 use super::plan::Plan;
@@ -22,11 +23,10 @@ const SILENCE: Duration = Duration::from_secs(600);
 const BOOTS: usize = 3;
 /// The root with its JDK is in memory, and one test runs fifty tracers at a time.
 const MEMORY: &str = "3G";
-/// Copying by `rep movsb`, which a kernel prefers where it is said to be fast, is emulated byte by byte.
-const CPU: &str = "max,-erms";
 
 /// What a guest is given.
 pub(crate) struct Machine {
+    pub(crate) arch: Arch,
     pub(crate) cpus: usize,
     /// No test begins after that.
     pub(crate) seconds: Option<u64>,
@@ -89,31 +89,27 @@ pub(crate) fn run(kernel: &Kernel, base: &Path, plan: &Plan, machine: &Machine) 
 
 fn boot(kernel: &Kernel, initrd: &Path, plan: &Plan, machine: &Machine) -> Result<Report> {
     let console = target().join(format!("kernels/guest-{}/console", kernel.release));
-    let mut append =
-        "console=ttyS0 rdinit=/init panic=-1 tsc=reliable mitigations=off random.trust_cpu=on"
-            .to_owned();
+    let mut append = format!("rdinit=/init panic=-1 {}", machine.arch.command_line());
     if let Some(seconds) = machine.seconds {
         // What the kernel does not know goes into the first process's environment.
         append.push_str(&format!(" TEST_SECONDS={seconds}"));
     }
     // No guest is left behind when this process is killed.
     let mut qemu = Command::new("setpriv");
-    qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-        .args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-M", "pc", "-m", MEMORY])
+    let (emulator, _) = machine.arch.emulator();
+    qemu.args(["--pdeathsig", "KILL", emulator])
+        .args(["-accel", "tcg,thread=multi", "-m", MEMORY])
         .args(["-smp", &machine.cpus.to_string()])
         .args(["-nodefaults", "-display", "none", "-no-reboot", "-kernel"])
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(initrd)
-        // An emulated processor's clock is right, and nobody's secrets are there to be protected.
         .args(["-append", &append])
-        .arg("-serial")
-        .arg(format!("file:{}", console.display()))
-        .args(["-serial", "stdio"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
+    machine.arch.machine(&mut qemu, &console);
     let start = Instant::now();
-    let mut child = qemu.spawn().context("could not start qemu-system-x86_64")?;
+    let mut child = qemu.spawn().with_context(|| format!("could not start {emulator}"))?;
     let stdout = child.stdout.take().context("QEMU's output")?;
     let mut words = File::create(console.with_file_name("words"))?;
     let (sender, lines) = channel();

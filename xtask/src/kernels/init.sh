@@ -3,7 +3,7 @@
 # serial port.
 /bin/busybox mkdir -p /bb
 /bin/busybox --install -s /bb
-export PATH=/bin:/bb HOME=/root TMPDIR=/tmp
+export PATH=/bin:/usr/bin:/sbin:/usr/sbin:/bb HOME=/root TMPDIR=/tmp
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
@@ -19,8 +19,9 @@ chmod 1777 /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 # Neither tracefs nor debugfs: nothing may need them.
-exec </dev/null >/dev/ttyS0 2>&1
-stty -F /dev/ttyS1 raw -echo
+exec </dev/null >"/dev/$CONSOLE" 2>&1
+export WORDS
+stty -F "/dev/$WORDS" raw -echo
 for module in $(cat /modules/order); do
     insmod "/modules/$module" || echo "no $module"
 done
@@ -38,14 +39,14 @@ END
 chmod 755 /bin/now
 BEGAN=$(now)
 export BEGAN
-echo "@@ready $(uname -r) $(cut -d' ' -f1 /proc/uptime)" >/dev/ttyS1
+echo "@@ready $(uname -r) $(cut -d' ' -f1 /proc/uptime)" >"/dev/$WORDS"
 if [ -e /tests/shell ]; then
-    /bin/sh /tests/shell >/dev/ttyS1 2>&1
-    echo "@@done" >/dev/ttyS1
+    /bin/sh /tests/shell >"/dev/$WORDS" 2>&1
+    echo "@@done" >"/dev/$WORDS"
     poweroff -f
 fi
 xargs -r -P "$(cat /tests/jobs)" -n 2 /bin/run-one </tests/side-by-side
 xargs -r -n 2 /bin/run-one </tests/alone
-echo "@@done $(cut -d' ' -f1 /proc/uptime)" >/dev/ttyS1
+echo "@@done $(cut -d' ' -f1 /proc/uptime)" >"/dev/$WORDS"
 sync
 poweroff -f

@@ -5,6 +5,9 @@
 //! anything; the tests are told so (`TCPTRAIL_SLOW_MACHINE`) and widen their tolerances, not their
 //! truths.
 
+mod arch;
+mod cross;
+mod foreign;
 mod guest;
 mod initrd;
 mod packages;
@@ -21,19 +24,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{build, setup};
+use crate::{build, ebpf, setup};
+use arch::Arch;
 use guest::{Machine, Report};
 use packages::Kernel;
 use plan::Plan;
 use root::Running;
 
-/// One of each change that matters to a tracer: no cookie and no error report; the oldest with both;
-/// reasons of resets; the newest layouts.
-const SERIES: [&str; 6] = ["5.10", "6.1", "6.12", "6.16", "6.18", "7.2"];
-
 /// Programs this verb uses, and Debian's packages that have them.
-const TOOLS: [(&str, &str); 8] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
+const TOOLS: [(&str, &str); 7] = [
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
     ("depmod", "kmod"),
@@ -45,8 +44,12 @@ const TOOLS: [(&str, &str); 8] = [
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Series of kernels, for instance 6.12; by default 5.10, 6.1, 6.12, 6.16, 6.18 and 7.2.
+    /// Series of kernels, for instance 6.12; by default 5.10, 6.1, 6.12, 6.16, 6.18 and 7.2. For aarch64 6.1, 6.12
+    /// and 6.12-16k, which has pages of 16 KiB.
     series: Vec<String>,
+    /// Architecture of the guests: x86_64 or aarch64, which is emulated the slowest.
+    #[arg(long, default_value = std::env::consts::ARCH)]
+    arch: String,
     /// Only live tests whose name contains one of these (repeatable).
     #[arg(long = "test", value_name = "NAME")]
     tests: Vec<String>,
@@ -72,24 +75,35 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn verb(options: &Options) -> Result<ExitCode> {
+    let arch = Arch::of(&options.arch)?;
     setup::test_tools();
-    build::all()?;
-    run(options)
+    if arch.is_own() {
+        build::all()?;
+    } else {
+        ebpf::refresh()?;
+        foreign::required()?;
+    }
+    run(options, arch)
 }
 
 /// Everything but the build.
-fn run(options: &Options) -> Result<ExitCode> {
+fn run(options: &Options, arch: Arch) -> Result<ExitCode> {
     setup::required(&TOOLS, "kernels in QEMU")?;
+    setup::required(&[arch.emulator()], "kernels in QEMU")?;
     let series: Vec<&str> = if options.series.is_empty() {
-        SERIES.to_vec()
+        arch.series().to_vec()
     } else {
         options.series.iter().map(String::as_str).collect()
     };
-    let plan = Plan::new(&options.tests, options.quick)?;
-    let kernels = packages::get(&series)?;
+    let plan = Plan::new(arch, &options.tests, options.quick)?;
+    let kernels = packages::get(arch, &series)?;
     let guests = options.guests.max(1);
     let running = Running { jobs: options.jobs, shell: options.shell.as_deref() };
-    let base = root::image(&plan, &running)?;
+    let base = if arch.is_own() {
+        root::image(&plan, &running)?
+    } else {
+        foreign::image(arch, &plan, &running)?
+    };
 
     if options.shell.is_none() {
         let count = plan.tests().count();
@@ -105,7 +119,7 @@ fn run(options: &Options) -> Result<ExitCode> {
                     while let Some((kernel, behind)) = next(&waiting) {
                         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
                         let seconds = left.map(|left| share(left, behind, guests));
-                        let machine = Machine { cpus: options.cpus, seconds };
+                        let machine = Machine { arch, cpus: options.cpus, seconds };
                         let report = guest::run(kernel, &base, &plan, &machine)
                             .with_context(|| format!("kernel {}", kernel.release));
                         done.push(report.map(|report| (kernel, report)));

@@ -8,9 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::command::{must, quietly, target};
+use super::arch::Arch;
+use crate::command::{must, target};
+use crate::mirror::{Apt, Archive};
 
 /// Suites that have a series of kernels, and which of the mirror's two archives they are in.
 const SUITES: [(&str, Archive); 4] = [
@@ -19,14 +21,6 @@ const SUITES: [(&str, Archive); 4] = [
     ("trixie-security", Archive::Security),
     ("trixie-backports", Archive::Main),
 ];
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const FLAVOUR: &str = "-cloud-amd64";
-
-#[derive(Clone, Copy, PartialEq)]
-enum Archive {
-    Main,
-    Security,
-}
 
 /// A kernel, unpacked.
 #[derive(Debug)]
@@ -42,24 +36,30 @@ pub(crate) struct Kernel {
 }
 
 /// The newest kernel of each of these series.
-pub(crate) fn get(series: &[&str]) -> Result<Vec<Kernel>> {
-    let apt = Apt::new()?;
-    let names = apt.names()?;
+pub(crate) fn get(arch: Arch, series: &[&str]) -> Result<Vec<Kernel>> {
+    let dir = target().join("kernels");
+    let dir = if arch.is_own() { dir } else { dir.join(arch.debian()) };
+    let apt = Apt::new(dir.join("apt"), arch.debian(), &SUITES)?;
+    let names = apt.names("linux-")?;
     let mut kernels = Vec::new();
     for &wanted in series {
-        let release = newest(&names, wanted).with_context(|| {
+        let (number, flavour) = arch.flavour(wanted);
+        let release = newest(&names, number, flavour).with_context(|| {
             format!("the mirror has no kernel of series {wanted}: name another, such as 6.12")
         })?;
-        kernels.push(apt.kernel(wanted, &release, &names)?);
+        let name = format!("{release}{flavour}");
+        // The cloud flavour's is where it has always been.
+        let place = if flavour.starts_with("-cloud") { &release } else { &name };
+        kernels.push(kernel(&apt, wanted, &name, &dir.join(place), &names)?);
     }
     Ok(kernels)
 }
 
 /// The newest release of a series among names of packages.
-fn newest(names: &[String], series: &str) -> Option<String> {
+fn newest(names: &[String], series: &str, flavour: &str) -> Option<String> {
     names
         .iter()
-        .filter_map(|name| name.strip_prefix("linux-image-")?.strip_suffix(FLAVOUR))
+        .filter_map(|name| name.strip_prefix("linux-image-")?.strip_suffix(flavour))
         .filter(|release| {
             let rest = release.strip_prefix(series);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -78,100 +78,34 @@ fn by_number(a: &str, b: &str) -> Ordering {
     numbers(a).cmp(&numbers(b))
 }
 
-/// An apt with its own sources, lists and cache.
-struct Apt {
-    dir: PathBuf,
-}
-
-impl Apt {
-    fn new() -> Result<Apt> {
-        let dir = target().join("kernels");
-        for sub in ["apt/lists/partial", "apt/cache/archives/partial", "apt/state", "debs"] {
-            let path = dir.join(sub);
-            fs::create_dir_all(&path)
-                .with_context(|| format!("could not make {}", path.display()))?;
+/// Downloads and unpacks a kernel that is not here yet; `name` is what its packages have behind their kind.
+fn kernel(apt: &Apt, series: &str, name: &str, dir: &Path, names: &[String]) -> Result<Kernel> {
+    let done = dir.join("unpacked");
+    if !done.exists() {
+        // The image alone up to 6.18; later apart from its modules.
+        let parts: Vec<_> = ["image", "binary", "modules"]
+            .map(|part| format!("linux-{part}-{name}"))
+            .into_iter()
+            .filter(|name| names.contains(name))
+            .collect();
+        eprintln!("xtask: downloading {} (cached in the target directory)", parts.join(" "));
+        for deb in apt.download(&parts)? {
+            let mut unpack = Command::new("dpkg");
+            unpack.arg("-x").arg(&deb).arg(dir);
+            must(&mut unpack, "unpack the kernel", "remove the target directory's kernels")?;
+            fs::remove_file(&deb)?;
         }
-        let apt = Apt { dir };
-        let sources = sources(&quietly(
-            Command::new("apt-get")
-                .args(["indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)"])
-                .arg("Created-By: Packages"),
-        ))?;
-        let dir = apt.dir.join("apt");
-        let shown = dir.display();
-        let config = format!(
-            "Dir::State \"{shown}/state\";\nDir::State::lists \"{shown}/lists\";\n\
-             Dir::State::status \"{shown}/status\";\nDir::Cache \"{shown}/cache\";\n\
-             Dir::Etc::sourcelist \"{shown}/sources.list\";\nDir::Etc::sourceparts \"/dev/null\";\n\
-             Dir::Etc::preferences \"/dev/null\";\nDir::Etc::preferencesparts \"/dev/null\";\n\
-             APT::Architecture \"amd64\";\nAPT::Architectures {{ \"amd64\"; }};\n\
-             APT::Sandbox::User \"\";\nAcquire::Languages \"none\";\n"
-        );
-        for (name, text) in [("sources.list", sources.as_str()), ("status", ""), ("conf", &config)]
-        {
-            fs::write(dir.join(name), text)
-                .with_context(|| format!("could not write apt's {name}"))?;
-        }
-        if quietly(apt.command("apt-get").args(["-q", "update"])).is_none() {
-            eprintln!("xtask: warning: no new lists of kernels from the mirror: taking those here");
-        }
-        Ok(apt)
+        finish(dir)?;
+        fs::write(&done, "")?;
     }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("APT_CONFIG", self.dir.join("apt/conf")).current_dir(self.dir.join("debs"));
-        command
-    }
-
-    fn names(&self) -> Result<Vec<String>> {
-        let names = quietly(self.command("apt-cache").args(["pkgnames", "linux-"]));
-        Ok(names.context("could not run apt-cache")?.lines().map(str::to_owned).collect())
-    }
-
-    /// Downloads and unpacks a kernel that is not here yet.
-    fn kernel(&self, series: &str, release: &str, names: &[String]) -> Result<Kernel> {
-        let dir = self.dir.join(release);
-        let done = dir.join("unpacked");
-        if !done.exists() {
-            // The image alone up to 6.18; later apart from its modules.
-            let parts: Vec<_> = ["image", "binary", "modules"]
-                .map(|part| format!("linux-{part}-{release}{FLAVOUR}"))
-                .into_iter()
-                .filter(|name| names.contains(name))
-                .collect();
-            eprintln!("xtask: downloading {} (cached in the target directory)", parts.join(" "));
-            must(
-                self.command("apt-get").args(["-q", "download"]).args(&parts),
-                "download the kernel",
-                "check the network",
-            )?;
-            for entry in fs::read_dir(self.dir.join("debs"))? {
-                let deb = entry?.path();
-                let name = deb.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if parts.iter().any(|part| name.starts_with(&format!("{part}_"))) {
-                    let mut unpack = Command::new("dpkg");
-                    unpack.arg("-x").arg(&deb).arg(&dir);
-                    must(
-                        &mut unpack,
-                        "unpack the kernel",
-                        "remove the target directory's kernels",
-                    )?;
-                    fs::remove_file(&deb)?;
-                }
-            }
-            finish(&dir)?;
-            fs::write(&done, "")?;
-        }
-        let modules = dir.join("lib/modules");
-        let name = only_name(&modules)?;
-        let image = [format!("boot/vmlinuz-{name}"), format!("lib/modules/{name}/vmlinuz")]
-            .iter()
-            .map(|path| dir.join(path))
-            .find(|path| path.is_file())
-            .with_context(|| format!("the packages of {release} have no vmlinuz"))?;
-        Ok(Kernel { series: series.to_owned(), release: name, image, dir })
-    }
+    let modules = dir.join("lib/modules");
+    let name = only_name(&modules)?;
+    let image = [format!("boot/vmlinuz-{name}"), format!("lib/modules/{name}/vmlinuz")]
+        .iter()
+        .map(|path| dir.join(path))
+        .find(|path| path.is_file())
+        .with_context(|| format!("the packages of {name} have no vmlinuz"))?;
+    Ok(Kernel { series: series.to_owned(), release: name, image, dir: dir.to_owned() })
 }
 
 /// Modules are where `modprobe -d` looks, with their dependencies.
@@ -189,35 +123,6 @@ fn only_name(dir: &Path) -> Result<String> {
     let entries = fs::read_dir(dir).with_context(|| format!("no modules in {}", dir.display()))?;
     let name = entries.flatten().next().context("an empty lib/modules")?.file_name();
     Ok(name.to_string_lossy().into_owned())
-}
-
-/// Lines of sources.list, from what `apt-get indextargets` says of the host's own sources.
-fn sources(targets: &Option<String>) -> Result<String> {
-    let (mut main, mut security) = (None, None);
-    for line in targets.iter().flat_map(|text| text.lines()) {
-        match line.split_once(' ') {
-            Some(("Debian", rest)) => match rest.rsplit_once(' ') {
-                Some(("Debian", uri)) => main = main.or(Some(uri.to_owned())),
-                Some(("Debian-Security", uri)) => security = security.or(Some(uri.to_owned())),
-                _ => {}
-            },
-            _ => continue,
-        }
-    }
-    let Some(main) = main else {
-        bail!(
-            "kernels come from Debian, and apt has no source of Debian here: \
-             add one to /etc/apt/sources.list.d and run `apt-get update`"
-        )
-    };
-    // The mirrors of both are side by side where the host's sources do not say.
-    let security = security.unwrap_or_else(|| format!("{}-security/", main.trim_end_matches('/')));
-    let mut lines = String::new();
-    for (suite, archive) in SUITES {
-        let uri = if archive == Archive::Main { &main } else { &security };
-        lines.push_str(&format!("deb [signed-by={KEYRING}] {uri} {suite} main\n"));
-    }
-    Ok(lines)
 }
 
 #[cfg(test)]
@@ -246,19 +151,7 @@ mod tests {
             ("6", Some("6.12.117+deb13")),
             ("6.2", None),
         ] {
-            assert_eq!(newest(&names, series).as_deref(), release, "{series}");
+            assert_eq!(newest(&names, series, "-cloud-amd64").as_deref(), release, "{series}");
         }
-    }
-
-    #[test]
-    fn the_mirror_is_the_hosts() {
-        let targets = "Other Other http://x/\nDebian Debian http://a/debian/\n\
-                       Debian Debian-Security http://b/sec/\n";
-        let lines = sources(&Some(targets.to_owned())).expect("sources");
-        assert!(lines.contains("http://b/sec/ bullseye-security main\n"), "{lines}");
-        assert!(lines.contains("http://a/debian/ trixie-backports main\n"), "{lines}");
-        let lines = sources(&Some("Debian Debian http://a/debian/\n".to_owned())).expect("sources");
-        assert!(lines.contains("http://a/debian-security/ bookworm-security main\n"), "{lines}");
-        assert!(sources(&Some("Ubuntu Ubuntu http://u/\n".to_owned())).is_err());
     }
 }

@@ -1,12 +1,14 @@
 //! Which live tests run in the guests, and what they need.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{cargo, quietly};
+use super::arch::Arch;
+use super::cross;
+use crate::command::{cargo, quietly, root};
 
 /// Test binaries that run Python programs.
 const OF_PYTHON: [&str; 3] = ["live_hostile", "live_leaks", "live_stuck"];
@@ -41,18 +43,38 @@ const QUICK: [&str; 22] = [
     "reasons::data_after_close",
 ];
 
+/// What `--quick` adds for another architecture: whether its verifier takes every program, and stacks of C and of JVMs,
+/// whose registers and frames are others there.
+const FOREIGN: [&str; 7] = [
+    "live_doctor",
+    "live_leaks native::",
+    "live_leaks jvm::the_method_that_leaks",
+    "live_leaks jvm::without_frame_pointers",
+    "live_leaks inlined::inlined_methods",
+    "live_leaks inlined::with_plain_flags",
+    "live_stuck close_wait::a_server_that_never_closes",
+];
+
 /// The live tests to run.
 pub(crate) struct Plan {
     /// By name of their binary: where it is, and its tests.
     pub(super) binaries: BTreeMap<String, (PathBuf, Vec<String>)>,
+    /// What compiles the programs that they run.
+    fixtures: Option<PathBuf>,
 }
 
 impl Plan {
     /// Compiles the live tests and takes those whose name contains one of `wanted`, if any.
-    pub(crate) fn new(wanted: &[String], quick: bool) -> Result<Plan> {
+    pub(crate) fn new(arch: Arch, wanted: &[String], quick: bool) -> Result<Plan> {
+        let compiled = compiled(arch)?;
         let mut binaries = BTreeMap::new();
-        for (name, path) in test_binaries()? {
-            let list = quietly(Command::new(&path).args(["--list", "--format", "terse"]));
+        let selected = |full: &str| {
+            QUICK.iter().any(|part| full.contains(part))
+                || !arch.is_own() && FOREIGN.iter().any(|part| full.contains(part))
+        };
+        for (name, path) in compiled.tests {
+            let mut lister = if arch.is_own() { Command::new(&path) } else { cross::lister(&path) };
+            let list = quietly(lister.args(["--list", "--format", "terse"]));
             let list = list.with_context(|| format!("could not list the tests of {name}"))?;
             let tests: Vec<String> = list
                 .lines()
@@ -60,7 +82,7 @@ impl Plan {
                 .filter(|test| {
                     let full = format!("{name} {test}");
                     (wanted.is_empty() || wanted.iter().any(|part| full.contains(part)))
-                        && (!quick || QUICK.iter().any(|part| full.contains(part)))
+                        && (!quick || selected(&full))
                 })
                 .map(str::to_owned)
                 .collect();
@@ -71,7 +93,7 @@ impl Plan {
         if binaries.is_empty() {
             bail!("no live test has such a name: `cargo nextest list -p tests` shows all");
         }
-        Ok(Plan { binaries })
+        Ok(Plan { binaries, fixtures: compiled.fixtures })
     }
 
     /// Whether tests in it run Python.
@@ -79,9 +101,14 @@ impl Plan {
         self.binaries.keys().any(|name| OF_PYTHON.contains(&name.as_str()))
     }
 
-    /// Whether there are compiled programs in it.
+    /// Whether tests in it run programs that are compiled.
     pub(super) fn needs_fixtures(&self) -> bool {
         self.binaries.contains_key(OF_FIXTURES)
+    }
+
+    /// What compiles the programs that tests in it run, if some do.
+    pub(super) fn fixtures(&self) -> Option<&Path> {
+        self.fixtures.as_deref().filter(|_| self.needs_fixtures())
     }
 
     /// Whether there are JVMs in it.
@@ -98,24 +125,47 @@ impl Plan {
     }
 }
 
-/// The compiled tests of the package `tests`, by name.
-fn test_binaries() -> Result<Vec<(String, PathBuf)>> {
-    let mut build = cargo();
-    build.args(["test", "--package", "tests", "--no-run", "--tests", "--message-format=json"]);
+/// What cargo compiled of the package `tests`.
+#[derive(Default)]
+struct Compiled {
+    /// Live tests, by name.
+    tests: Vec<(String, PathBuf)>,
+    /// What compiles the programs that they run.
+    fixtures: Option<PathBuf>,
+}
+
+/// Compiles the live tests. For this machine as a part of the workspace: alone, some libraries would have fewer
+/// features, and `cargo xtask test` would compile everything again.
+fn compiled(arch: Arch) -> Result<Compiled> {
+    let mut build = if arch.is_own() { cargo() } else { cross::test_build(arch)? };
+    build.args(["test", "--no-run", "--tests", "--message-format=json"]);
+    if arch.is_own() {
+        build.arg("--workspace");
+    } else {
+        build.args(["--package", "tests", "--target", &crate::dist::triple(arch.name())]);
+    }
     build.stderr(std::process::Stdio::inherit());
     let output = build.output().context("could not start cargo")?;
     if !output.status.success() {
         bail!("could not compile the live tests: fix what the compiler says above");
     }
-    let mut found = Vec::new();
+    let manifest = root().join("tests/Cargo.toml");
+    let mut found = Compiled::default();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let message: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-        if message["profile"]["test"] == true
-            && message["target"]["kind"][0] == "test"
-            && let (Some(name), Some(path)) =
-                (message["target"]["name"].as_str(), message["executable"].as_str())
-        {
-            found.push((name.to_owned(), path.into()));
+        if message["manifest_path"].as_str().map(Path::new) != Some(&manifest) {
+            continue;
+        }
+        let target = &message["target"];
+        let (Some(kind), Some(name), Some(path)) =
+            (target["kind"][0].as_str(), target["name"].as_str(), message["executable"].as_str())
+        else {
+            continue;
+        };
+        match (kind, message["profile"]["test"] == true) {
+            ("test", true) => found.tests.push((name.to_owned(), path.into())),
+            ("bin", false) if name == "fixtures" => found.fixtures = Some(path.into()),
+            _ => {}
         }
     }
     Ok(found)

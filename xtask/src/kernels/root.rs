@@ -59,8 +59,8 @@ pub(crate) fn image(plan: &Plan, running: &Running<'_>) -> Result<PathBuf> {
     if plan.needs_python() {
         libraries.extend(stage.python()?);
     }
-    if plan.needs_fixtures() {
-        libraries.extend(stage.fixtures()?);
+    if let Some(compiler) = plan.fixtures() {
+        libraries.extend(stage.fixtures(compiler)?);
     }
     if plan.needs_java() {
         libraries.extend(stage.java()?);
@@ -79,15 +79,29 @@ pub(crate) fn image(plan: &Plan, running: &Running<'_>) -> Result<PathBuf> {
     }
     // Tests name files of the repository where they were compiled.
     stage.copy(&root().join("tests/Cargo.toml"))?;
+    first_process(&stage, plan, running)?;
+    let image = target().join("kernels/root.cpio");
+    archive(&stage.dir, &image)?;
+    Ok(image)
+}
+
+/// Writes the first process, and the lists of tests that it is to run.
+pub(super) fn first_process(stage: &Stage, plan: &Plan, running: &Running<'_>) -> Result<()> {
+    let (mut side_by_side, mut alone) = (String::new(), String::new());
+    for (name, test) in plan.tests() {
+        let line = format!("{name} {test}\n");
+        let is_alone = ALONE.iter().any(|part| line.contains(part));
+        let list = if is_alone { &mut alone } else { &mut side_by_side };
+        list.push_str(&line);
+    }
+    stage.write("tests/side-by-side", &side_by_side, 0o644)?;
+    stage.write("tests/alone", &alone, 0o644)?;
     stage.write("tests/jobs", &running.jobs.to_string(), 0o644)?;
     if let Some(shell) = running.shell {
         stage.write("tests/shell", shell, 0o755)?;
     }
     stage.write("init", INIT, 0o755)?;
-    stage.write("bin/run-one", RUN_ONE, 0o755)?;
-    let image = target().join("kernels/root.cpio");
-    archive(&stage.dir, &image)?;
-    Ok(image)
+    stage.write("bin/run-one", RUN_ONE, 0o755)
 }
 
 /// Copies this machine's tools, and tcptrail. Says which libraries they link.
@@ -108,21 +122,12 @@ fn programs(stage: &Stage) -> Result<Libraries> {
     Ok(libraries)
 }
 
-/// Copies the compiled tests, and writes the lists of those to run. Says which libraries they link.
+/// Copies the compiled tests. Says which libraries they link.
 fn tests(stage: &Stage, plan: &Plan) -> Result<Libraries> {
     let mut libraries = BTreeSet::new();
-    let (mut side_by_side, mut alone) = (String::new(), String::new());
-    for (name, (path, tests)) in &plan.binaries {
+    for (name, (path, _)) in &plan.binaries {
         stage.strip(path, &format!("tests/{name}"))?;
         libraries.extend(libraries_of(path));
-        for test in tests {
-            let line = format!("{name} {test}\n");
-            let is_alone = ALONE.iter().any(|part| line.contains(part));
-            let list = if is_alone { &mut alone } else { &mut side_by_side };
-            list.push_str(&line);
-        }
     }
-    stage.write("tests/side-by-side", &side_by_side, 0o644)?;
-    stage.write("tests/alone", &alone, 0o644)?;
     Ok(libraries)
 }

@@ -37,6 +37,6 @@ end=$(date +%s%3N)
             echo
         fi
         echo "@@end"
-    } >/dev/ttyS1
+    } >"/dev/$WORDS"
 ) 9>/run/telling
 rm -f "$out" "$out.first"

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::command::{cargo, find, must, quietly, root};
+use crate::command::{find, must, quietly, root};
 
 /// What the Python programs of live tests import.
 const PYTHON: &str =
@@ -84,11 +84,14 @@ impl Stage {
         Ok(libraries)
     }
 
-    /// Copies the Java and C programs of the live tests, compiled. Says which libraries they link.
-    pub(super) fn fixtures(&self) -> Result<Libraries> {
-        let mut compile = cargo();
-        compile.args(["run", "--quiet", "--package", "tests", "--bin", "fixtures"]);
-        must(&mut compile, "compile the programs of the live tests", "see what it says above")?;
+    /// Copies the Java and C programs of the live tests, which `compiler` compiles. Says which libraries they
+    /// link.
+    pub(super) fn fixtures(&self, compiler: &Path) -> Result<Libraries> {
+        must(
+            &mut Command::new(compiler),
+            "compile the programs of the live tests",
+            "see what it says above",
+        )?;
         let mut libraries = BTreeSet::new();
         // First the sources: what is compiled is newer.
         self.tree(&root().join("tests/fixtures/java"), &mut libraries)?;

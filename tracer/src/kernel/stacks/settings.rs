@@ -67,6 +67,7 @@ fn registers(btf: &Btf, settings: &mut StackSettings) -> Result<(), String> {
         settings.stack_regs = (16 << 10) - 168;
     } else if cfg!(target_arch = "aarch64") {
         settings.regs_fp = required(btf, "pt_regs", "regs")? + 29 * 8;
+        settings.regs_link = settings.regs_fp + 8;
         settings.regs_sp = required(btf, "pt_regs", "sp")?;
         settings.regs_ip = required(btf, "pt_regs", "pc")?;
         settings.regs_syscall = optional(btf, "pt_regs", "syscallno");

@@ -1,0 +1,84 @@
+//! The static binary for an architecture, and the commit that it is made from.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{cargo, must, quietly, root, target};
+use crate::setup;
+
+/// Cargo's profile of what is shipped.
+pub(super) const PROFILE: &str = "dist";
+/// A stripped binary is not to be larger.
+const MOST_BYTES: u64 = 8 << 20;
+
+/// What a release is made from.
+pub(crate) struct Commit {
+    /// Its name, with `-modified` when the work tree is not it.
+    pub(crate) name: String,
+    /// When it was made, in seconds: the time of everything in a release.
+    pub(crate) epoch: String,
+}
+
+impl Commit {
+    /// Of this checkout.
+    pub(crate) fn here() -> Result<Commit> {
+        let git = |args: &[&str]| {
+            let said = quietly(Command::new("git").args(args).current_dir(root()));
+            said.map(|said| said.trim().to_owned()).with_context(|| {
+                format!("`git {}` failed: releases are made in a git checkout", args.join(" "))
+            })
+        };
+        let mut name = git(&["rev-parse", "HEAD"])?;
+        if !git(&["status", "--porcelain"])?.is_empty() {
+            name.push_str("-modified");
+        }
+        Ok(Commit { name, epoch: git(&["log", "-1", "--format=%ct"])? })
+    }
+
+    /// Whether the work tree is not what was committed.
+    pub(super) fn is_modified(&self) -> bool {
+        self.name.ends_with("-modified")
+    }
+}
+
+/// What rustc calls the static target of an architecture.
+pub(crate) fn triple(arch: &str) -> String {
+    format!("{arch}-unknown-linux-musl")
+}
+
+/// Has cargo link for a static target. No C compiler for another architecture is needed: rustc brings musl and a
+/// linker.
+pub(crate) fn for_target(cargo: &mut Command, triple: &str) -> Result<()> {
+    if !setup::has_target(triple) {
+        bail!("rustc has no `std` for {triple}: run `rustup target add {triple}`");
+    }
+    let linker = format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase().replace('-', "_"));
+    cargo.env(linker, "rust-lld");
+    Ok(())
+}
+
+/// Builds the static binary for one architecture, as it is shipped.
+pub(crate) fn build_static(arch: &str) -> Result<PathBuf> {
+    let triple = triple(arch);
+    let commit = Commit::here()?;
+    let mut build = cargo();
+    for_target(&mut build, &triple)?;
+    build.args(["build", "--locked", "--package", "tracer", "--target", &triple]);
+    build.args(["--profile", PROFILE]);
+    build
+        .env("TCPTRAIL_COMMIT", &commit.name)
+        .env("SOURCE_DATE_EPOCH", &commit.epoch)
+        .env("CARGO_ENCODED_RUSTFLAGS", crate::ebpf_cargo::remapped(&[]).join("\u{1f}"));
+    must(&mut build, &format!("build tcptrail for {triple}"), "fix what the compiler says above")?;
+    let binary = target().join(&triple).join(PROFILE).join("tcptrail");
+    let bytes =
+        fs::metadata(&binary).with_context(|| format!("there is no {}", binary.display()))?.len();
+    if bytes > MOST_BYTES {
+        bail!("the binary for {arch} has {bytes} bytes, more than the {MOST_BYTES} it may have");
+    }
+    eprintln!("xtask: {}: {:.1} MiB", binary.display(), bytes as f64 / f64::from(1 << 20));
+    Ok(binary)
+}
