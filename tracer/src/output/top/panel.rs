@@ -319,7 +319,7 @@ impl Panel {
         }
         if self.killer.is_none() {
             self.state.message = Some(
-                "this run cannot end sockets: it needs CAP_NET_ADMIN and SOCK_DESTROY (see doctor)"
+                "top cannot end sockets yet: leave it and run `tcptrail kill` with the same filters"
                     .to_owned(),
             );
             return;
