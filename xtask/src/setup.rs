@@ -229,7 +229,7 @@ pub(crate) fn fuzzer() -> Result<PathBuf> {
     cargo_tool("cargo-fuzz", FUZZER_VERSION)
 }
 
-/// A program from crates.io: of PATH, or of our own in the target directory, installed if need be.
+/// A program that cargo installs: of PATH, or of our own in the target directory, installed if need be.
 pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
     let tools = target().join("tools");
     let own = tools.join("bin").join(name);
