@@ -225,9 +225,12 @@ fn two_capabilities_are_enough_to_trace() -> Result<()> {
     drop(new.client);
     read_end(&new.server)?;
     drop(new.server);
-    let local = shown(ends.client);
+    // Other namespaces are seen too, and may have the same port.
+    let (local, remote) = (shown(ends.client), shown(ends.server));
     let step = outside.wait_for("the new one's end", |event| {
-        event.text("local") == local && event.is_step("FIN_WAIT2>TIME_WAIT")
+        event.text("local") == local
+            && event.text("remote") == remote
+            && event.is_step("FIN_WAIT2>TIME_WAIT")
     })?;
     ensure!(step.number("pid") == Some(std::process::id().into()), "{step:?}");
     inside.stop()?.check_whole()?;

@@ -343,7 +343,8 @@ fn a_connect_under_way_is_not_older_than_it_is() -> Result<()> {
     std::thread::scope(|scope| {
         let born = now_ns();
         let connecting = scope.spawn(|| {
-            let limit = patience(Duration::from_secs(4));
+            // The second SYN goes out again after 3 s, the third after 7 s: time to look in between.
+            let limit = patience(Duration::from_secs(6));
             netns.run(|| Ok(TcpStream::connect_timeout(&to, limit).is_err()))
         });
         wait_retried(&netns, "SYN_SENT", 2)?;

@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use crate::command::{binary, cargo, exit_code, is_root, must, quietly};
 use crate::{build, lint, setup};
 
+/// Nextest's variable for the number of tests at a time.
+const AT_A_TIME: &str = "NEXTEST_TEST_THREADS";
 /// So many live tests at a time leave a machine of two processors half idle.
 const LEAST_AT_A_TIME: usize = 6;
 
@@ -34,14 +36,16 @@ pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
         must(&mut doc, "pass the documentation tests", "fix the ones named above")?;
     }
     let mut nextest = tests(&["nextest", "run", "--workspace", "--no-fail-fast"])?;
-    nextest.env("NEXTEST_TEST_THREADS", at_a_time().to_string());
+    if env::var_os(AT_A_TIME).is_none() {
+        nextest.env(AT_A_TIME, at_a_time().to_string());
+    }
     nextest.args(["--success-output", "immediate"]);
     nextest.args(["--color", if stderr().is_terminal() { "always" } else { "never" }]);
     nextest.args(args);
     filtered(nextest)
 }
 
-/// Tests at a time, where ARGS do not say: live tests wait more than they compute (see `.config/nextest.toml`).
+/// Tests at a time, where nobody says: live tests wait more than they compute (see `.config/nextest.toml`).
 fn at_a_time() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).max(LEAST_AT_A_TIME)
 }
