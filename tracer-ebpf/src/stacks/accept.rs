@@ -8,7 +8,7 @@ use tracer_common::stack::{StackKind, flags};
 use crate::emit::{emit, identity, is_tcp, opened, opening};
 use crate::handler;
 use crate::layout::{Kernel, load_at};
-use crate::maps::{Turn, set};
+use crate::maps::{ENDED, Ended, Turn, set};
 use crate::task::{current_task, wanted};
 use crate::word::kernel_word;
 
@@ -50,8 +50,10 @@ fn accepted(sk: Kernel, turn: Turn) -> i32 {
 /// Arguments: `struct pt_regs *regs, long ret`.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn stack_accept_exit(ctx: BtfTracePointContext) -> i32 {
-    // One place that takes a stack: the verifier walks through each.
-    let (kind, id) = if handler::is_due(true) {
+    let Some(ended) = ENDED.get_ptr_mut(0) else {
+        return 0;
+    };
+    let (kind, (id, flags)) = if handler::is_due(true) {
         (StackKind::Handle, (0, 0))
     } else {
         match accepted_by(&ctx) {
@@ -59,13 +61,18 @@ pub fn stack_accept_exit(ctx: BtfTracePointContext) -> i32 {
             None => return 0,
         }
     };
+    // SAFETY: this CPU's own, which the kernel does not let this program use twice at a time (`bpf_prog.active`).
+    let Ended { id, kind, flags } = unsafe {
+        ended.write_volatile(Ended { id, kind: kind as u32, flags: u32::from(flags) });
+        ended.read_volatile()
+    };
     let Some(thread) = wanted() else {
         return 0;
     };
     // It has no second program: every system call on the machine would pay for that.
-    emit(kind, id, &thread, Turn::First);
-    if kind == StackKind::Accept {
-        opened(id, Turn::First);
+    emit(kind as u8, (id, flags as u8), &thread, Turn::First);
+    if kind == StackKind::Accept as u32 {
+        opened((id, flags as u8), Turn::First);
     }
     0
 }

@@ -48,7 +48,7 @@ pub fn opening(kind: StackKind, id: (u64, u8), turn: Turn) {
     let Some(thread) = wanted() else {
         return;
     };
-    emit(kind, id, &thread, turn);
+    emit(kind as u8, id, &thread, turn);
     opened(id, turn);
 }
 
@@ -59,13 +59,13 @@ pub fn opened(id: (u64, u8), turn: Turn) {
     let _ = READERS.insert(id.0, opened, 0);
 }
 
-/// Writes the current thread's stack.
+/// Writes the current thread's stack; `kind` is a [`StackKind`].
 #[inline(always)]
-pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread, turn: Turn) {
+pub fn emit(kind: u8, id: (u64, u8), thread: &Thread, turn: Turn) {
     // Before the walk, which takes its time: so near to the program that tells of the same event.
     // SAFETY: helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let slot = 2 * (kind as u32 - 1) + (turn as u32 - 1);
+    let slot = 2 * u32::from(kind.wrapping_sub(1)) + (turn as u32 - 1);
     let Some(memory) = SCRATCH.get_ptr_mut(slot) else {
         return;
     };
@@ -81,7 +81,7 @@ pub fn emit(kind: StackKind, id: (u64, u8), thread: &Thread, turn: Turn) {
         (*head).tid = thread.tid;
         (*head).comm = core::mem::transmute::<[u64; 2], [u8; 16]>(thread.comm);
         (*head).thread = core::mem::transmute::<[u64; 2], [u8; 16]>(thread.name);
-        (*head).kind = kind as u8;
+        (*head).kind = kind;
         (*head).flags |= id.1;
         (*head).pad = 0;
         (record, head, wants_memory, KNOWN.get((*head).hash).is_some())

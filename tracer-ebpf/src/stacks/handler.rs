@@ -81,7 +81,7 @@ pub fn stack_send(_ctx: BtfTracePointContext) -> i32 {
     if is_due(false)
         && let Some(thread) = wanted()
     {
-        emit(StackKind::Handle, (0, 0), &thread, Turn::First);
+        emit(StackKind::Handle as u8, (0, 0), &thread, Turn::First);
     }
     0
 }

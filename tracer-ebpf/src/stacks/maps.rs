@@ -31,6 +31,10 @@ pub static HANDLING: Array<Handling> = Array::with_max_entries(HANDLING_SLOTS, 0
 /// A power of two.
 pub const HANDLING_SLOTS: u32 = 4096;
 
+/// What the end of a system call is to be told as: see [`Ended`].
+#[map]
+pub static ENDED: PerCpuArray<Ended> = PerCpuArray::with_max_entries(1, 0);
+
 /// Where a process has HotSpot's code, once user space knows.
 #[map]
 pub static INTERPRETERS: HashMap<u32, CodeRange> = HashMap::with_max_entries(8_192, 0);
@@ -50,6 +54,19 @@ pub struct Handling {
     pub tid: u32,
     /// Stacks that are still to be taken.
     pub left: u32,
+}
+
+/// What the end of a system call is told as. It goes through a map, and comes out as values of which the verifier knows
+/// nothing: else it walks along the stack once for each kind and each form of identity, 180,000 instructions a time.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ended {
+    /// The socket's identity.
+    pub id: u64,
+    /// `StackKind`.
+    pub kind: u32,
+    /// What the identity is.
+    pub flags: u32,
 }
 
 /// A reader that was reported.

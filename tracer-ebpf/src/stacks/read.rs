@@ -55,7 +55,7 @@ fn has_read(sk: Kernel, turn: Turn) -> i32 {
     let Some(thread) = wanted() else {
         return 0;
     };
-    emit(StackKind::Read, id, &thread, turn);
+    emit(StackKind::Read as u8, id, &thread, turn);
     let _ = READERS.insert(id.0, Reader { at: now, tid, taken_by: 0, written, count }, 0);
     handler::begins(&thread, now);
     0
