@@ -85,7 +85,7 @@ fn a_pool_whose_peer_restarted_is_no_leak() -> Result<()> {
     let netns = Netns::new()?;
     let mut stuck = start(&netns, &["--threshold", "CLOSED=2s"])?;
     let _process = resets(&netns, 10, 0.0, false)?;
-    let found = finding(&mut stuck, "closed", |_| true)?;
+    let found = finding(&mut stuck, "closed", |event| event.number("count") == Some(10))?;
     ensure!(found.text("severity") == "note", "{found:?}");
     check_verdict(&found, &["has 10 sockets that are closed", "; all ended within a moment"])?;
     let run = stuck.stop()?;

@@ -45,7 +45,7 @@ fn silent_clients_of_a_deferred_listener_are_no_flood() -> Result<()> {
     eventually("TCPDeferAcceptDrop", Duration::from_secs(5), || {
         Ok((counters(&netns)?["TCPDeferAcceptDrop"] >= 20).then_some(()))
     })?;
-    let found = finding(&mut stuck, "syn_recv", |_| true)?;
+    let found = finding(&mut stuck, "syn_recv", |event| event.number("count") == Some(20))?;
     ensure!(found.text("severity") == "note", "{found:?}");
     check_verdict(
         &found,
@@ -79,7 +79,7 @@ fn a_flood_at_a_deferred_listener_is_told() -> Result<()> {
     let to = SocketAddr::from((Pair::RIGHT.parse::<Ipv4Addr>()?, 8080));
     let SocketAddr::V4(to) = to else { anyhow::bail!("IPv4") };
     flood(&pair.left, (20_000..20_040).map(move |port| SocketAddrV4::new(left, port)), to)?;
-    let found = finding(&mut stuck, "syn_recv", |_| true)?;
+    let found = finding(&mut stuck, "syn_recv", |event| event.number("count") == Some(40))?;
     ensure!(found.text("severity") == "stuck", "{found:?}");
     check_verdict(&found, &["half-open connections pile up at :8080", "40 SYNs"])?;
     stuck.stop()?.check_whole()
