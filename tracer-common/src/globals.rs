@@ -151,6 +151,26 @@ pub struct Layout {
     pub tw_max: u32,
     /// `skc_bound_dev_if` of `struct sock_common`.
     pub bound_dev_if: u32,
+    /// `sk_buff.head`, where its memory begins.
+    pub skb_head: u32,
+    /// `sk_buff.network_header`, 16 bits: where the IP header is, from `head` on.
+    pub skb_network_header: u32,
+    /// `sk_buff.protocol`, 16 bits, network order: IPv4 or IPv6.
+    pub skb_protocol: u32,
+    /// `sk_buff.skb_iif`: the interface it was received on, 0 when it was not.
+    pub skb_iif: u32,
+    /// `sk_buff.dev`, a pointer to `struct net_device`; TCP uses it for other things on the way out.
+    pub skb_dev: u32,
+    /// `sk_buff.sk`, the socket that sends it, or that it was found to be for.
+    pub skb_sk: u32,
+    /// `sk_buff._skb_refdst`: the address of a `struct dst_entry`, and a flag in its lowest bit.
+    pub skb_dst: u32,
+    /// `net_device.nd_net.net`.
+    pub netdev_net: u32,
+    /// `rtable.rt_flags`.
+    pub rt_flags: u32,
+    /// `rt6_info.rt6i_flags`.
+    pub rt6_flags: u32,
     /// Fills it up to whole words.
     pub pad: u32,
 }
@@ -250,8 +270,44 @@ pub struct Settings {
     pub pad: u32,
 }
 
+/// What the loader tells the program on `kfree_skb`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct DropSettings {
+    /// A bit for each reason that is told: those that mean a loss.
+    pub told: [u64; DropSettings::REASONS / 64],
+    /// The number of `SKB_DROP_REASON_NO_SOCKET`, 0 where there is none.
+    pub no_socket: u32,
+    /// 1: the tracepoint says whose the segment was (`rx_sk`, 6.11 and later).
+    pub has_socket: u32,
+    /// So many are told in a second, of each reason and processor: of SYNs, and of all others.
+    pub per_second: u32,
+    /// Fills it up to whole words.
+    pub pad: u32,
+}
+
+impl DropSettings {
+    /// Reasons that are looked at; kernels have a hundred and some. Those of subsystems have greater numbers.
+    pub const REASONS: usize = 256;
+}
+
+/// How many drops of a kind were told: a place for each reason, twice, the second for SYNs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pace {
+    /// In which second.
+    pub second: u64,
+    /// Told in that second.
+    pub told: u32,
+    /// Not told since one was told last.
+    pub untold: u32,
+}
+
 const _: () = {
-    assert!(size_of::<Layout>() == 66 * 4);
+    assert!(size_of::<DropSettings>() == 48);
+    assert!(size_of::<Pace>() == 16);
+    assert!(size_of::<Layout>() == 76 * 4);
     assert!(size_of::<Layout>().is_multiple_of(8));
     assert!(offset_of!(Layout, sport) == 19 * 4);
     assert!(offset_of!(Layout, num_retrans) == 34 * 4);

@@ -17,6 +17,8 @@ pub const SEND_RESET: &str = "tcp_send_reset";
 pub const RECEIVE_RESET: &str = "tcp_receive_reset";
 /// tp_btf: an error was put on a socket (`sk_error_report`), 5.15 and later.
 pub const ERROR_REPORT: &str = "inet_sk_error_report";
+/// tp_btf: a packet was thrown away (`kfree_skb_reason`, `sk_skb_reason_drop`); with a reason since 5.17.
+pub const KFREE_SKB: &str = "kfree_skb";
 /// iter/tcp: every TCP socket, request socket and mini-socket of one network namespace.
 pub const ITER_TCP: &str = "iter_tcp";
 /// iter/tcp: the request sockets and mini-sockets of one network namespace.
@@ -28,6 +30,8 @@ pub const ITER_FILES: &str = "iter_files";
 pub const RING: &str = "RING";
 /// Per-CPU array of one [`crate::wire::Drops`]: lost records by [`crate::wire::RecordKind`].
 pub const DROPS: &str = "DROPS";
+/// Per-CPU array of [`crate::globals::Pace`]: how many drops of a kind were told in this second.
+pub const DROP_PACE: &str = "DROP_PACE";
 /// Hash of [`crate::descriptors::Descriptors`] by process.
 pub const DESCRIPTORS: &str = "DESCRIPTORS";
 /// Global of type [`crate::globals::Layout`].
@@ -36,6 +40,8 @@ pub const LAYOUT: &str = "LAYOUT";
 pub const FILTER: &str = "FILTER";
 /// Global of type [`crate::globals::Settings`].
 pub const SETTINGS: &str = "SETTINGS";
+/// Global of type [`crate::globals::DropSettings`].
+pub const DROP_SETTINGS: &str = "DROP_SETTINGS";
 
 /// tp_btf on [`SET_STATE`]: the stack of connect(). This and the following are in the second object.
 pub const STACK_CONNECT: &str = "stack_connect";

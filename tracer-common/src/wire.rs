@@ -15,7 +15,9 @@ use core::mem::{align_of, offset_of, size_of};
 ///
 /// 4: the interface a socket is bound to, in [`Record::pid`] and [`Record::srtt_us`], where those were 0;
 /// [`crate::stack::flags::LINK`], of aarch64 only.
-pub const WIRE_VERSION: u16 = 4;
+///
+/// 5: [`RecordKind::Dropped`].
+pub const WIRE_VERSION: u16 = 5;
 
 /// The oldest version whose records can still be read.
 pub const OLDEST_WIRE_VERSION: u16 = 1;
@@ -38,11 +40,13 @@ pub enum RecordKind {
     Error = 6,
     /// A row of `iter/tcp`: a socket as it is now, state in `new_state`.
     Socket = 7,
+    /// `kfree_skb`: the kernel threw a TCP segment away. What it was stands in `detail`, see [`dropped`].
+    Dropped = 8,
 }
 
 impl RecordKind {
     /// One more than the greatest kind: the size of arrays indexed by kind.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 }
 
 /// Index in [`Drops`], where there is no kind: transitions the kernel skipped the first program
@@ -64,6 +68,7 @@ impl TryFrom<u8> for RecordKind {
             5 => RecordKind::ResetReceived,
             6 => RecordKind::Error,
             7 => RecordKind::Socket,
+            8 => RecordKind::Dropped,
             other => return Err(other),
         })
     }
@@ -113,6 +118,31 @@ pub mod flags {
     /// `tcp_max_tw_buckets` allows, or one less. There may be none for this connection
     /// (`inet_twsk_alloc`).
     pub const TIME_WAIT_FULL: u16 = 1 << 15;
+}
+
+/// What [`Record::detail`] has of a [`RecordKind::Dropped`]: the reason (`enum skb_drop_reason`) in its low two
+/// bytes, then one byte of where, then the flags of the TCP header. The segment's addresses are turned so that
+/// local is this machine's: of one that was sent its source, of all others its destination.
+/// [`Record::retransmits`] is how many like it were not told before, because there were too many in that
+/// second, and [`Record::srtt_us`] its payload in bytes.
+pub mod dropped {
+    /// Where: on its way out, before it left.
+    pub const OUTPUT: u8 = 1;
+    /// Where: received, and not routed yet.
+    pub const PREROUTING: u8 = 2;
+    /// Where: received, for this namespace.
+    pub const INPUT: u8 = 3;
+    /// Where: received, on its way to somewhere else.
+    pub const FORWARD: u8 = 4;
+
+    /// Flags of the TCP header.
+    pub const FIN: u8 = 1;
+    /// The same.
+    pub const SYN: u8 = 1 << 1;
+    /// The same.
+    pub const RST: u8 = 1 << 2;
+    /// The same.
+    pub const ACK: u8 = 1 << 4;
 }
 
 /// Bits of [`HolderRow::ends`].
@@ -176,7 +206,7 @@ pub struct Record {
     pub bytes_sent: u64,
     /// `tcp_sock.bytes_received`: payload bytes, and 1 for the peer's FIN.
     pub bytes_received: u64,
-    /// `tcp_sock.total_retrans`; for a SYN-ACK `request_sock.num_retrans`.
+    /// `tcp_sock.total_retrans`; for a SYN-ACK `request_sock.num_retrans`; for drops see [`dropped`].
     pub retransmits: u32,
     /// Smoothed round-trip time in microseconds; 0 when there was no sample. With [`flags::OWNER`] and
     /// without [`flags::COUNTERS`], from version 4 on, the interface as [`Record::pid`] has it elsewhere.

@@ -179,7 +179,7 @@ unsafe fn write_ages(record: *mut Record, full: Kernel, reset: bool) -> bool {
 /// Wakes the reader for the first record after a quiet time, and when the ring fills. In between its own
 /// timer brings it; more wake-ups would help nobody.
 #[inline(always)]
-fn wake_flag(now: u64) -> u64 {
+pub fn wake_flag(now: u64) -> u64 {
     let wake = &raw mut WAKE;
     // SAFETY: aligned words of a map; whatever another processor writes in between is a time, too.
     unsafe {
@@ -209,7 +209,7 @@ pub fn count_covered() {
 }
 
 #[inline(always)]
-fn drop_counted(kind: RecordKind) {
+pub fn drop_counted(kind: RecordKind) {
     if let Some(counts) = DROPS.get_ptr_mut(0) {
         // SAFETY: this CPU's own slot, indexed by a kind. A softirq nested between load and store
         // can lose one count, never make one up.

@@ -34,8 +34,9 @@ pub fn row_wanted(state: u8, ends: &Endpoints) -> bool {
     global!(FILTER.on) == 0 || state == TcpState::Listen.number() || ends_wanted(ends, false, false)
 }
 
+/// As [`wanted`], of what has no socket whose cgroup could be asked.
 #[inline(always)]
-fn ends_wanted(ends: &Endpoints, port_comes_later: bool, addresses_come_later: bool) -> bool {
+pub fn ends_wanted(ends: &Endpoints, port_comes_later: bool, addresses_come_later: bool) -> bool {
     let netns = global!(FILTER.netns);
     if netns != 0 && netns != ends.netns {
         return false;

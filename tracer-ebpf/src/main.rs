@@ -8,6 +8,7 @@
 #![no_main]
 
 mod descriptors;
+mod dropped;
 mod emit;
 mod error_report;
 mod filter;

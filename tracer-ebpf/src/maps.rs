@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use tracer_common::descriptors::Descriptors;
-use tracer_common::globals::{Filter, Layout, Settings};
+use tracer_common::globals::{DropSettings, Filter, Layout, Pace, Settings};
 use tracer_common::wire::Drops;
 
 /// All records. The loader sets the real size before the kernel sees it.
@@ -21,6 +21,11 @@ pub static LAST: PerCpuArray<LastSeen> = PerCpuArray::with_max_entries(1, 0);
 /// Descriptors that are no TCP sockets, by process. The loader sets the real size.
 #[map]
 pub static DESCRIPTORS: HashMap<u32, Descriptors> = HashMap::with_max_entries(1, 0);
+
+/// How many drops were told in this second, by [`DropSettings::REASONS`] and whether they are SYNs.
+#[map]
+pub static DROP_PACE: PerCpuArray<Pace> =
+    PerCpuArray::with_max_entries(2 * DropSettings::REASONS as u32, 0);
 
 /// Which socket and which states.
 #[repr(C)]
@@ -55,6 +60,10 @@ pub static FILTER: Filter = zeroed();
 /// Set by the loader before load.
 #[unsafe(no_mangle)]
 pub static SETTINGS: Settings = zeroed();
+
+/// Set by the loader before load.
+#[unsafe(no_mangle)]
+pub static DROP_SETTINGS: DropSettings = zeroed();
 
 const fn zeroed<T>() -> T {
     // SAFETY: only used for the structs above, integers throughout.

@@ -115,6 +115,7 @@ fn origin() -> Origin {
         start_ns: START,
         jiffy_ns: 4_000_000,
         reset_reasons: Vec::new(),
+        drop_reasons: Vec::new(),
     }
 }
 

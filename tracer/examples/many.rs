@@ -34,6 +34,7 @@ fn main() -> Result<()> {
         start_ns: START,
         jiffy_ns: 4_000_000,
         reset_reasons: Vec::new(),
+        drop_reasons: Vec::new(),
     };
     let file = File::create(&path).with_context(|| path.clone())?;
     let mut writer = Writer::new(BufWriter::new(file), &origin)?;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tracer_common::TcpState;
 use tracer_common::globals::{self, FILTER_SLOTS};
 
-use crate::engine::conn::{Connection, Role};
+use crate::engine::conn::{Connection, Owner, Role, Unclaimed};
 use crate::event::{Family, Holder, Tuple};
 
 /// An address prefix; IPv4 stands v4-mapped.
@@ -130,6 +130,24 @@ impl Filter {
             None => !by_ends,
         };
         who && here && in_state && ends
+    }
+
+    /// Whether dropped segments of no connection are wanted; `owner` has the listener they were for.
+    #[must_use]
+    pub fn wants_unclaimed(&self, group: &Unclaimed, owner: Option<&Owner>) -> bool {
+        let who = match owner {
+            Some(owner) => {
+                (self.pids.is_empty() || self.pids.contains(&owner.task.pid))
+                    && (self.comms.is_empty() || self.wants_name(owner.task.comm.bytes()))
+            }
+            None => self.pids.is_empty() && self.comms.is_empty(),
+        };
+        who && self.netns.is_none_or(|netns| netns == group.netns)
+            && self.role.is_none_or(|role| role == Role::Listener && owner.is_some())
+            && self.cgroup.is_none()
+            && self.states.is_empty()
+            && self.min_ns == 0
+            && self.wants_tuple(&group.tuple)
     }
 
     /// Whether connections with these ends can be wanted: family, addresses and ports.

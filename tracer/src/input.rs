@@ -31,6 +31,9 @@ pub struct Origin {
     pub jiffy_ns: u64,
     /// Names of `enum sk_rst_reason` by number, empty where the kernel has none.
     pub reset_reasons: Vec<String>,
+    /// Names of `enum skb_drop_reason` by number, empty where the kernel has none, or drops are not traced.
+    #[serde(default)]
+    pub drop_reasons: Vec<String>,
 }
 
 impl Origin {
@@ -46,17 +49,29 @@ impl Origin {
         MonoNs(self.start_ns)
     }
 
+    /// Whether the run had this tracepoint or iterator.
+    #[must_use]
+    pub fn hooked(&self, name: &str) -> bool {
+        self.hooks.iter().any(|hook| hook == name)
+    }
+
     /// What the table of this run is to know, and that it keeps at most `limit` connections.
     #[must_use]
     pub fn table_options(&self, limit: usize) -> conn::Options {
-        let hooked = |name: &str| self.hooks.iter().any(|hook| hook == name);
         conn::Options {
             start: self.start(),
             jiffy_ns: self.jiffy_ns,
             limit,
-            minis_are_seen: hooked(ITER_TCP),
-            resets_are_seen: hooked(tracer_common::names::SEND_RESET),
+            minis_are_seen: self.hooked(ITER_TCP),
+            resets_are_seen: self.hooked(tracer_common::names::SEND_RESET),
         }
+    }
+
+    /// The kernel's name of the reason for a drop, where it has one.
+    #[must_use]
+    pub fn drop_reason(&self, reason: u16) -> Option<&str> {
+        let name = self.drop_reasons.get(usize::from(reason)).map(String::as_str);
+        name.filter(|name| !name.is_empty())
     }
 
     /// The kernel's reason for a RST, where it gives one.

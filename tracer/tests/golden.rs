@@ -297,6 +297,7 @@ fn synthetic() -> Vec<u8> {
         start_ns: START,
         jiffy_ns: 4 * MS,
         reset_reasons: reasons.map(String::from).to_vec(),
+        drop_reasons: Vec::new(),
     };
     let mut tape = Tape { writer: Writer::new(Vec::new(), &origin).expect("memory"), events: 0 };
 

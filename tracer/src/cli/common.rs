@@ -97,6 +97,9 @@ pub struct Limits {
     /// Most connections kept in memory; what is beyond is counted as lost
     #[arg(long, value_name = "N", default_value_t = 1_000_000, global = true)]
     pub max_connections: usize,
+    /// Do not trace the segments that the kernel drops
+    #[arg(long, global = true)]
+    pub no_drops: bool,
 }
 
 /// `--role`.

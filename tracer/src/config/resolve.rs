@@ -84,6 +84,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         verbose: common.output.verbose,
         max_connections: common.limits.max_connections,
+        drops: !common.limits.no_drops,
     })
 }
 

@@ -173,6 +173,8 @@ pub struct Config {
     pub verbose: u8,
     /// Most connections kept.
     pub max_connections: usize,
+    /// Segments that the kernel drops are traced.
+    pub drops: bool,
 }
 
 impl Config {

@@ -50,6 +50,7 @@ fn try_events(checks: &mut Vec<Check>, resolved: &Resolved, btf: &KernelBtf) -> 
         filter: Filter::default(),
         ring_bytes: 1 << 20,
         debug: false,
+        drops: true,
         half_closed: false,
         descriptors: true,
     };

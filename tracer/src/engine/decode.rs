@@ -10,8 +10,8 @@ use tracer_common::wire::{
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::event::{
-    Actor, Ages, Comm, Counters, Direction, Event, Existing, Family, Holder, Segment, Shape,
-    SockId, SocketFlags, Tuple, What,
+    Actor, Ages, Comm, Counters, Direction, Drop, Dropped, Event, Existing, Family, Holder, Place,
+    Segment, Shape, SockId, SocketFlags, Tuple, What,
 };
 use crate::time::MonoNs;
 
@@ -30,6 +30,9 @@ pub enum DecodeError {
     /// Not a TCP state.
     #[error("unknown TCP state {0}")]
     State(u8),
+    /// Nowhere that a segment can be dropped.
+    #[error("unknown place of a drop {0}")]
+    Place(u8),
 }
 
 impl From<UnknownState> for DecodeError {
@@ -107,9 +110,21 @@ fn from_record(record: &Record) -> Result<Event, DecodeError> {
             What::Reset { direction: Direction::Received, state: new, reason: 0 }
         }
         RecordKind::Error => What::Error { state: new },
+        RecordKind::Dropped => What::Dropped(dropped(record)?),
         RecordKind::Socket => return Err(DecodeError::Kind(record.kind)),
     };
     common(record, what)
+}
+
+fn dropped(record: &Record) -> Result<Drop, DecodeError> {
+    let [low, high, place, flags] = record.detail.to_le_bytes();
+    Ok(Drop {
+        reason: u16::from_le_bytes([low, high]),
+        place: Place::of_wire(place).ok_or(DecodeError::Place(place))?,
+        segment: Dropped::of(flags, record.srtt_us),
+        payload: record.srtt_us,
+        untold: record.retransmits,
+    })
 }
 
 fn from_row(row: &SocketRow) -> Result<Event, DecodeError> {

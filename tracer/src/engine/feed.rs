@@ -58,8 +58,12 @@ impl Engine {
     /// An engine for a run of this origin that keeps at most `limit` connections.
     #[must_use]
     pub fn new(origin: Origin, limit: usize) -> Engine {
+        let mut table = Table::new(origin.table_options(limit));
+        if origin.hooked(tracer_common::names::KFREE_SKB) {
+            table.tell_drops(origin.drop_reasons.clone());
+        }
         Engine {
-            table: Table::new(origin.table_options(limit)),
+            table,
             reported_at: origin.start(),
             origin,
             identities: Identities::default(),
@@ -267,12 +271,23 @@ impl Engine {
     pub fn end(&mut self, sink: &mut impl Sink) {
         self.table.confirm_all(&mut self.changes);
         self.tell_changes(sink);
+        self.unclaimed(self.reported_at, true, sink);
+    }
+
+    /// Drops whose connection was waited for.
+    fn unclaimed(&mut self, now: MonoNs, all: bool, sink: &mut impl Sink) {
+        let groups = self.table.unclaimed(now, all, &mut self.changes);
+        self.tell_changes(sink);
+        for group in &groups {
+            sink.update(self, &Update::Unclaimed(group));
+        }
     }
 
     fn tick(&mut self, now: MonoNs, sink: &mut impl Sink) {
         self.identities.tick(now);
         self.table.tick(now, &mut self.changes);
         self.tell_changes(sink);
+        self.unclaimed(now, false, sink);
         self.own_losses(now, sink);
         if self.rules.as_ref().is_some_and(|rules| rules.looks) {
             self.look(now, sink);

@@ -1,6 +1,6 @@
 //! What the engine tells its outputs.
 
-use crate::engine::conn::{Change, Connection, Poll};
+use crate::engine::conn::{Change, Connection, Poll, Unclaimed};
 use crate::engine::rules::{self, Finding};
 use crate::event::Loss;
 use crate::time::MonoNs;
@@ -27,6 +27,8 @@ pub enum Update<'a> {
     },
     /// The rules have looked over the table; their findings are as of this time.
     Looked(MonoNs),
+    /// The kernel threw segments away that belong to no connection.
+    Unclaimed(&'a Unclaimed),
     /// Events were lost, in the kernel or here.
     Lost(&'a Loss),
     /// A walk over the sockets is in the table.

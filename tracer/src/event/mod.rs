@@ -1,5 +1,6 @@
 //! What the kernel told, typed. `decode` makes these from wire records; `conn` takes them.
 
+mod dropped;
 mod loss;
 mod row;
 mod socket;
@@ -7,6 +8,7 @@ mod task;
 
 use tracer_common::TcpState;
 
+pub use dropped::{Drop, Dropped, Place, in_words as drop_in_words};
 pub use loss::{Loss, LossCause};
 pub use row::{Existing, Holder, Shape};
 pub use socket::{Family, SockId, Tuple};
@@ -170,6 +172,9 @@ pub enum What {
         /// State of the socket.
         state: TcpState,
     },
+    /// The kernel threw a segment away. The event's socket is the one it knew, if any; its ends are those of the
+    /// segment: of one that was sent its source is local, of all others its destination.
+    Dropped(Drop),
     /// The socket exists now, says an iterator.
     Socket(Existing),
 }

@@ -9,6 +9,7 @@ use tracer_common::globals::Layout;
 use tracer_common::names;
 
 use super::btf::{Btf, BtfError, Field, Shape};
+pub use super::resolved::{DropArgs, Missing, Resolved};
 
 /// Why the programs cannot work on this kernel at all.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -27,64 +28,6 @@ pub enum LayoutError {
         /// What the programs load.
         want: String,
     },
-}
-
-/// An optional field the kernel does not have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// The field, as `struct.path`.
-    pub field: String,
-    /// What the operator does not get to see for it.
-    pub cost: &'static str,
-}
-
-/// What a kernel's BTF says, for the loader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// The offsets, absent fields 0.
-    pub layout: Layout,
-    /// The absent fields.
-    pub missing: Vec<Missing>,
-    /// `tcp_send_reset` has a reason argument.
-    pub send_reset_has_reason: bool,
-    /// `bpf_get_socket_cookie` may be called in tracing programs (5.12 and later).
-    pub cookie_helper: bool,
-    /// `bpf_sock_from_file` exists (5.11 and later).
-    pub sock_from_file: bool,
-    /// `bpf_get_current_task_btf` exists (5.11 and later).
-    pub task_btf: bool,
-    /// Names of `enum sk_rst_reason` by number, in lower case without their prefix; empty before
-    /// 6.10.
-    pub reset_reasons: Vec<String>,
-    /// Those of the tracepoints of [`tracer_common::names`] the kernel has.
-    pub tracepoints: Vec<&'static str>,
-}
-
-impl Resolved {
-    /// Whether the programs find the socket of a file.
-    pub fn sees_files(&self) -> bool {
-        self.sock_from_file || self.layout.file_private != 0
-    }
-
-    /// What this kernel lacks that is neither a field nor a tracepoint, and what that costs.
-    pub fn lacks(&self) -> Vec<(&'static str, &'static str)> {
-        let mut lacks = Vec::new();
-        if !self.cookie_helper {
-            lacks.push((
-                "socket cookies",
-                "conn is a number of tcptrail's own, sockets are told apart by ports and order in time",
-            ));
-        }
-        if !self.send_reset_has_reason {
-            lacks.push(("reason of tcp_send_reset", "why we sent a RST is not known"));
-        }
-        lacks
-    }
-
-    /// Whether the kernel has that tracepoint.
-    pub fn has_tracepoint(&self, name: &str) -> bool {
-        self.tracepoints.contains(&name)
-    }
 }
 
 /// What the programs load.
@@ -152,6 +95,7 @@ const NO_KINDS: Need = Optional("what descriptors are that are no TCP sockets is
 const NO_TIME_WAITS: Need = Optional(
     "where tcp_max_tw_buckets is reached, connections without a TIME_WAIT are known as such only after a look",
 );
+const NO_DROPS: Need = Optional("segments that the kernel drops are not told");
 const NO_INODE: Need = Optional("socket inodes are not shown");
 
 macro_rules! row {
@@ -267,6 +211,17 @@ const ROWS: &[Row] = &[
     row!(tw_max, "net", ["ipv4.tcp_death_row.sysctl_max_tw_buckets"], Bytes(4), NO_TIME_WAITS),
     // Room for each protocol's own; TCP's struct tcp_skb_cb begins with seq and end_seq.
     row!(skb_cb, "sk_buff", ["cb"], Bytes(48), Optional("a FIN sent again is not told from data")),
+    // Since 5.18 in groups without a name.
+    row!(skb_head, "sk_buff", ["head"], Pointer, NO_DROPS),
+    row!(skb_network_header, "sk_buff", ["network_header"], Bytes(2), NO_DROPS),
+    row!(skb_protocol, "sk_buff", ["protocol"], Bytes(2), NO_DROPS),
+    row!(skb_iif, "sk_buff", ["skb_iif"], Bytes(4), NO_DROPS),
+    row!(skb_dev, "sk_buff", ["dev"], Pointer, NO_DROPS),
+    row!(skb_sk, "sk_buff", ["sk"], Pointer, NO_DROPS),
+    row!(skb_dst, "sk_buff", ["_skb_refdst"], Bytes(8), NO_DROPS),
+    row!(netdev_net, "net_device", ["nd_net.net"], Pointer, NO_DROPS),
+    row!(rt_flags, "rtable", ["rt_flags"], Bytes(4), NO_DROPS),
+    row!(rt6_flags, "rt6_info", ["rt6i_flags"], Bytes(4), NO_DROPS),
 ];
 
 /// The third ACK came, and nothing after it: `tcp_check_req` with `TCP_DEFER_ACCEPT`.
@@ -275,13 +230,14 @@ const ACKED: &str = "req.acked";
 /// What a tracepoint's typedef is named after its own name.
 const TRACE_PREFIX: &str = "btf_trace_";
 
-const TRACEPOINTS: [&str; 6] = [
+const TRACEPOINTS: [&str; 7] = [
     names::SET_STATE,
     names::RETRANSMIT,
     names::RETRANSMIT_SYNACK,
     names::SEND_RESET,
     names::RECEIVE_RESET,
     names::ERROR_REPORT,
+    names::KFREE_SKB,
 ];
 
 /// The structs and paths [`resolve`] may ask for, for those who cut BTF down to them.
@@ -336,6 +292,13 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, LayoutError> {
         sock_from_file: btf.has_func("bpf_sock_from_file"),
         task_btf: btf.has_func("bpf_get_current_task_btf"),
         reset_reasons: reset_reasons(btf),
+        drop_reasons: reasons(btf, "skb_drop_reason", "SKB_DROP_REASON_"),
+        drop_args: match btf.func_args(&format!("{TRACE_PREFIX}{}", names::KFREE_SKB)) {
+            // void *, struct sk_buff *, void *, then those.
+            Some(4) => DropArgs::Reason,
+            Some(5..) => DropArgs::ReasonAndSocket,
+            _ => DropArgs::Nothing,
+        },
         tracepoints: TRACEPOINTS
             .into_iter()
             .filter(|name| btf.has_typedef(&format!("{TRACE_PREFIX}{name}")))
@@ -344,8 +307,14 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, LayoutError> {
 }
 
 fn reset_reasons(btf: &Btf) -> Vec<String> {
+    let names = reasons(btf, "sk_rst_reason", "SK_RST_REASON_");
+    names.into_iter().map(|name| name.to_ascii_lowercase()).collect()
+}
+
+/// Names of an enumeration by number, without their prefix.
+fn reasons(btf: &Btf, of: &str, prefix: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for (name, number) in btf.enumerators("sk_rst_reason") {
+    for (name, number) in btf.enumerators(of) {
         let Ok(number) = usize::try_from(number) else { continue };
         // Kernels have a few dozen; a damaged BTF may have any number.
         if number >= 256 {
@@ -354,8 +323,7 @@ fn reset_reasons(btf: &Btf) -> Vec<String> {
         if names.len() <= number {
             names.resize(number + 1, String::new());
         }
-        let short = name.strip_prefix("SK_RST_REASON_").unwrap_or(&name);
-        names[number] = short.to_ascii_lowercase();
+        names[number] = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
     }
     names
 }
@@ -453,6 +421,25 @@ mod tests {
         for kernel in ["6.12", "6.16", "6.18", "7.2", "dev-6.18"] {
             check_kernel(kernel, &[], true, &[]);
         }
+    }
+
+    #[test]
+    fn what_kfree_skb_tells() {
+        let resolved = |kernel: &str| resolve_bytes(fixture(kernel)).unwrap();
+        let has = |kernel: &str, name: &str| {
+            resolved(kernel).drop_reasons.iter().any(|known| known == name)
+        };
+        let none = resolved("5.10");
+        assert!(!none.tells_drops() && none.drop_reasons.is_empty());
+        assert_eq!(resolved("6.1").drop_args, DropArgs::Reason);
+        for kernel in ["6.1", "6.12", "6.16", "6.18", "7.2", "dev-6.18"] {
+            assert!(resolved(kernel).tells_drops(), "{kernel}");
+            assert!(has(kernel, "NETFILTER_DROP") && has(kernel, "NO_SOCKET"), "{kernel}");
+        }
+        for kernel in ["6.12", "6.16", "6.18", "7.2", "dev-6.18"] {
+            assert_eq!(resolved(kernel).drop_args, DropArgs::ReasonAndSocket, "{kernel}");
+        }
+        assert!(has("6.18", "TCP_LISTEN_OVERFLOW") && !has("6.1", "TCP_LISTEN_OVERFLOW"));
     }
 
     #[test]

@@ -14,6 +14,9 @@ use tracer_common::names;
 use tracer_common::wire::{COVERED, Drops, Record};
 use zerocopy::IntoBytes;
 
+use super::drops;
+use super::hooks::HOOKS;
+pub use super::hooks::Hook;
 use super::layout::Resolved;
 use super::preflight;
 use super::ring::Reader;
@@ -69,35 +72,13 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Whether the programs' debug messages are wanted.
     pub debug: bool,
+    /// Whether segments that the kernel drops are wanted.
+    pub drops: bool,
     /// Whether short walks are to show half-closed sockets too.
     pub half_closed: bool,
     /// Whether the walk over descriptors counts those that are no TCP sockets, by kind.
     pub descriptors: bool,
 }
-
-/// A tracepoint and whether it serves.
-#[derive(Clone, Debug)]
-pub struct Hook {
-    /// Name of tracepoint and program.
-    pub name: &'static str,
-    /// Nothing works without it.
-    pub required: bool,
-    /// What is missing without it.
-    pub cost: &'static str,
-    /// Works, or the kernel's words.
-    pub outcome: Result<(), String>,
-}
-
-/// The tracepoints, in the order they are attached: state changes first, so that nothing later
-/// refers to a socket whose birth was not seen.
-const HOOKS: [(&str, bool, &str); 6] = [
-    (names::SET_STATE, true, "nothing can be traced"),
-    (names::RETRANSMIT, false, "retransmits are counted, but not shown when they happen"),
-    (names::RETRANSMIT_SYNACK, false, "SYN-ACK retransmits are not shown when they happen"),
-    (names::SEND_RESET, false, "that we sent a RST is inferred, its reason is not known"),
-    (names::RECEIVE_RESET, false, "that a RST was received is inferred from the socket's error"),
-    (names::ERROR_REPORT, false, "errors that do not close a connection are not seen"),
-];
 
 /// The running programs. Dropping it detaches them.
 pub struct Programs {
@@ -122,7 +103,12 @@ pub fn load(
     let mut ebpf = load_object(resolved, options, btf)?;
     let mut hooks = Vec::new();
     for (name, required, cost) in HOOKS {
-        let outcome = if resolved.has_tracepoint(name) {
+        if name == names::KFREE_SKB && !options.drops {
+            continue;
+        }
+        let outcome = if name == names::KFREE_SKB && !resolved.tells_drops() {
+            Err("this kernel does not say why it drops packets".to_owned())
+        } else if resolved.has_tracepoint(name) {
             attach(&mut ebpf, name, name, btf)
         } else {
             Err("this kernel has no such tracepoint".to_owned())
@@ -195,6 +181,7 @@ pub(super) fn load_object(
         .override_global(names::LAYOUT, resolved.layout.as_bytes(), true)
         .override_global(names::FILTER, options.filter.as_bytes(), true)
         .override_global(names::SETTINGS, settings.as_bytes(), true)
+        .override_global(names::DROP_SETTINGS, drops::settings(resolved).as_bytes(), true)
         .override_global(aya_log::LEVEL, &level, false)
         .map_max_entries(names::RING, options.ring_bytes)
         .map_max_entries(names::DESCRIPTORS, if options.descriptors { MOST_PROCESSES } else { 1 })

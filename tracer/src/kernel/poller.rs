@@ -132,6 +132,7 @@ impl Poller {
             filter: how.filter,
             ring_bytes,
             debug: false,
+            drops: false,
             half_closed: how.half_closed,
             descriptors: how.descriptors,
         };

@@ -155,9 +155,9 @@ impl Selection {
                     && (self.filter.min_ns == 0
                         || in_old.ns().is_some_and(|ns| ns >= self.filter.min_ns))
             }
-            Kind::Retransmit { state, .. } | Kind::Reset { state, .. } => {
-                states(state) && self.filter.min_ns == 0
-            }
+            Kind::Retransmit { state, .. }
+            | Kind::Reset { state, .. }
+            | Kind::Dropped { state, .. } => states(state) && self.filter.min_ns == 0,
             Kind::Finished | Kind::Gone => {
                 let been = self.filter.states.is_empty()
                     || self.filter.states.contains(&conn.state)

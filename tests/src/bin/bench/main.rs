@@ -3,6 +3,7 @@
 
 mod capacity;
 mod compare;
+mod drops;
 mod figures;
 mod growth;
 mod latency;
@@ -78,6 +79,8 @@ enum Part {
     Replay,
     /// A hundred thousand open sockets.
     Sockets,
+    /// What it costs to hear of drops: on the plain load, under a scan, with losses.
+    Drops,
     /// Cost at 1, 10 and 100 times the connections and sockets.
     Growth,
 }
@@ -115,7 +118,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     let parts = if cli.targets {
-        vec![Part::Compare, Part::Lost, Part::Latency, Part::Replay, Part::Sockets]
+        vec![Part::Compare, Part::Lost, Part::Latency, Part::Replay, Part::Sockets, Part::Drops]
     } else {
         cli.parts
     };
@@ -153,6 +156,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
     if part(Part::Sockets) {
         targets.extend(capacity::sockets(&tools, dir, 100_000)?);
+    }
+    if part(Part::Drops) {
+        targets.extend(drops::targets(&tools, dir, rounds, seconds)?);
     }
     if part(Part::Growth) {
         let (text, json) = growth::tables(&tools, dir, if cli.quick { 3 } else { 10 })?;

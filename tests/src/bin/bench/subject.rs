@@ -30,6 +30,8 @@ pub(crate) enum Subject {
     Floor,
     /// `tcptrail life`.
     Life,
+    /// `tcptrail life --no-drops`.
+    LifeNoDrops,
     /// `tcptrail tail`.
     Tail,
     /// `tcptrail tail --json`.
@@ -63,6 +65,7 @@ impl Subject {
             Subject::None => "no tracer",
             Subject::Floor => "floor",
             Subject::Life => "life",
+            Subject::LifeNoDrops => "life --no-drops",
             Subject::Tail => "tail",
             Subject::TailJson => "tail --json",
             Subject::Record => "record",
@@ -96,6 +99,7 @@ impl Subject {
                 command
             }
             Subject::Life => tcptrail(&["life"]),
+            Subject::LifeNoDrops => tcptrail(&["life", "--no-drops"]),
             Subject::Tail => tcptrail(&["tail"]),
             Subject::TailJson => tcptrail(&["tail", "--json"]),
             Subject::Record => {
@@ -223,7 +227,7 @@ impl Tracer {
                 let frame = if self.subject == Subject::Tail { 1 } else { 2 };
                 (told.map(|told| told.min(lines.saturating_sub(frame))), lost)
             }
-            one if Subject::OWN.contains(&one) => summary(&errors),
+            Subject::Life | Subject::LifeNoDrops | Subject::Record => summary(&errors),
             // Without their header lines.
             Subject::Bpftrace => (Some(lines.saturating_sub(2)), bpftrace_lost(&errors)),
             _ => (Some(lines.saturating_sub(1)), None),

@@ -3,7 +3,7 @@
 use tracer_common::TcpState;
 
 use crate::engine::conn::spent::Spent;
-use crate::event::{Ages, Direction, Segment};
+use crate::event::{Ages, Direction, Drop, Segment};
 use crate::time::MonoNs;
 
 /// A connection in the table, valid until [`Table::settle`].
@@ -63,6 +63,15 @@ pub enum Kind {
         reason: u32,
         /// How long ago data went over it; of RSTs received.
         ages: Option<Ages>,
+    },
+    /// The kernel threw a segment of it away.
+    Dropped {
+        /// Whether the connection sent it, or was to receive it.
+        direction: Direction,
+        /// The connection's state.
+        state: TcpState,
+        /// Which segment, where and why.
+        drop: Drop,
     },
     /// Its closing handshake is complete, or it was cut off: nothing more is to be told but the
     /// end of TIME_WAIT.

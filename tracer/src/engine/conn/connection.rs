@@ -243,6 +243,13 @@ impl Connection {
         self.spent_until(now)
     }
 
+    /// The state it ended in: TIME_WAIT when it got there, however long ago.
+    #[must_use]
+    pub fn ended_in(&self) -> TcpState {
+        let waits = self.shape == Shape::Mini && self.how == How::Fin;
+        if waits { TcpState::TimeWait } else { TcpState::Close }
+    }
+
     /// How long it lived, once it is finished; at least this when it is not complete.
     #[must_use]
     pub fn lived(&self) -> u64 {

@@ -188,6 +188,8 @@ impl Identities {
             What::Retransmit { state, .. } | What::Reset { state, .. } | What::Error { state } => {
                 self.full(event, state, state, child)
             }
+            // Kernels that tell of drops have cookies, and the record never has an address.
+            What::Dropped(_) => event.id,
         }
     }
 
@@ -265,6 +267,7 @@ fn may_follow(event: &Event) -> bool {
         What::Transition { old, .. } => old == TcpState::SynRecv,
         What::Socket(row) => row.shape == Shape::Full && row.state != TcpState::Listen,
         What::Retransmit { .. } | What::Reset { .. } | What::Error { .. } => true,
+        What::Dropped(_) => false,
     }
 }
 

@@ -73,11 +73,22 @@ impl Table {
     /// The listener a server's connection came from, when there is just one it can be.
     #[must_use]
     pub fn listener_of(&self, conn: &Connection) -> Option<&Connection> {
-        let list = self.listeners.get(&(conn.netns, conn.tuple.local_port))?;
+        self.listener_at(conn.netns, &conn.tuple)
+    }
+
+    /// Whether anybody on this machine listens at a port, in whatever namespace.
+    pub(crate) fn listens_at(&self, port: u16) -> bool {
+        self.listeners.keys().any(|&(_, listener)| listener == port)
+    }
+
+    /// The listener for what comes to the local end, when there is just one it can be.
+    #[must_use]
+    pub fn listener_at(&self, netns: u32, tuple: &Tuple) -> Option<&Connection> {
+        let list = self.listeners.get(&(netns, tuple.local_port))?;
         let mut exact = None;
         let mut wildcard = None;
         for listener in list.iter().filter_map(|&index| self.conns.get(index as usize)) {
-            let slot = if listener.tuple.local_addr == conn.tuple.local_addr {
+            let slot = if listener.tuple.local_addr == tuple.local_addr {
                 &mut exact
             } else if listener.tuple.local().ip().is_unspecified() {
                 &mut wildcard

@@ -8,6 +8,7 @@
 //! end, `poll` begins and ends walks over sockets, `holders` takes in those over descriptors, `ending` says how a
 //! connection ended, `identity` says which connection an event is about where the kernel does not, `index`
 //! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have,
+//! `dropped` whose segments the kernel dropped (`drops` what is kept of them),
 //! `bound` who is bound to an interface, `how` the ways to end, `collector` those that a garbage collector makes, `change` is what comes out.
 
 mod ages;
@@ -17,6 +18,8 @@ mod closed;
 mod collector;
 mod connection;
 mod doubt;
+mod dropped;
+mod drops;
 mod ending;
 mod existing;
 mod holders;
@@ -27,6 +30,7 @@ mod index;
 mod late;
 mod leftover;
 mod mini;
+mod options;
 mod owner;
 mod poll;
 mod role;
@@ -42,12 +46,14 @@ mod tests;
 pub use change::{Change, ConnRef, Kind};
 pub use collector::closed_by_collector;
 pub use connection::{Connection, Mark, Retransmits};
+pub use drops::{DropCount, Unclaimed};
 pub use how::{How, errno_name};
 pub use identity::{Identities, Living};
 pub use late::Peer;
 pub use leftover::Leftover;
+pub use options::Options;
 pub use owner::{Owner, OwnerSource};
 pub use poll::{Poll, PollKind};
 pub use role::{Ends, Role};
 pub use spent::Spent;
-pub use table::{Options, Table};
+pub use table::Table;

@@ -8,30 +8,17 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
 use crate::engine::conn::connection::Connection;
+use crate::engine::conn::drops::Drops;
 use crate::engine::conn::how::How;
 use crate::engine::conn::ids::{Conns, Ids, Tuples};
 use crate::engine::conn::late::{Peer, Spare};
 use crate::engine::conn::leftover::{Leftover, Leftovers};
+use crate::engine::conn::options::Options;
 use crate::engine::conn::role::Role;
 use crate::engine::conn::shared::Tasks;
 use crate::engine::conn::spent::Known;
 use crate::event::{Event, Holder, Shape, SockId, Tuple, What};
 use crate::time::MonoNs;
-
-/// What a table is to know of the run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
-    /// When the programs were attached: what is older was there before.
-    pub start: MonoNs,
-    /// Length of the kernel's jiffy.
-    pub jiffy_ns: u64,
-    /// Most connections and listeners kept.
-    pub limit: usize,
-    /// Rows of `iter/tcp` will come, and tell what becomes of mini-sockets.
-    pub minis_are_seen: bool,
-    /// `tcp_send_reset` is traced: a RST we send is told, even after CLOSE.
-    pub resets_are_seen: bool,
-}
 
 /// From so many on, room for a little more is made at a time, not for as many again; the allocator moves
 /// pages then (mremap), no bytes.
@@ -73,6 +60,7 @@ pub struct Table {
     pub(super) tasks: Tasks,
     pub(super) spare: Spare,
     pub(super) leftovers: Leftovers,
+    pub(super) drops: Drops,
     /// See [`Table::take_interfaces`].
     pub(super) interfaces: BTreeSet<(u32, u32)>,
 }
@@ -103,6 +91,7 @@ impl Table {
             tasks: Tasks::default(),
             spare: Spare::default(),
             leftovers: Leftovers::default(),
+            drops: Drops::default(),
             interfaces: BTreeSet::new(),
         }
     }
@@ -198,6 +187,7 @@ impl Table {
         while let Some(index) = self.dead.pop() {
             self.unindex_tuple(index);
             if let Some(conn) = self.conns.try_remove(index as usize) {
+                self.forget_drops(conn.id);
                 conn.recycle(&mut self.spare);
             }
         }
@@ -216,6 +206,7 @@ impl Table {
                 self.reset(event, direction, state, reason, changes);
             }
             What::Error { .. } => self.error(event),
+            What::Dropped(drop) => self.dropped(event, drop, changes),
             What::Socket(existing) => self.existing(event, &existing, changes),
         }
         if event.interface != 0 {
@@ -323,6 +314,7 @@ impl Table {
         }
         self.replace_mini(fuller, netns, event.at, changes);
         self.index_tuple(index);
+        self.claim_waiting(fuller, changes);
         if listens {
             self.add_listener(index);
         }

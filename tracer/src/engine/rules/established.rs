@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::engine::rules::group::{Cause, Group};
-use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
+use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, drops, words};
 
 pub(crate) struct Established;
 
@@ -39,6 +39,9 @@ impl Rule for Established {
                 words::sent_again(group, "the first")
             ),
         };
+        if group.key.cause == Cause::Retransmitting {
+            verdict.push_str(&drops::words(group, about));
+        }
         if group.key.cause == Cause::Retransmitting
             && let Some(when) = words::give_up(group, about.now)
         {
@@ -50,6 +53,11 @@ impl Rule for Established {
     }
 
     fn advice(&self, group: &Group, about: &About<'_>) -> String {
+        if group.key.cause == Cause::Retransmitting
+            && let Some(advice) = drops::advice(group, about)
+        {
+            return advice;
+        }
         match group.key.cause {
             Cause::ZeroWindow => "The peer's host answers, but its application does not read: look there (its RECV-Q is \
                                   full). The kernel goes on asking for as long as the peer answers; \

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::engine::rules::group::Group;
-use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
+use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, drops, words};
 
 pub(crate) struct LastAck;
 
@@ -44,7 +44,11 @@ pub(crate) fn format_gone(state: &str, group: &Group, about: &About<'_>) -> Said
     } else {
         "does not answer"
     };
-    let mut verdict = format!("{peer} {silent}: {many}{sent_again}");
+    let dropped = match group.key.cause {
+        super::group::Cause::ZeroWindow => String::new(),
+        _ => drops::words(group, about),
+    };
+    let mut verdict = format!("{peer} {silent}: {many}{sent_again}{dropped}");
     if group.orphans == group.count() {
         let _ = write!(verdict, "; held by the kernel");
         if group.key.process.is_some() {
@@ -62,6 +66,9 @@ pub(crate) fn format_gone(state: &str, group: &Group, about: &About<'_>) -> Said
 }
 
 pub(crate) fn advice_gone(group: &Group, about: &About<'_>) -> String {
+    if let Some(advice) = drops::advice(group, about) {
+        return advice;
+    }
     let facts = about.around.netns(group.key.netns);
     let orphans = group.orphans == group.count();
     let mut text = String::from(

@@ -18,6 +18,7 @@ mod closing;
 mod cohort;
 mod collected;
 mod descriptors;
+mod drops;
 mod established;
 mod established_idle;
 mod exhaustion;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::engine::conn::Mark;
 use crate::engine::rules::group::{Cause, Group};
-use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
+use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, drops, words};
 
 pub(crate) struct SynRecv;
 
@@ -48,6 +48,7 @@ impl Rule for SynRecv {
             words::so_many(group, ("SYN", &from), about.now, about.growth),
         );
         verdict.push_str(&words::sent_again(group, "SYN-ACK"));
+        verdict.push_str(&drops::found(group, about));
         let facts = about.around.netns(group.key.netns);
         if let Some(most) = facts.max_syn_backlog {
             let _ = write!(verdict, "; tcp_max_syn_backlog {most}");
@@ -58,6 +59,9 @@ impl Rule for SynRecv {
     fn advice(&self, group: &Group, about: &About<'_>) -> String {
         if group.key.cause == Cause::Deferred {
             return DEFERRED.to_owned();
+        }
+        if let Some(advice) = drops::advice(group, about) {
+            return advice;
         }
         let facts = about.around.netns(group.key.netns);
         let mut text = String::from(

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::engine::rules::finding::{Forecast, What};
 use crate::engine::rules::group::{Cause, Group};
-use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, words};
+use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, drops, words};
 
 pub(crate) struct SynSent;
 
@@ -21,6 +21,7 @@ impl Rule for SynSent {
             words::so_many(group, ("connect", " in SYN_SENT"), about.now, about.growth),
             words::sent_again(group, "SYN"),
         );
+        verdict.push_str(&drops::words(group, about));
         if let Some(when) = words::give_up(group, about.now) {
             let _ = write!(verdict, "; {when}");
         }
@@ -30,6 +31,9 @@ impl Rule for SynSent {
     }
 
     fn advice(&self, group: &Group, about: &About<'_>) -> String {
+        if let Some(advice) = drops::advice(group, about) {
+            return advice;
+        }
         let to = words::side(group);
         let retries = match about.around.netns(group.key.netns).syn_retries {
             Some(retries) => format!("tcp_syn_retries {retries}"),

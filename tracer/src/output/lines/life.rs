@@ -8,10 +8,11 @@ use crate::engine::conn::{Change, Connection, Ends, How, Kind, Mark, Role, errno
 use crate::engine::{Engine, Update};
 use crate::event::{Family, Shape};
 use crate::filter::Filter;
-use crate::names::Names;
 use crate::output::json::Object;
 use crate::output::lines::ends::{self, Growing};
-use crate::output::lines::{Pen, Setting, human, process, socket, spent, surroundings, times};
+use crate::output::lines::{
+    Pen, Setting, drops, human, process, socket, spent, surroundings, times,
+};
 use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
@@ -45,7 +46,7 @@ impl Life {
 
     fn line(
         &mut self,
-        names: &Names,
+        engine: &Engine,
         conn: &Connection,
         (at, lived): (MonoNs, u64),
         how: (&str, Paint),
@@ -54,14 +55,15 @@ impl Life {
         let [local, remote] = &mut self.ends;
         local.clear();
         remote.clear();
-        ends::local(names, conn, local);
-        ends::remote(names, conn, remote);
+        ends::local(engine.names(), conn, local);
+        ends::remote(engine.names(), conn, remote);
         let pen = &mut self.setting.pen;
         if self.columns.make_room(text::columns(local), text::columns(remote)) {
             header(pen, &self.columns, out);
         }
         let place = Place { columns: &self.columns, ends: &self.ends, at, lived };
-        write_line(pen, conn, &place, how, out);
+        let place = (engine, &place);
+        write_line(pen, conn, place, how, out);
     }
 
     /// Of one that has not finished.
@@ -70,7 +72,7 @@ impl Life {
             unfinished_json(&mut self.setting.pen, engine, conn, now, out);
         } else {
             let lived = now.since(conn.born);
-            self.line(engine.names(), conn, (now, lived), (STILL_OPEN, Paint::Plain), out);
+            self.line(engine, conn, (now, lived), (STILL_OPEN, Paint::Plain), out);
         }
     }
 }
@@ -110,7 +112,7 @@ impl Output for Life {
                 if pen.json {
                     json(pen, engine, conn, change.at, out);
                 } else {
-                    self.line(engine.names(), conn, (change.at, conn.lived()), how(conn), out);
+                    self.line(engine, conn, (change.at, conn.lived()), how(conn), out);
                 }
             }
             Update::Lost(loss) => pen.loss(loss, out),
@@ -194,7 +196,7 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, at: MonoNs, out: &mut
         .with("states", |out| states(conn, out))
         .number_or_null("handshake_ns", conn.handshake_ns())
         .plain("first_close", conn.first_close.name())
-        .plain("ended_in", ended_in(conn).name())
+        .plain("ended_in", conn.ended_in().name())
         .plain("how", conn.how.name());
     match conn.error {
         0 => object.null("errno"),
@@ -217,6 +219,7 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, at: MonoNs, out: &mut
     if conn.mark == Mark::TimeWaitOverflow {
         object.boolean("time_wait_overflow", true);
     }
+    drops::of_life(&mut object, engine, conn);
     object.boolean("accepted", conn.accepted).number_or_null("accept_at_most_ns", conn.accept_ns());
     surroundings(&mut object, engine.names(), conn);
     object.end();
@@ -234,15 +237,6 @@ pub(super) fn states(conn: &Connection, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// TIME_WAIT when it got there, however long ago.
-fn ended_in(conn: &Connection) -> TcpState {
-    if conn.shape == Shape::Mini && conn.how == How::Fin {
-        TcpState::TimeWait
-    } else {
-        TcpState::Close
-    }
-}
-
 const STILL_OPEN: &str = "still open";
 
 /// What a row is written with.
@@ -256,7 +250,7 @@ struct Place<'a> {
 fn write_line(
     pen: &mut Pen,
     conn: &Connection,
-    place: &Place<'_>,
+    (engine, place): (&Engine, &Place<'_>),
     (words, paint): (&str, Paint),
     out: &mut Vec<u8>,
 ) {
@@ -306,6 +300,7 @@ fn write_line(
         row.cell(0, Paint::Dim, cell);
     }
     remarks(&mut row, conn, at, words == STILL_OPEN, cell);
+    drops::remark(&mut row, engine, conn, cell);
     row.end();
 }
 

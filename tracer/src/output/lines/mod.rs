@@ -1,9 +1,11 @@
 //! Lines for a person or a program to read: a view each, as text and as JSON.
 
+mod drops;
 pub(crate) mod ends;
 mod leaks;
 mod life;
 pub(crate) mod list;
+mod loss;
 mod screen;
 mod stuck;
 mod tail;
@@ -61,7 +63,7 @@ impl Pen {
     /// Events that were lost.
     pub(crate) fn loss(&mut self, loss: &Loss, out: &mut Vec<u8>) {
         if !self.json {
-            tail::loss(self, loss, out);
+            loss::line(self, loss, out);
             return;
         }
         let mut object = Object::event(out, "lost");

@@ -4,14 +4,13 @@ use std::io::{self, Write};
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Change, Connection, How, Kind, Mark, Spent};
+use crate::engine::conn::{Change, Connection, How, Kind, Mark, Spent, Unclaimed};
 use crate::engine::{Engine, Update};
-use crate::event::{Direction, Family, Loss, LossCause, Segment};
+use crate::event::{Direction, Family, Segment};
 use crate::filter::Filter;
-use crate::input::Origin;
 use crate::output::json::Object;
 use crate::output::lines::ends::{self, Growing};
-use crate::output::lines::{Pen, Setting, direction, process, socket, spent, times};
+use crate::output::lines::{Pen, Setting, direction, drops, process, socket, spent, times};
 use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
@@ -50,6 +49,52 @@ impl Tail {
         }
         line(pen, engine, (conn, change), (&self.columns, &self.ends), out);
     }
+
+    /// Segments that the kernel dropped and that belong to no connection.
+    fn unclaimed(&mut self, engine: &Engine, group: &Unclaimed, out: &mut Vec<u8>) {
+        let listener = engine.table().listener_at(group.netns, &group.tuple);
+        let owner = listener.and_then(|listener| listener.owner.as_ref());
+        if !self.setting.filter.wants_unclaimed(group, owner) {
+            return;
+        }
+        let Setting { pen, .. } = &mut self.setting;
+        if pen.json {
+            let mut object = Object::event(out, "drop");
+            times(&mut object, &mut pen.clock, group.at);
+            drops::unclaimed_json(&mut object, engine, group, listener);
+            object.end();
+            return;
+        }
+        let [local, remote] = &mut self.ends;
+        local.clear();
+        remote.clear();
+        // A write to a Vec cannot fail.
+        let _ = write!(local, "{}", group.tuple.local());
+        let _ = write!(remote, "{}", group.tuple.remote());
+        if self.columns.ends.make_room(text::columns(local), text::columns(remote)) {
+            header(pen, &self.columns, out);
+        }
+        let columns = &self.columns;
+        let cell = &mut pen.cell;
+        let mut row = Row::new(out, pen.terminal, INDENT);
+        cell.clear();
+        pen.clock.time_of_day(group.at, cell);
+        row.cell(TIME, Paint::Plain, cell);
+        row.cell(columns.old, Paint::Dim, b"-").right(columns.after, Paint::Plain, b"");
+        let word = drops::word(group.drop.segment, columns.wide);
+        row.cell(columns.new, Paint::Bad, word.as_bytes());
+        row.cell(columns.ends.widths.local, Paint::Plain, local);
+        row.cell(columns.ends.widths.remote, Paint::Plain, remote);
+        cell.clear();
+        match listener {
+            Some(listener) => process(listener, cell),
+            None => cell.push(b'-'),
+        }
+        row.cell(0, Paint::Plain, cell);
+        cell.clear();
+        drops::unclaimed_note(engine, group, listener.is_some(), cell);
+        row.cell(0, Paint::Bad, cell).end();
+    }
 }
 
 impl Output for Tail {
@@ -79,6 +124,7 @@ impl Output for Tail {
                 }
                 _ => self.line(engine, conn, change, out),
             },
+            Update::Unclaimed(group) => self.unclaimed(engine, group, out),
             Update::Lost(loss) => self.setting.pen.loss(loss, out),
             _ => {}
         }
@@ -190,6 +236,14 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
             }
             object.end();
         }
+        Kind::Dropped { direction: way, state, drop } => {
+            let mut object = Object::event(out, "drop");
+            times(&mut object, &mut pen.clock, change.at);
+            socket(&mut object, engine, conn);
+            object.plain("state", state.name());
+            drops::json(&mut object, engine, &drop, way);
+            object.number("count", 1 + drop.untold).end();
+        }
         Kind::Finished | Kind::Gone => {}
     }
 }
@@ -224,7 +278,7 @@ fn line(
         row.cell(0, Paint::Dim, cell);
     }
     cell.clear();
-    note(engine.origin(), conn, change, cell);
+    note(engine, conn, change, cell);
     if !cell.is_empty() {
         row.cell(0, Paint::Bad, cell);
     }
@@ -271,6 +325,11 @@ fn what(
             };
             row.cell(columns.new, Paint::Bad, word);
         }
+        Kind::Dropped { state, drop, .. } => {
+            row.cell(columns.old, Paint::Dim, name(state));
+            row.right(columns.after, Paint::Plain, b"");
+            row.cell(columns.new, Paint::Bad, drops::word(drop.segment, columns.wide).as_bytes());
+        }
         Kind::Finished | Kind::Gone => {}
     }
 }
@@ -288,7 +347,7 @@ const fn retransmit(segment: Segment, wide: bool) -> &'static str {
 }
 
 /// What the states do not say: why it went to CLOSE, why a RST was sent.
-fn note(origin: &Origin, conn: &Connection, change: &Change, cell: &mut Vec<u8>) {
+fn note(engine: &Engine, conn: &Connection, change: &Change, cell: &mut Vec<u8>) {
     match change.kind {
         Kind::Transition { new: TcpState::Close, .. } => {
             if conn.mark == Mark::TimeWaitOverflow {
@@ -311,40 +370,17 @@ fn note(origin: &Origin, conn: &Connection, change: &Change, cell: &mut Vec<u8>)
             let _ = write!(cell, "#{count}");
         }
         Kind::Reset { reason, .. } => {
-            if let Some(reason) = origin.reset_reason(reason) {
+            if let Some(reason) = engine.origin().reset_reason(reason) {
                 // A recording may have any.
                 text::name(reason.as_bytes(), cell);
             }
         }
+        Kind::Dropped { direction, drop, .. } => {
+            if direction == Direction::Received {
+                cell.extend_from_slice(b"received: ");
+            }
+            drops::note(engine, &drop, cell);
+        }
         _ => {}
     }
-}
-
-/// A line for a loss, in all views.
-pub(super) fn loss(pen: &mut Pen, loss: &Loss, out: &mut Vec<u8>) {
-    let cell = &mut pen.cell;
-    let mut row = Row::new(out, pen.terminal, INDENT);
-    cell.clear();
-    pen.clock.time_of_day(loss.to, cell);
-    row.cell(12, Paint::Plain, cell);
-    cell.clear();
-    let (why, remedy) = match loss.cause {
-        LossCause::Ring => ("the ring buffer was full", "a larger --ring-size or a filter helps"),
-        LossCause::Recursion => ("the kernel skipped a program that was already running", ""),
-        LossCause::Table => ("the connection table is full", "raise --max-connections"),
-        LossCause::Malformed => ("records made no sense", ""),
-    };
-    let events = if loss.count == 1 { "event" } else { "events" };
-    let _ = write!(cell, "*** {} {events} lost:", loss.count);
-    row.cell(0, Paint::Bad, cell);
-    // In cells, so that a narrow terminal has them on lines of their own.
-    cell.clear();
-    let _ = write!(cell, "{why}{}", if remedy.is_empty() { " ***" } else { ";" });
-    row.cell(0, Paint::Bad, cell);
-    if !remedy.is_empty() {
-        cell.clear();
-        let _ = write!(cell, "{remedy} ***");
-        row.cell(0, Paint::Bad, cell);
-    }
-    row.end();
 }

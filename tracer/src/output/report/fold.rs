@@ -60,7 +60,7 @@ impl Fold {
             Kind::Reset { .. } => interval.resets += 1,
             Kind::Finished if has_failed(conn) => interval.failed += 1,
             Kind::Finished => interval.closed += 1,
-            Kind::Transition { .. } | Kind::Gone => return,
+            Kind::Transition { .. } | Kind::Dropped { .. } | Kind::Gone => return,
         }
         if change.kind == Kind::Finished {
             self.lives.finished(conn);

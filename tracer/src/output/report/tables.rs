@@ -60,7 +60,7 @@ impl Row {
             Kind::Reset { direction: Direction::Sent, .. } => self.resets_sent += 1,
             Kind::Reset { direction: Direction::Received, .. } => self.resets_received += 1,
             Kind::Finished => self.finished(conn),
-            Kind::Transition { .. } | Kind::Gone => {}
+            Kind::Transition { .. } | Kind::Dropped { .. } | Kind::Gone => {}
         }
     }
 

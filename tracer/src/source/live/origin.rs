@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::input::{ITER_TCP, Origin};
+use crate::kernel::layout::Resolved;
 use crate::kernel::loader::Programs;
 use crate::kernel::poller::{self, Poller};
 use crate::kernel::preflight;
@@ -11,7 +12,7 @@ pub(super) fn origin(
     config: &Config,
     programs: &Programs,
     poller: &Poller,
-    reset_reasons: &[String],
+    resolved: &Resolved,
     start: MonoNs,
 ) -> Origin {
     let (kernel, machine) = preflight::kernel_names();
@@ -32,7 +33,8 @@ pub(super) fn origin(
         wall_at_zero: Anchor::now().wall_at_zero,
         start_ns: start.0,
         jiffy_ns: jiffy_ns(),
-        reset_reasons: reset_reasons.to_vec(),
+        reset_reasons: resolved.reset_reasons.clone(),
+        drop_reasons: resolved.drop_reasons.clone(),
     }
 }
 

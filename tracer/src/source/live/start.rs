@@ -62,7 +62,7 @@ pub(super) fn start<'a>(
     let circumstances = circumstances(config, &needs, &mut programs)?;
     let poller = poller(config, circumstances, needs.rules, (&resolved, &btf))?;
     check_walks(&poller, &needs)?;
-    let origin = origin(config, &programs, &poller, &resolved.reset_reasons, start);
+    let origin = origin(config, &programs, &poller, &resolved, start);
     if config.verbose >= 1 {
         report_hooks(&programs);
         stacks.iter().for_each(stacks::report_hooks);
@@ -107,6 +107,7 @@ fn options(config: &Config, ring_bytes: u32) -> Options {
         filter: config.filter.kernel_side(),
         ring_bytes,
         debug: config.verbose >= 2,
+        drops: config.drops,
         half_closed: false,
         descriptors: false,
     }

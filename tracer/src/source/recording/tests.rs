@@ -29,6 +29,7 @@ fn origin() -> Origin {
         start_ns: 7,
         jiffy_ns: 4_000_000,
         reset_reasons: vec![String::new(), "NO_SOCKET".into()],
+        drop_reasons: vec!["A".into()],
     }
 }
 

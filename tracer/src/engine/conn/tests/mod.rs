@@ -3,6 +3,7 @@
 //! `check` runs a script and compares; `identities` has kernels without cookies, `lives` has what tracepoints tell, `rows` what iterators tell,
 //! `properties` what must hold whatever is told.
 
+mod drops;
 mod ends;
 mod identities;
 mod lives;
@@ -481,6 +482,10 @@ fn line(conn: &Connection, change: &Change, out: &mut String) {
         }
         Kind::Reset { direction, state, .. } => {
             writeln!(out, "RST {direction:?} in {state}")
+        }
+        Kind::Dropped { direction, state, drop } => {
+            let (segment, hook) = (drop.segment.name(), drop.place.name());
+            writeln!(out, "{segment} {direction:?} in {state} dropped: {} ({hook})", drop.reason)
         }
         Kind::Finished => {
             let _ = write!(

@@ -292,7 +292,7 @@ impl Run {
                         assert_eq!(told.finished, u32::from(!told.listener), "{told:?} {conn:?}");
                     }
                 }
-                Kind::Retransmit { .. } | Kind::Reset { .. } => {}
+                Kind::Retransmit { .. } | Kind::Reset { .. } | Kind::Dropped { .. } => {}
             }
         }
         self.table.settle();

@@ -46,7 +46,7 @@ impl Rates {
             | Kind::Transition { old: TcpState::Listen, new: TcpState::SynRecv, .. } => {
                 self.counts.opened += 1;
             }
-            Kind::Transition { .. } | Kind::Gone => {}
+            Kind::Transition { .. } | Kind::Dropped { .. } | Kind::Gone => {}
             Kind::Retransmit { .. } => self.counts.retransmits += 1,
             Kind::Reset { .. } => self.counts.resets += 1,
             Kind::Finished if conn.role != Role::Listener => self.counts.closed += 1,

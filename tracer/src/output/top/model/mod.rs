@@ -84,6 +84,7 @@ impl Model {
                 self.remotes.finished(conn, at);
                 self.accepts.finished(conn);
             }
+            Kind::Dropped { .. } => {}
             Kind::Gone => self.marks.gone(conn.id),
         }
     }

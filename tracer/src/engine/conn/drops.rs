@@ -1,0 +1,62 @@
+//! What is remembered of segments that the kernel threw away.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use crate::event::{Direction, Drop, Dropped, Event, Place, SockId, Tuple};
+use crate::time::MonoNs;
+
+/// What is nobody's waits so long: a client's SYN is sent again after a second (`TCP_TIMEOUT_INIT`), which tells its
+/// port.
+pub(super) const PATIENCE_NS: u64 = 1_200_000_000;
+/// At most so many wait.
+pub(super) const MOST_WAITING: usize = 8_192;
+/// At most so many connections have their drops counted by reason.
+pub(super) const MOST_COUNTED: usize = 65_536;
+
+/// At most so many kinds of drops are counted of a connection: most have one.
+pub(super) const MOST_KINDS: usize = 16;
+
+/// How many segments of a connection were dropped for one reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DropCount {
+    /// `enum skb_drop_reason`.
+    pub reason: u16,
+    /// Where.
+    pub place: Place,
+    /// What they were.
+    pub segment: Dropped,
+    /// Whether the connection sent them, or was to receive them.
+    pub direction: Direction,
+    /// How many.
+    pub count: u32,
+}
+
+/// Dropped segments that belong to no connection: those of one reason to one port, within about a second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unclaimed {
+    /// When the first was dropped.
+    pub at: MonoNs,
+    /// In which network namespace; 0 when the kernel does not say.
+    pub netns: u32,
+    /// The ends of the first: see [`What::Dropped`](crate::event::What::Dropped).
+    pub tuple: Tuple,
+    /// The first.
+    pub drop: Drop,
+    /// How many, those included that the kernel did not tell one by one.
+    pub count: u64,
+    /// From how many other ends they came, as far as they were told one by one.
+    pub remotes: u32,
+}
+
+/// What the table remembers of drops.
+#[derive(Debug, Default)]
+pub(crate) struct Drops {
+    /// Names of reasons by number, where drops are traced.
+    pub(super) reasons: Option<Vec<String>>,
+    /// By their ends; a connection that is known by its port at last asks for its own.
+    pub(super) waiting: HashMap<Tuple, Vec<Event>, FixedState>,
+    pub(super) waiting_count: usize,
+    pub(super) counts: HashMap<SockId, Vec<DropCount>, FixedState>,
+}
