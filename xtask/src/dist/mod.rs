@@ -27,6 +27,9 @@ const ARCHITECTURES: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm6
 const TOOLS: [(&str, &str); 4] =
     [("tar", "tar"), ("zstd", "zstd"), ("gzip", "gzip"), ("sha256sum", "coreutils")];
 
+/// An archive is not to be larger.
+const MOST_BYTES: u64 = 8 << 20;
+
 /// The Debian package's revision and the RPM's release.
 const REVISION: &str = "1";
 
@@ -147,13 +150,17 @@ impl Release {
                 fs::copy(file.path(), dir.join(part).join(file.file_name()))?;
             }
         }
+        let packed = self.out.join(format!("{name}.tar.zst"));
         let tar = self.stage.join(format!("{name}.tar"));
         self.tar(&self.stage, &name, &tar)?;
         let mut zstd = Command::new("zstd");
-        zstd.args(["-q", "-19", "--rm", "-o"])
-            .arg(self.out.join(format!("{name}.tar.zst")))
-            .arg(tar);
-        must(&mut zstd, "compress the archive", "install zstd")
+        zstd.args(["-q", "-19", "--rm", "-o"]).arg(&packed).arg(tar);
+        must(&mut zstd, "compress the archive", "install zstd")?;
+        let bytes = fs::metadata(&packed)?.len();
+        if bytes > MOST_BYTES {
+            bail!("{} has {bytes} bytes, more than the {MOST_BYTES} it may have", packed.display());
+        }
+        Ok(())
     }
 
     /// Packs `what` below `dir`, the same bytes each time.
