@@ -1,5 +1,5 @@
 //! The container image, as an OCI layout (image-spec 1.1) in a tar archive: one layer with the static binary for
-//! each architecture. `podman load`, `skopeo copy oci-archive:` and others read it.
+//! each architecture. The layout names one image, an index of the architectures, so tools choose by the machine's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use super::Release;
 use crate::ebpf;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -48,15 +49,18 @@ pub(super) fn write(release: &Release, binaries: &[(&str, &str, PathBuf)]) -> Re
         });
         let mut manifest = blob(&blobs, serde_json::to_vec(&manifest)?, MANIFEST)?;
         manifest["platform"] = json!({"os": "linux", "architecture": container});
-        manifest["annotations"] = json!({"org.opencontainers.image.ref.name": format!("{}-{container}", release.version)});
         manifests.push(manifest);
     }
     let index = json!({
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "mediaType": INDEX,
         "manifests": manifests,
+        "annotations": labels(release),
     });
-    fs::write(layout.join("index.json"), serde_json::to_vec(&index)?)?;
+    let mut image = blob(&blobs, serde_json::to_vec(&index)?, INDEX)?;
+    image["annotations"] = json!({"org.opencontainers.image.ref.name": release.version});
+    let layout_index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image]});
+    fs::write(layout.join("index.json"), serde_json::to_vec(&layout_index)?)?;
     fs::write(layout.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let archive = release.out.join(format!("tcptrail-{}.oci.tar", release.version));
     release.tar(&layout, ".", &archive)
