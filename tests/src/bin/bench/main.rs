@@ -112,16 +112,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// What `--targets` measures.
+const OF_TARGETS: [Part; 6] =
+    [Part::Compare, Part::Lost, Part::Latency, Part::Replay, Part::Sockets, Part::Drops];
+
 fn run(cli: Cli) -> Result<ExitCode> {
     ensure!(geteuid().is_root(), "tracing needs root");
     let tools = Tools { tcptrail: cli.tcptrail, floor: cli.floor, many: cli.many };
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
-    let parts = if cli.targets {
-        vec![Part::Compare, Part::Lost, Part::Latency, Part::Replay, Part::Sockets, Part::Drops]
-    } else {
-        cli.parts
-    };
+    let parts = if cli.targets { OF_TARGETS.to_vec() } else { cli.parts };
     let (rounds, seconds) = if cli.quick { (2, 0.5) } else { (cli.rounds, cli.seconds) };
     let part = |wanted| parts.contains(&wanted);
 
