@@ -5,14 +5,19 @@
 
 use core::mem::{offset_of, size_of};
 
-/// Words of memory taken where frame pointers lead nowhere: what is left of the page of the stack pointer,
-/// and four pages more.
+/// Words of memory taken where frame pointers lead nowhere: what is left of the page where they begin, and four pages
+/// more.
 pub const MEMORY_WORDS: usize = 2560;
-/// Bytes of [`StackMemory::words`] that are set.
+/// Bytes of [`StackMemory::words`] that are set, where they begin at this address.
 #[must_use]
-pub const fn memory_bytes(sp: u64) -> u64 {
-    4096 - (sp & 4095 & !7) + 4 * 4096
+pub const fn memory_bytes(begin: u64) -> u64 {
+    4096 - (begin & 4095 & !7) + 4 * 4096
 }
+/// Least bytes of a frame that memory begins behind: reads and writes of `java.net.Socket` have a buffer of 64 KiB on
+/// the stack (`socketRead0`, `socketWrite0`, JDK 12 and older), and all of Java is behind it.
+pub const LARGE_FRAME: u64 = 64 << 10;
+/// A frame that is so much larger is none of these.
+pub const LARGE_FRAME_MORE: u64 = 4 << 10;
 /// Most frames of a stack.
 pub const MOST_FRAMES: usize = 96;
 /// Words of memory taken from the stack pointer up.
@@ -91,8 +96,8 @@ pub struct StackHead {
     pub flags: u8,
     /// How many of the frames are set.
     pub frames: u16,
-    /// Zero.
-    pub pad: u32,
+    /// How far above the stack pointer [`StackMemory::words`] begin, bytes.
+    pub far: u32,
 }
 
 /// One frame.
@@ -141,7 +146,8 @@ pub struct StackRecord {
 pub struct StackMemory {
     /// What it is of, and the walk along frame pointers as far as it goes.
     pub record: StackRecord,
-    /// What stands from the stack pointer up, [`memory_bytes`] of it; zeroes where it cannot be read.
+    /// What stands from the stack pointer up, or from [`StackHead::far`] above it: [`memory_bytes`] of it; zeroes where
+    /// it cannot be read.
     pub words: [u64; MEMORY_WORDS],
 }
 
@@ -236,7 +242,7 @@ const _: () = {
     assert!(offset_of!(StackHead, comm) == 32);
     assert!(offset_of!(StackHead, kind) == 64);
     assert!(offset_of!(StackHead, frames) == 66);
-    assert!(offset_of!(StackHead, pad) == 68);
+    assert!(offset_of!(StackHead, far) == 68);
     assert!(size_of::<RawFrame>() == 24);
     assert!(offset_of!(StackRecord, sp) == 72);
 };

@@ -1,6 +1,7 @@
 //! `leaks`: who opened what is never closed, against what the programs that opened it really are.
 
 mod collected;
+mod every;
 mod incident;
 mod inlined;
 mod jvm;

@@ -83,7 +83,6 @@ pub fn emit(kind: u8, id: (u64, u8), thread: &Thread, turn: Turn) {
         (*head).thread = core::mem::transmute::<[u64; 2], [u8; 16]>(thread.name);
         (*head).kind = kind;
         (*head).flags |= id.1;
-        (*head).pad = 0;
         (record, head, wants_memory, KNOWN.get((*head).hash).is_some())
     };
     // SAFETY: initialised above.

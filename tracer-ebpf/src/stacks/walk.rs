@@ -12,7 +12,8 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
 };
 use tracer_common::stack::{
-    CodeRange, MOST_FRAMES, RawFrame, StackMemory, StackRecord, TOP_WORDS, flags,
+    CodeRange, LARGE_FRAME, LARGE_FRAME_MORE, MOST_FRAMES, RawFrame, StackMemory, StackRecord,
+    TOP_WORDS, flags,
 };
 
 use crate::layout::{Kernel, load_at};
@@ -129,14 +130,19 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
             bits |= flags::DEEPER;
         }
     }
+    let mut begin_at = sp;
     if range.memory != 0 {
-        // SAFETY: the memory is ours.
-        hash = unsafe { hash_of_memory(memory, sp, range, hash) };
+        // SAFETY: the memory is ours, and has the words at the top.
+        unsafe {
+            begin_at = behind_large_frame(record, sp, range);
+            hash = hash_of_memory(memory, begin_at, range, hash);
+        }
     }
     // SAFETY: the record is ours.
     unsafe {
         (*record).head.hash = hash;
         (*record).head.flags = bits;
+        (*record).head.far = (begin_at - sp) as u32;
         (*record).head.frames = count as u16;
     }
     range.memory != 0
@@ -158,14 +164,50 @@ unsafe fn return_to(record: *mut StackRecord, link: u64) {
     unsafe { (*record).frames[1] = RawFrame { ip: link, method: 0, bytecode: 0 } };
 }
 
-/// Reads the first words of the stack, and adds what tells one stack from another where frame pointers do not.
+/// Where memory is to be taken from: the stack pointer, or where the frame pointer of a large frame points to. What it
+/// calls saves that near the top (the C library uses the register for something else), and it returns to a method.
+///
+/// # Safety
+/// `record` is ours, and has the words at the top.
+#[inline(always)]
+unsafe fn behind_large_frame(record: *const StackRecord, sp: u64, range: CodeRange) -> u64 {
+    let mut at = 0;
+    while at < TOP_WORDS {
+        // SAFETY: as promised.
+        let word = unsafe { (*record).top[at] };
+        let is_there = word.wrapping_sub(sp).wrapping_sub(LARGE_FRAME) < LARGE_FRAME_MORE;
+        if is_there && word & 7 == 0 && returns_to_method(word, range) {
+            return word;
+        }
+        at += 1;
+    }
+    sp
+}
+
+/// Whether this is the frame pointer of native code that a Java method has called.
+#[inline(always)]
+fn returns_to_method(fp: u64, range: CodeRange) -> bool {
+    let mut words = MaybeUninit::<Words>::uninit();
+    if !read_frame(fp, &mut words) {
+        return false;
+    }
+    // SAFETY: they were read.
+    let words = unsafe { words.assume_init_ref() };
+    let caller = words[BELOW + 1];
+    let is_compiled = caller.wrapping_sub(range.code_start) < range.code_end - range.code_start;
+    let is_interpreted = caller.wrapping_sub(range.start) < range.end - range.start;
+    (is_compiled || is_interpreted) && words[BELOW] > fp
+}
+
+/// Reads the first words from an address of the stack, and adds what tells one stack from another where frame pointers do
+/// not.
 ///
 /// # Safety
 /// `memory` is ours to write.
 #[inline(always)]
 unsafe fn hash_of_memory(
     memory: *mut StackMemory,
-    sp: u64,
+    begin: u64,
     range: CodeRange,
     mut hash: u64,
 ) -> u64 {
@@ -175,7 +217,7 @@ unsafe fn hash_of_memory(
     let interpreter = if range.start == 0 { 0 } else { range.end - range.start };
     // SAFETY: the memory is ours, and `at` within it.
     unsafe {
-        read_first(memory, sp);
+        read_first(memory, begin);
         let mut at = 0;
         let mut below = 0;
         while at < TELLING {
@@ -185,7 +227,7 @@ unsafe fn hash_of_memory(
             if word.wrapping_sub(range.start) < interpreter {
                 // Whatever method the interpreter runs, it is returned to at the same few addresses.
                 // The word below has its frame pointer.
-                hash = mix(hash, running(memory, sp, below));
+                hash = mix(hash, running(memory, begin, below));
             }
             below = word;
             at += 1;
@@ -233,8 +275,8 @@ fn mix(hash: u64, word: u64) -> u64 {
 /// # Safety
 /// `memory` is ours, its first `TELLING` words were read.
 #[inline(always)]
-unsafe fn running(memory: *const StackMemory, sp: u64, fp: u64) -> u64 {
-    let at = (fp.wrapping_sub(sp) >> 3) as usize;
+unsafe fn running(memory: *const StackMemory, begin: u64, fp: u64) -> u64 {
+    let at = (fp.wrapping_sub(begin) >> 3) as usize;
     // SAFETY: as promised; all are below `TELLING`.
     unsafe {
         let word = |below: usize| (*memory).words[at.wrapping_sub(below) & (TELLING - 1)];
@@ -253,11 +295,11 @@ unsafe fn running(memory: *const StackMemory, sp: u64, fp: u64) -> u64 {
 pub unsafe fn read_rest(memory: *mut StackMemory) {
     // SAFETY: as promised.
     unsafe {
-        let sp = (*memory).record.sp;
-        let first = to_next_page(sp);
-        read_words(memory, sp, first + PAGE, PAGE);
-        read_words(memory, sp, first + 2 * PAGE, PAGE);
-        read_words(memory, sp, first + 3 * PAGE, PAGE);
+        let begin = (*memory).record.sp + u64::from((*memory).record.head.far);
+        let first = to_next_page(begin);
+        read_words(memory, begin, first + PAGE, PAGE);
+        read_words(memory, begin, first + 2 * PAGE, PAGE);
+        read_words(memory, begin, first + 3 * PAGE, PAGE);
     }
 }
 
@@ -266,29 +308,29 @@ pub unsafe fn read_rest(memory: *mut StackMemory) {
 /// # Safety
 /// `memory` is ours to write.
 #[inline(always)]
-unsafe fn read_first(memory: *mut StackMemory, sp: u64) {
-    let first = to_next_page(sp);
+unsafe fn read_first(memory: *mut StackMemory, begin: u64) {
+    let first = to_next_page(begin);
     // SAFETY: as promised.
     unsafe {
-        read_words(memory, sp, 0, first);
-        read_words(memory, sp, first, PAGE);
+        read_words(memory, begin, 0, first);
+        read_words(memory, begin, first, PAGE);
     }
 }
 
 /// Bytes, 8 to 4096.
 #[inline(always)]
-fn to_next_page(sp: u64) -> u64 {
-    PAGE - (sp & (PAGE - 1) & !7)
+fn to_next_page(begin: u64) -> u64 {
+    PAGE - (begin & (PAGE - 1) & !7)
 }
 
 /// # Safety
 /// `memory` is ours to write, and has room for that.
 #[inline(always)]
-unsafe fn read_words(memory: *mut StackMemory, sp: u64, at: u64, bytes: u64) {
+unsafe fn read_words(memory: *mut StackMemory, begin: u64, at: u64, bytes: u64) {
     // SAFETY: the piece is within the memory; the helper checks the user's address, and leaves zeroes
     // where it cannot be read.
     unsafe {
         let to = (&raw mut (*memory).words).cast::<u8>().add(at as usize);
-        bpf_probe_read_user(to.cast::<c_void>(), bytes as u32, (sp + at) as *const c_void);
+        bpf_probe_read_user(to.cast::<c_void>(), bytes as u32, (begin + at) as *const c_void);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use tracer_common::stack::{CodeRange, RawFrame, TOP_WORDS, flags};
+use tracer_common::stack::{CodeRange, RawFrame, flags};
 
 use crate::engine::book::Raw;
 use crate::frame::{Frame, Named, opener};
@@ -92,7 +92,8 @@ impl Symbolizer {
         if let Some(Ok(jvm)) = &known.hotspot {
             jvm.refresh();
         }
-        let followed = (raw.top.len() > TOP_WORDS)
+        let followed = raw
+            .has_memory()
             .then(|| unwind(&known.process, known.jvm(), &mut self.native, raw, link));
         // Frame pointers may lead further than tables, but where there are none they lead astray.
         if let Some(followed) =

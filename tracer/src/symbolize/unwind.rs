@@ -30,10 +30,7 @@ pub(crate) fn unwind(
     raw: &Raw,
     link: Option<u64>,
 ) -> Walked {
-    let word = |address: u64| -> Option<u64> {
-        let at = address.checked_sub(raw.sp).filter(|offset| offset.is_multiple_of(8))? / 8;
-        raw.top.get(usize::try_from(at).ok()?).copied()
-    };
+    let word = |address: u64| raw.word(address);
     let mut walked = Walked { frames: Vec::new(), whole: false };
     let Some(mut ip) = raw.frames.first().map(|frame| frame.ip) else { return walked };
     let (mut sp, mut fp) = (raw.sp, raw.fp);

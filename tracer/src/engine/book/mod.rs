@@ -97,7 +97,8 @@ impl Book {
         };
         let stack = match record {
             Some(record) => {
-                let set = usize::try_from(memory_bytes(record.sp) / 8).unwrap_or(0);
+                let begin = record.sp.wrapping_add(u64::from(head.far));
+                let set = usize::try_from(memory_bytes(begin) / 8).unwrap_or(0);
                 let words = memory
                     .as_ref()
                     .map_or(&record.top[..], |memory| &memory.words[..set.min(MEMORY_WORDS)]);
@@ -217,13 +218,21 @@ impl Book {
         let id = StackId(self.next);
         self.next = self.next.wrapping_add(1);
         self.by_hash.insert(head.hash, id);
+        let kept = self.kept(words).to_vec();
+        let (top, behind) = match head.far {
+            0 => (kept, (0, Vec::new())),
+            // No room for so much.
+            _ if kept.len() <= TOP_WORDS => (record.top.to_vec(), (0, Vec::new())),
+            far => (record.top.to_vec(), (record.sp.wrapping_add(u64::from(far)), kept)),
+        };
         let raw = Raw {
             pid: head.pid,
             tid: head.tid,
             flags: head.flags,
             sp: record.sp,
             fp: record.fp,
-            top: self.kept(words).to_vec(),
+            top,
+            behind,
             frames: record.frames[..count].to_vec(),
         };
         self.stacks.insert(
@@ -299,8 +308,7 @@ impl Book {
         if stack.is_heavy() {
             self.with_memory -= 1;
             let mut raw = Raw::clone(&stack.raw);
-            raw.top.truncate(TOP_WORDS);
-            raw.top.shrink_to_fit();
+            raw.shrink();
             stack.raw = Arc::new(raw);
         }
     }

@@ -26,8 +26,35 @@ pub struct Raw {
     pub fp: u64,
     /// What stood from the stack pointer up: a few words, or where frame pointers lead nowhere many.
     pub top: Vec<u64>,
+    /// The many, where they begin behind a large frame, and the address of the first; else none.
+    pub behind: (u64, Vec<u64>),
     /// Innermost first.
     pub frames: Vec<RawFrame>,
+}
+
+impl Raw {
+    /// It can be followed without frame pointers.
+    #[must_use]
+    pub fn has_memory(&self) -> bool {
+        self.top.len() > TOP_WORDS || !self.behind.1.is_empty()
+    }
+
+    /// The word at this address of the stack, where it was taken.
+    #[must_use]
+    pub fn word(&self, address: u64) -> Option<u64> {
+        let of = |begin: u64, words: &[u64]| {
+            let at = address.checked_sub(begin).filter(|at| at.is_multiple_of(8))? / 8;
+            words.get(usize::try_from(at).ok()?).copied()
+        };
+        of(self.sp, &self.top).or_else(|| of(self.behind.0, &self.behind.1))
+    }
+
+    /// The few words at its top are enough from now on.
+    pub(super) fn shrink(&mut self) {
+        self.top.truncate(TOP_WORDS);
+        self.top.shrink_to_fit();
+        self.behind = (0, Vec::new());
+    }
 }
 
 /// A stack, and what became of it.
@@ -54,6 +81,6 @@ pub struct Stack {
 impl Stack {
     /// Its memory is kept.
     pub(super) fn is_heavy(&self) -> bool {
-        self.raw.top.len() > TOP_WORDS
+        self.raw.has_memory()
     }
 }

@@ -110,6 +110,31 @@ fn memory_is_kept_until_there_are_names() {
     assert_eq!(book.with_memory, 0);
 }
 
+/// Behind a large frame: the words at the top, and those behind it, each at its address.
+#[test]
+fn memory_behind_a_large_frame_is_kept_beside_the_top() {
+    let mut book = Book::default();
+    let mut memory = StackMemory::new_zeroed();
+    memory.record = record(StackKind::Connect, 1, 0xa);
+    memory.record.sp = 0x1000;
+    memory.record.top[3] = 7;
+    memory.record.head.far = 0x1_0200;
+    memory.words[1000] = 5;
+    book.take_in(memory.as_bytes());
+    let id = book.seen(SockId(1)).and_then(|seen| seen.opener()?.stack).expect("kept");
+    let raw = |book: &Book| Raw::clone(&book.stack(id).expect("there").raw);
+    assert!(raw(&book).has_memory());
+    let word = |address: u64| raw(&book).word(address);
+    assert_eq!(word(0x1000 + 8 * 3), Some(7));
+    assert_eq!(word(0x1_1200 + 8 * 1000), Some(5));
+    for nothing in [0x1004, 0x1000 + 8 * TOP_WORDS as u64, 0x1_1200 + 8 * 1001] {
+        assert_eq!(word(nothing), None, "{nothing:x}");
+    }
+    book.name(id, Named::default());
+    assert!(!raw(&book).has_memory());
+    assert_eq!(book.with_memory, 0);
+}
+
 #[test]
 fn what_is_gone_is_forgotten_but_not_what_has_just_come() {
     let mut book = Book::default();
