@@ -1,4 +1,4 @@
-//! A database that ends idle sessions, and workers that run out of descriptors.
+//! Databases that end idle sessions, or restart, and workers that run out of descriptors.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use tests::java::Program;
 use tests::netns::Netns;
 use tests::ready;
-use tests::servers::Postgres;
+use tests::servers::{Postgres, redis};
 
 use crate::stage::{Python, check_verdict, finding, listening, silent, start};
 
@@ -45,6 +45,68 @@ fn a_database_that_ends_idle_sessions_is_no_restart() -> Result<()> {
     };
     let worse = run.of_kind("stuck").find(is_worse);
     ensure!(worse.is_none(), "{worse:?}");
+    run.check_whole()
+}
+
+/// Five connections to a port, asked one after the other, this far apart; from a whole second on, as Redis counts.
+fn asks(netns: &Netns, port: u16, apart: &str) -> Result<Python> {
+    Python::start(
+        netns,
+        &format!(
+            "all = [socket.create_connection(('127.0.0.1', {port})) for _ in range(5)]
+time.sleep(1 - time.time() % 1)
+for s in all:
+    s.send(b'PING\\r\\n')
+    s.recv(64)
+    time.sleep({apart})
+print('asked', flush=True)
+time.sleep(600)
+"
+        ),
+    )
+}
+
+/// Redis counts whole seconds, and looks at all its clients in one pass: those that were used within a second end
+/// together, each idle for a little longer than `timeout`. Its restart ends at one moment what was idle for as long as
+/// chance has it.
+#[test]
+fn an_idle_timeout_in_one_pass_is_not_told_as_a_restart() -> Result<()> {
+    if !ready(&["python3", "redis-server"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let _closes = redis(&netns, 6391, &["--timeout", "6"])?;
+    let mut restarts = redis(&netns, 6392, &[])?;
+    let mut stuck = start(&netns, &["--threshold", "CLOSE_WAIT=3s"])?;
+    let mut restarted = asks(&netns, 6392, "1")?;
+    let _closed = asks(&netns, 6391, "0.15")?;
+    let asked = restarted.said(Duration::from_secs(30))?;
+    ensure!(asked.as_deref() == Some("asked"), "{asked:?}");
+    // Idle for longer than a request takes, most of them.
+    sleep(Duration::from_secs(4));
+    restarts.end()?;
+    let _again = redis(&netns, 6392, &[])?;
+    let at = |remote: &'static str| {
+        move |event: &tests::tcptrail::Event| {
+            event.text("remote") == remote && event.number("count") == Some(5)
+        }
+    };
+    let found = finding(&mut stuck, "close_wait", at("127.0.0.1:6391"))?;
+    let verdict = found.text("verdict");
+    println!("{verdict}");
+    check_verdict(&found, &["127.0.0.1:6391 ended 5 connections of python3[", " at one moment, "])?;
+    // From outside both look the same.
+    check_verdict(
+        &found,
+        &["a restart or failover there, or its idle timeout: all had been idle for "],
+    )?;
+    ensure!(found.text("advice").contains("timeout"), "{found:?}");
+    let found = finding(&mut stuck, "close_wait", at("127.0.0.1:6392"))?;
+    println!("{}", found.text("verdict"));
+    ensure!(found.text("verdict").ends_with(": a restart or failover there"), "{found:?}");
+    let run = stuck.stop()?;
+    let leak = run.of_kind("stuck").find(|event| event.text("severity") == "leak");
+    ensure!(leak.is_none(), "{leak:?}");
     run.check_whole()
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn idle_timeout(ends: &[End]) -> Option<Timeout> {
     let mut last = 0;
     for first in 0..sorted.len() {
         let from = sorted[first].idle_ns;
-        let until = from.saturating_add(width(from));
+        let until = from.saturating_add(same_within(from));
         while sorted.get(last).is_some_and(|end| end.idle_ns <= until) {
             last += 1;
         }
@@ -83,7 +83,7 @@ pub(crate) fn idle_timeout(ends: &[End]) -> Option<Timeout> {
 }
 
 /// How far apart times may be that count as the same.
-fn width(ns: u64) -> u64 {
+pub(crate) fn same_within(ns: u64) -> u64 {
     if ns < 2 * SECOND { ns / 2 } else { (ns / 10).max(SECOND + SECOND / 10) }
 }
 

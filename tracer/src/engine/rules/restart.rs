@@ -1,7 +1,15 @@
 //! A restart of the server, seen from its clients: the FINs of all connections come within one moment.
+//!
+//! | how they ended | for how long they had been idle | what is said |
+//! |---|---|---|
+//! | at one moment | for different times | a restart or failover |
+//! | at one moment | all for about the same time | a restart or failover, or the idle timeout |
+//! | at one moment | all for the same whole number of seconds, to the jiffy, without last words | the idle timeout |
+//! | at several moments | all for about the same time | the idle timeout |
 
 use std::fmt::Write;
 
+use crate::engine::rules::fingerprint::same_within;
 use crate::engine::rules::group::Group;
 use crate::engine::rules::place::Side;
 use crate::engine::rules::{About, words};
@@ -30,15 +38,27 @@ pub(crate) fn is_restart(group: &Group) -> bool {
     at_once && quiet * 2 > group.count() && group.idle_timeout().is_none()
 }
 
-/// How long all of them had been idle, where that was the same time and a whole number of seconds: a server's
-/// idle timeout would end connections that were used together just so.
-fn same_idle(group: &Group) -> Option<u64> {
+/// For how long they had been idle, least and most, where that was about the same time. They were used together then, and
+/// a server's idle timeout would have ended them together, too: Redis counts whole seconds and looks at all in one pass,
+/// so it ends at one moment what was used within a second. From outside both look the same.
+fn alike_idle(group: &Group) -> Option<(u64, u64)> {
     let ends = || group.ends.iter().map(|end| end.idle_ns);
     let (least, most) = (ends().min()?, ends().max()?);
+    let all = group.ends.len() as u64 == group.count();
+    (all && most - least <= same_within(least)).then_some((least, most))
+}
+
+/// ` of 20s`, where it is the same whole number of seconds, as timeouts are; else what is known.
+fn its_timeout((least, most): (u64, u64)) -> String {
     let beyond = most % SECOND;
     let off = beyond.min(SECOND - beyond);
-    let all = group.ends.len() as u64 == group.count();
-    (all && most - least <= SECOND / 10 && off <= SECOND / 10).then_some(most)
+    if most - least <= SECOND / 10 && off <= SECOND / 10 {
+        return format!(" of {}", words::age(most));
+    }
+    match [least, most].map(words::age) {
+        [least, most] if least == most => format!(": all had been idle for {most}"),
+        [least, most] => format!(": all had been idle for {least} to {most}"),
+    }
 }
 
 pub(crate) fn verdict(group: &Group, about: &About<'_>) -> String {
@@ -54,18 +74,28 @@ pub(crate) fn verdict(group: &Group, about: &About<'_>) -> String {
         let _ = write!(text, "; {} of its last words are unread", words::bytes(group.unread));
     }
     text.push_str(": a restart or failover there");
-    if let Some(idle) = same_idle(group) {
-        let _ = write!(text, ", or its idle timeout of {}", words::age(idle));
+    if let Some(idle) = alike_idle(group) {
+        let _ = write!(text, ", or its idle timeout{}", its_timeout(idle));
     }
     text
 }
 
 pub(crate) fn advice(group: &Group) -> String {
     let who = words::who(group);
-    format!(
+    let mut text = format!(
         "This is no leak of {who}: the peer has closed them all, and the application has not looked at them since. A \
          pool notices at the next use, drops them and connects again. It can answer the first requests with errors \
          unless it tests a connection before it hands it out (HikariCP does, others have testOnBorrow or \
          validationQuery). When the application has worked again and they are still here, close() is missing."
-    )
+    );
+    if let Some((least, _)) = alike_idle(group) {
+        let _ = write!(
+            text,
+            " The server's uptime and log say whether it was there all the time. If it was, its idle timeout has ended \
+             them (Redis: timeout, PostgreSQL: idle_session_timeout, MySQL: wait_timeout, HTTP: keep-alive): let the \
+             pool drop idle connections sooner than {}.",
+            words::age(least)
+        );
+    }
+    text
 }
