@@ -109,7 +109,7 @@ while True:
     come_and_go(&netns, 3)?;
     let held = holders(&netns, 3)?;
     let [pid] = held[..] else { anyhow::bail!("{held:?} hold them") };
-    // The name is the service's as soon as a walk over descriptors has met it.
+    // The name is the service's as soon as it was looked at in /proc.
     let found = finding(&mut stuck, "close_wait", |event| {
         event.number("count") == Some(3) && event.text("comm") == "python3"
     })?;

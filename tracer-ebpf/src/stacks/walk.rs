@@ -130,19 +130,14 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
             bits |= flags::DEEPER;
         }
     }
-    let mut begin_at = sp;
     if range.memory != 0 {
         // SAFETY: the memory is ours, and has the words at the top.
-        unsafe {
-            begin_at = behind_large_frame(record, sp, range);
-            hash = hash_of_memory(memory, begin_at, range, hash);
-        }
+        hash = unsafe { hash_of_memory(memory, sp, range, hash) };
     }
     // SAFETY: the record is ours.
     unsafe {
         (*record).head.hash = hash;
         (*record).head.flags = bits;
-        (*record).head.far = (begin_at - sp) as u32;
         (*record).head.frames = count as u16;
     }
     range.memory != 0
@@ -207,16 +202,19 @@ fn returns_to_method(fp: u64, range: CodeRange) -> bool {
 #[inline(always)]
 unsafe fn hash_of_memory(
     memory: *mut StackMemory,
-    begin: u64,
+    sp: u64,
     range: CodeRange,
     mut hash: u64,
 ) -> u64 {
+    // SAFETY: as promised.
+    let begin = unsafe { behind_large_frame(&raw const (*memory).record, sp, range) };
     // The same few frames for whoever calls: return addresses into compiled code tell them apart.
     let length = range.code_end - range.code_start;
     // Unless the process is not known: then every word counts anyway.
     let interpreter = if range.start == 0 { 0 } else { range.end - range.start };
     // SAFETY: the memory is ours, and `at` within it.
     unsafe {
+        (*memory).record.head.far = (begin - sp) as u32;
         read_first(memory, begin);
         let mut at = 0;
         let mut below = 0;
@@ -247,6 +245,7 @@ unsafe fn begin(record: *mut StackRecord, sp: u64, fp: u64) {
     unsafe {
         (*record).sp = sp;
         (*record).fp = fp;
+        (*record).head.far = 0;
         let top = (&raw mut (*record).top).cast::<c_void>();
         bpf_probe_read_user(top, (8 * TOP_WORDS) as u32, sp as *const c_void);
     }

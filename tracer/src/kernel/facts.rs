@@ -58,11 +58,18 @@ impl Reader {
         let limit = self.limits.entry(pid).or_insert_with(|| (now, fd_limit(pid))).1;
         ProcessFacts {
             pid,
+            comm: name(pid),
             fd_limit: limit,
             fds: open_files(pid),
             descriptors: self.descriptors.get(&pid).cloned(),
         }
     }
+}
+
+/// `None` where it has ended, or its name is no text.
+fn name(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())
 }
 
 /// Soft limit of `Max open files`; `None` when unlimited, or not to be read.

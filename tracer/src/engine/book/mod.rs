@@ -214,27 +214,10 @@ impl Book {
             self.refused += 1;
             return None;
         }
-        let count = usize::from(head.frames).min(record.frames.len());
         let id = StackId(self.next);
         self.next = self.next.wrapping_add(1);
         self.by_hash.insert(head.hash, id);
-        let kept = self.kept(words).to_vec();
-        let (top, behind) = match head.far {
-            0 => (kept, (0, Vec::new())),
-            // No room for so much.
-            _ if kept.len() <= TOP_WORDS => (record.top.to_vec(), (0, Vec::new())),
-            far => (record.top.to_vec(), (record.sp.wrapping_add(u64::from(far)), kept)),
-        };
-        let raw = Raw {
-            pid: head.pid,
-            tid: head.tid,
-            flags: head.flags,
-            sp: record.sp,
-            fp: record.fp,
-            top,
-            behind,
-            frames: record.frames[..count].to_vec(),
-        };
+        let raw = Raw::of(record, self.kept(words));
         self.stacks.insert(
             id,
             Stack {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracer_common::stack::{RawFrame, TOP_WORDS};
+use tracer_common::stack::{RawFrame, StackRecord, TOP_WORDS};
 
 use crate::event::Comm;
 use crate::frame::Named;
@@ -33,6 +33,27 @@ pub struct Raw {
 }
 
 impl Raw {
+    /// `kept` is as much of the memory that was taken as there is room for.
+    pub(super) fn of(record: &StackRecord, kept: &[u64]) -> Raw {
+        let head = &record.head;
+        let count = usize::from(head.frames).min(record.frames.len());
+        let (top, behind) = match head.far {
+            0 => (kept, None),
+            _ if kept.len() <= TOP_WORDS => (&record.top[..], None),
+            far => (&record.top[..], Some((record.sp.wrapping_add(u64::from(far)), kept.to_vec()))),
+        };
+        Raw {
+            pid: head.pid,
+            tid: head.tid,
+            flags: head.flags,
+            sp: record.sp,
+            fp: record.fp,
+            top: top.to_vec(),
+            behind: behind.unwrap_or_default(),
+            frames: record.frames[..count].to_vec(),
+        }
+    }
+
     /// It can be followed without frame pointers.
     #[must_use]
     pub fn has_memory(&self) -> bool {

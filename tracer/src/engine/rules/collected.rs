@@ -194,9 +194,9 @@ fn verdict(place: &Place, closings: &Closings, opened: &Opened, now: MonoNs) -> 
         Side::Remote(remote) => format!(" to {remote}"),
         Side::Remotes => String::new(),
     };
-    let many = words::count(closings.count, "socket");
     let does = if closings.leaked { "leaks sockets" } else { "forgets sockets" };
-    let mut text = format!("{who} {does}{side}: the garbage collector closed {many} of them");
+    let mut text =
+        format!("{who} {does}{side}: the garbage collector closed {} of them", closings.count);
     let _ = write!(text, ", the last {} ago", words::age(now.since(closings.last)));
     text.push_str(&opened.words());
     text

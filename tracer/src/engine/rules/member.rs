@@ -46,7 +46,7 @@ pub(crate) fn take_in(
         rule: id,
         cause: stuck.cause,
         netns: conn.netns,
-        process: keeper.process,
+        process: keeper.process.map(|process| scene.around.named(process)),
         side: side_of(conn, first_ephemeral),
         workers: None,
     };

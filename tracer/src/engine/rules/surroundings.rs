@@ -7,7 +7,9 @@ use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::rules::descriptors::{Descriptors, Kinds};
+use crate::engine::rules::finding::Process;
 use crate::engine::rules::growth::{Growth, Series};
+use crate::event::Comm;
 use crate::time::MonoNs;
 
 /// What was read at one time. Unknown is `None`.
@@ -31,6 +33,9 @@ pub struct Facts {
 pub struct ProcessFacts {
     /// Its id.
     pub pid: u32,
+    /// Its name (`/proc/PID/comm`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comm: Option<String>,
     /// Soft limit of open files (`/proc/PID/limits`).
     pub fd_limit: Option<u64>,
     /// Open files (`/proc/PID/fd`).
@@ -94,6 +99,7 @@ impl Facts {
 /// A process as it was read so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProcessNow {
+    comm: Option<Comm>,
     pub(crate) limit: Option<u64>,
     pub(crate) fds: Option<u64>,
     pub(crate) kinds: Kinds,
@@ -127,6 +133,8 @@ impl Surroundings {
         self.slept_ns = facts.slept_ns;
         for read in &facts.processes {
             let process = self.processes.entry(read.pid).or_default();
+            process.comm =
+                read.comm.as_ref().map(|comm| Comm::new(comm.as_bytes())).or(process.comm);
             process.limit = read.fd_limit.or(process.limit);
             process.fds = read.fds;
             if let Some(descriptors) = &read.descriptors {
@@ -151,6 +159,13 @@ impl Surroundings {
 
     pub(crate) fn process(&self, pid: u32) -> Option<&ProcessNow> {
         self.processes.get(&pid)
+    }
+
+    /// With the name it has now: it may have become another program since its sockets were made (a service that systemd
+    /// starts for its first client is systemd's process until then).
+    pub(crate) fn named(&self, process: Process) -> Process {
+        let now = process.pid.and_then(|pid| self.process(pid)?.comm);
+        Process { comm: now.unwrap_or(process.comm), ..process }
     }
 
     pub(crate) fn processes(&self) -> impl Iterator<Item = (u32, &ProcessNow)> {

@@ -202,7 +202,7 @@ impl Sim {
             pid: JAVA,
             fd_limit: Some(limit),
             fds: Some(fds),
-            descriptors: None,
+            ..ProcessFacts::default()
         }];
     }
 

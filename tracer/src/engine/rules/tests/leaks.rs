@@ -300,6 +300,23 @@ fn a_restart_of_the_server_is_told_as_one() {
     check([1, 1, 0, 1, 0], 300, 1, false);
 }
 
+/// systemd's process becomes the service after the first client has connected.
+#[test]
+fn a_process_has_the_name_that_it_has_now() {
+    let mut sim = Sim::new();
+    let conns: Vec<Conn> = (0..3).map(|_| sim.connected()).collect();
+    for &conn in &conns {
+        sim.ended(conn);
+    }
+    sim.fds(20_000, 30);
+    sim.quiet(62);
+    assert!(sim.only(RuleId::CloseWait).verdict.contains("java[31467]"));
+    sim.facts.processes[0].comm = Some("service".to_owned());
+    sim.quiet(2);
+    let found = sim.only(RuleId::CloseWait);
+    assert!(found.verdict.contains("service[31467]"), "{}", found.verdict);
+}
+
 /// PostgreSQL says why before it ends an idle session. Connections that were used one after the other end one after
 /// the other, each as long after its last use: no restart.
 #[test]
