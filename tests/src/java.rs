@@ -19,7 +19,7 @@ use crate::pace::is_slow;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where Debian has them; `cargo xtask setup --tests` installs them.
 const JARS: &str = "/usr/share/java";
-const WANTED: [&str; 21] = [
+const WANTED: [&str; 26] = [
     "tomcat10-catalina",
     "tomcat10-coyote",
     "tomcat10-util",
@@ -41,6 +41,11 @@ const WANTED: [&str; 21] = [
     "postgresql",
     "slf4j-api",
     "slf4j-nop",
+    "netty-buffer",
+    "netty-common",
+    "netty-resolver",
+    "netty-transport",
+    "jctools-core",
 ];
 
 /// Written after what it stands beside.

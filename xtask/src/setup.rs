@@ -29,7 +29,7 @@ const RUSTUP_ADD: Duration = Duration::from_secs(60);
 const RUSTUP_INSTALL: Duration = Duration::from_secs(300);
 
 /// What live tests use: the program or file looked for, and the Debian package that has it.
-const TEST_TOOLS: [(&str, &str); 26] = [
+const TEST_TOOLS: [(&str, &str); 27] = [
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
@@ -47,6 +47,7 @@ const TEST_TOOLS: [(&str, &str); 26] = [
     ("/usr/share/java/tomcat10-catalina.jar", "libtomcat10-java"),
     ("/usr/share/java/httpclient.jar", "libhttpclient-java"),
     ("/usr/share/java/commons-logging.jar", "libcommons-logging-java"),
+    ("/usr/share/java/netty-transport.jar", "libnetty-java"),
     ("/usr/share/java/HikariCP.jar", "libhikaricp-java"),
     ("/usr/share/java/postgresql.jar", "libpostgresql-jdbc-java"),
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),

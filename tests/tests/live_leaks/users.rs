@@ -3,8 +3,9 @@
 use anyhow::{Result, ensure};
 use tests::java::{Program, line_of};
 use tests::netns::Netns;
+use tests::tcptrail::Tcptrail;
 
-use crate::stage::{PATIENCE, check_frames, leaks, wait_for_leak};
+use crate::stage::{PATIENCE, check_frames, check_silent, leaks, wait_for_leak};
 
 /// A server that keeps connections open.
 fn pages(netns: &Netns, port: &str) -> Result<Program> {
@@ -75,4 +76,53 @@ fn a_library_that_connects_on_its_own_thread_is_told_as_that() -> Result<()> {
     assert!(leak.text("thread").starts_with("HttpClient-"), "{leak:?}");
     assert_eq!(leak.text("remote"), "127.0.0.1:8302");
     tcptrail.stop()?.check_whole()
+}
+
+/// Netty connects and reads on its event loop. A channel for each request that nobody closes leaks; no method of the
+/// application is on any of its stacks, and none is invented: the thread and the remote are what is known.
+#[test]
+fn netty_channels_that_nobody_closes_leak() -> Result<()> {
+    if !tests::java::ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let _server = pages(&netns, "8303")?;
+    let mut leaks = leaks(&netns, &[])?;
+    let threshold = ["--threshold", "ESTABLISHED_IDLE=3s"];
+    let mut stuck =
+        Tcptrail::start(&[&["stuck", "--netns", netns.name()], &threshold[..]].concat())?;
+    let start = |how| Program::java(&netns, &[], "NettyClient", &["8303", "32", how]);
+    let args = ["leaks", "--netns", netns.name(), "--older", "1s", "--watch=1s"];
+    let mut text = Tcptrail::start_text(&args)?;
+    let (keeps, mut closes) = (start("keep")?, start("close")?);
+    let pid = u64::from(keeps.pid());
+    let begins = format!(
+        "sockets of java[{pid}] to 127.0.0.1:8303 opened by thread nioEventLoopGro (io.netty."
+    );
+    let said = text.wait_line("its title", |line| line.contains(&begins))?;
+    println!("{said}");
+    ensure!(said.contains(", with no method of the application on the stack"), "{said}");
+    drop(text);
+    let told = stuck.wait_for_within("a leak", PATIENCE, |event| {
+        event.kind() == "stuck"
+            && event.number("pid") == Some(pid)
+            && event.text("severity") == "leak"
+    })?;
+    println!("{}", told.text("verdict"));
+    assert_eq!(told.text("rule"), "established_idle");
+    assert_eq!(told.text("remote"), "127.0.0.1:8303");
+    let leak = leaks.wait_for_within("its sockets", PATIENCE, |event| {
+        event.kind() == "leak" && event.number("pid") == Some(pid) && !event.0["frames"].is_null()
+    })?;
+    ensure!(leak.text("opener").starts_with("io.netty."), "{leak:?}");
+    ensure!(leak.0["user"].is_null(), "a library is no user: {leak:?}");
+    ensure!(leak.text("thread").starts_with("nioEventLoopGro"), "{leak:?}");
+    assert_eq!(leak.text("remote"), "127.0.0.1:8303");
+    closes.wait_for("done")?;
+    check_silent(&leaks.stop()?, closes.pid())?;
+    let run = stuck.stop()?;
+    let accused =
+        run.of_kind("stuck").find(|event| event.number("pid") == Some(u64::from(closes.pid())));
+    ensure!(accused.is_none(), "{accused:?}");
+    run.check_whole()
 }

@@ -2,6 +2,7 @@
 //! must be said.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tests::java::Program;
 use tests::netns::Netns;
 use tests::ready;
 use tests::servers::nginx;
+use tests::traffic::connect;
 
 use crate::stage::{check_verdict, finding, silent, start};
 
@@ -53,6 +55,65 @@ round()
 print('failed', len(failed), flush=True)
 time.sleep(600)
 ";
+
+/// Takes upgrades: answers, and keeps the socket or ends it when the client does. Nobody else reads from it, and the HTTP
+/// server lets it be half-open.
+const UPGRADES: &str = "
+const kept = [];
+const server = require('http').createServer();
+server.on('upgrade', (request, socket) => {
+  socket.write('HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: chat\\r\\nConnection: Upgrade\\r\\n\\r\\n');
+  kept.push(socket);
+  if (process.argv[2] === 'end') { socket.resume(); socket.on('end', () => socket.end()); }
+});
+server.listen(Number(process.argv[3]), '127.0.0.1', () => console.log('ready'));
+";
+const UPGRADED: [u8; 72] =
+    *b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: Upgrade\r\n\r\n";
+
+/// A connection that a handler took out of its HTTP server by an upgrade is nobody's but the handler's.
+#[test]
+fn upgraded_connections_that_nobody_ends_leak() -> Result<()> {
+    if !ready(&["node"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let dir = tempfile::tempdir()?;
+    let script = dir.path().join("upgrades.js");
+    fs::write(&script, UPGRADES)?;
+    let mut stuck = start(&netns, &["--threshold", "CLOSE_WAIT=2s"])?;
+    let serve = |how: &str, port: u16| -> Result<Program> {
+        let mut node = Command::new("node");
+        node.arg(&script).args([how, &port.to_string()]);
+        let mut server = Program::start(&netns, node)?;
+        server.wait_for("ready")?;
+        Ok(server)
+    };
+    let (keeps, ends) = (serve("keep", 8402)?, serve("end", 8403)?);
+    for _ in 0..16 {
+        for port in [8402, 8403] {
+            let mut client = connect(&netns, ([127, 0, 0, 1], port).into())?;
+            client.write_all(
+                b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n",
+            )?;
+            // All of it: who closes with unread data sends a RST.
+            let mut answer = [0; UPGRADED.len()];
+            client.read_exact(&mut answer)?;
+            ensure!(answer == UPGRADED, "{answer:?}");
+        }
+        sleep(Duration::from_millis(250));
+    }
+    let found = finding(&mut stuck, "close_wait", |event| event.text("severity") == "leak")?;
+    println!("{}", found.text("verdict"));
+    check_verdict(&found, &[&format!("[{}] leaks CLOSE_WAIT on :8402: ", keeps.pid())])?;
+    // Node has read into its buffer, where nobody takes it from.
+    ensure!(found.text("advice").contains("has read to the end"), "{found:?}");
+    let run = stuck.stop()?;
+    let accused =
+        run.of_kind("stuck").find(|event| event.number("pid") == Some(u64::from(ends.pid())));
+    ensure!(accused.is_none(), "{accused:?}");
+    run.check_whole()
+}
 
 /// Node's agent hears of the end of an idle connection and closes it: nothing to say.
 #[test]

@@ -121,9 +121,10 @@ fn add<'a>(by_opener: &mut BTreeMap<Key, Group<'a>>, conn: &'a Connection, book:
         None if missed => "missed".to_owned(),
         None => String::new(),
     };
-    // Whoever opened it and goes on using it need not be named twice.
+    // Whoever opened it and goes on using it need not be named twice. A library that reads on a thread of its own is
+    // nobody's code.
     let user = seen.and_then(Seen::user);
-    let used = user.and_then(|user| code_name(book, user)).filter(|used| *used != who);
+    let used = user.and_then(|user| application(book, user)).filter(|used| *used != who);
     let user = user.filter(|_| used.is_some());
     let group = by_opener.entry((pid.unwrap_or(0), side, who, used)).or_insert_with(|| {
         let comm = sighting.map(|sighting| sighting.comm).or_else(|| Some(owner?.task.comm));
@@ -168,6 +169,12 @@ fn handler<'a>(book: &'a Book, seen: &Seen) -> Option<&'a Frame> {
 /// The method or function that a stack is of, once it has names.
 fn code_name(book: &Book, sighting: &Sighting) -> Option<String> {
     Some(opener(&named(book, sighting)?.frames)?.name.clone())
+}
+
+/// The same, where it is the application's.
+fn application(book: &Book, sighting: &Sighting) -> Option<String> {
+    let frame = opener(&named(book, sighting)?.frames)?;
+    (frame.kind == Kind::Application).then(|| frame.name.clone())
 }
 
 pub(super) fn named<'a>(book: &'a Book, sighting: &Sighting) -> Option<&'a Named> {

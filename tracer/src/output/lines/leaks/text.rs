@@ -154,6 +154,10 @@ fn title(group: &Group<'_>, book: &Book, frames: &[Frame]) -> String {
             )
         }
         _ if is_threads_own(group, frames) => {
+            let name = match (group.first, opener_frame) {
+                (Some(first), Some(_)) => format!("thread {} ({name})", safe(first.thread.bytes())),
+                _ => name,
+            };
             let to = group.common(|conn| conn.tuple.remote());
             let to = to.map_or_else(String::new, |remote| format!(" to {remote}"));
             format!("{begin}{to} {did} {name}, with no method of the application on the stack")
