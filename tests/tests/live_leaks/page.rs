@@ -85,10 +85,10 @@ fn the_page_about_a_servlet_that_forgets_and_the_one_about_the_mended_one() -> R
         incident.spawn()
     };
     let (bundle, healthy) = (folder.0.join("leak.tar.zst"), folder.0.join("healthy"));
-    let wrong = watch(leaking.pid(), &bundle)?;
-    let fine = watch(mended.pid(), &healthy)?;
-    // Until both look on, and for as long as they do.
-    for _ in 0..14 {
+    let mut wrong = watch(leaking.pid(), &bundle)?;
+    let mut fine = watch(mended.pid(), &healthy)?;
+    // Until both look on, which takes its time on a busy machine, and for as long as they do.
+    while wrong.try_wait()?.is_none() || fine.try_wait()?.is_none() {
         thread::sleep(Duration::from_secs(1));
         get(&netns, 8089)?;
         get(&netns, 8090)?;
@@ -156,7 +156,7 @@ fn the_page_about_connections_that_are_opened_and_never_closed() -> Result<()> {
     });
     let code = "import socket,sys,time\n\
                 kept=[]\n\
-                for _ in range(150):\n  kept.append(socket.create_connection(('127.0.0.1',int(sys.argv[1]))))\n  time.sleep(0.2)\n\
+                for _ in range(600):\n  kept.append(socket.create_connection(('127.0.0.1',int(sys.argv[1]))))\n  time.sleep(0.2)\n\
                 time.sleep(30)";
     let mut client = Command::new("python3");
     client.args(["-c", code, &port]);

@@ -1,14 +1,18 @@
 //! Java servers: accepted sockets, by who read from them last.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use std::io::{Read, Write};
-
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tests::java::{Program, line_of};
 use tests::netns::Netns;
 use tests::pace::is_slow;
+use tests::ready;
 use tests::tcptrail::Tcptrail;
 use tests::traffic::connect;
 
@@ -184,4 +188,44 @@ fn a_handler_that_does_nothing_is_said_not_to_be_known() -> Result<()> {
     }
     drop(text);
     json.stop()?.check_whole()
+}
+
+/// Names of the programs that take stacks and that a process has attached, as the kernel has them.
+fn stack_programs(pid: u32) -> Result<BTreeSet<String>> {
+    let mut ids = BTreeSet::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let found = text.lines().filter_map(|line| line.strip_prefix("prog_id:"));
+        ids.extend(found.filter_map(|id| id.trim().parse::<u64>().ok()));
+    }
+    let output = Command::new("bpftool").args(["prog", "show", "-j"]).output()?;
+    let all: Value = serde_json::from_slice(&output.stdout).context("bpftool's JSON")?;
+    let all = all.as_array().context("a list")?;
+    let ours =
+        all.iter().filter(|program| program["id"].as_u64().is_some_and(|id| ids.contains(&id)));
+    let names = ours.filter_map(|program| Some(program["name"].as_str()?.to_owned()));
+    Ok(names.filter(|name| name.starts_with("stack_")).collect())
+}
+
+/// Handlers are looked for by `leaks`; `stuck` takes stacks at connect() alone, and none with `--no-openers`.
+#[test]
+fn stuck_looks_for_no_handlers() -> Result<()> {
+    if !ready(&["bpftool"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let programs = |args: &[&str]| -> Result<BTreeSet<String>> {
+        let tcptrail = Tcptrail::start(&[args, &["--netns", netns.name()]].concat())?;
+        let programs = stack_programs(tcptrail.pid())?;
+        tcptrail.stop()?;
+        Ok(programs)
+    };
+    let leaks = programs(&["leaks", "--watch=1s"])?;
+    let later = |name: &String| !name.starts_with("stack_connect");
+    ensure!(leaks.contains("stack_read") && leaks.iter().filter(|name| later(name)).count() > 1);
+    let stuck = programs(&["stuck"])?;
+    ensure!(stuck.contains("stack_connect") && !stuck.iter().any(later), "{stuck:?}");
+    let none = programs(&["stuck", "--no-openers"])?;
+    ensure!(none.is_empty(), "{none:?}");
+    Ok(())
 }
