@@ -54,7 +54,7 @@ fn check(file: &str) -> Result<usize> {
     let life = run(&["replay", file, "life", "--json"])?;
     let with_time_wait = run(&["replay", file, "life", "--with-time-wait", "--json"])?;
     let mut compared = 0;
-    for keys in ["", "process", "remote,listener"] {
+    for keys in ["", "process", "remote,listener", "how,failed"] {
         let mut args = vec!["replay", file, "stats", "--json"];
         if !keys.is_empty() {
             args.extend(["--by", keys]);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tracer_common::TcpState;
 use tracer_common::globals::{self, FILTER_SLOTS};
 
-use crate::engine::conn::{Connection, Owner, Role, Unclaimed};
+use crate::engine::conn::{Connection, How, Owner, Role, Unclaimed};
 use crate::event::{Family, Holder, Tuple};
 
 /// An address prefix; IPv4 stands v4-mapped.
@@ -85,6 +85,10 @@ pub struct Filter {
     pub netns: Option<u32>,
     /// Cgroup; for events decided in the kernel, for sockets older than the run here.
     pub cgroup: Option<Cgroup>,
+    /// How it ended.
+    pub hows: Vec<How>,
+    /// It was never established.
+    pub failed: bool,
     /// Least time, nanoseconds; the view knows of what.
     pub min_ns: u64,
 }
@@ -147,6 +151,7 @@ impl Filter {
             && self.cgroup.is_none()
             && self.states.is_empty()
             && self.min_ns == 0
+            && !self.is_of_ends()
             && self.wants_tuple(&group.tuple)
     }
 
@@ -167,7 +172,26 @@ impl Filter {
     #[must_use]
     pub fn is_partly_for_views(&self) -> bool {
         let here = !self.pids.is_empty() || !self.comms.is_empty() || !self.states.is_empty();
-        here || self.role.is_some() || self.min_ns != 0
+        here || self.role.is_some() || self.min_ns != 0 || self.is_of_ends()
+    }
+
+    /// Whether it chooses connections by their end, so that only what has one can be wanted.
+    #[must_use]
+    pub fn is_of_ends(&self) -> bool {
+        self.failed || !self.hows.is_empty()
+    }
+
+    /// Whether the end of a connection that has one is wanted.
+    #[must_use]
+    pub fn wants_end(&self, conn: &Connection) -> bool {
+        (!self.failed || conn.failed.is_some())
+            && (self.hows.is_empty() || self.hows.contains(&conn.how))
+    }
+
+    /// The same, whatever the ends are: for an output that takes what has none.
+    #[must_use]
+    pub fn without_ends(&self) -> Filter {
+        Filter { hows: Vec::new(), failed: false, ..self.clone() }
     }
 
     /// Whether a transition between these states is wanted.

@@ -63,6 +63,7 @@ fn a_half_open_request_has_its_age_and_ends_by_timeout() -> Result<()> {
         end,
         &[
             ("how", "timeout"),
+            ("failed", "timeout"),
             ("ended_in", "CLOSE"),
             ("first_close", "none"),
             ("accepted", "false"),
@@ -130,6 +131,7 @@ fn a_half_open_request_that_is_reset_has_not_timed_out() -> Result<()> {
     let told = stage.end()?;
     let close = told.close(end)?;
     ensure!(close.text("how") != "timeout", "{close:?}");
+    ensure!(close.text("failed") == "unknown", "{close:?}");
     told.lasted(end, "SYN_RECV", (syn, reset), TICK)
 }
 

@@ -339,6 +339,41 @@ fn a_connect_that_is_refused_has_its_time() -> Result<()> {
         .map(drop)
 }
 
+/// Both open at once (the peer answers the SYN with a SYN), then the peer resets.
+#[test]
+fn a_handshake_that_is_reset_was_never_established() -> Result<()> {
+    if !ready(TOOLS) {
+        return Ok(());
+    }
+    let mut stage = Stage::new()?;
+    let mut hand = stage.callee(5001)?;
+    let to = hand.addr();
+    let (end, error) = thread::scope(|scope| {
+        let netns = &stage.pair.right;
+        let calling = scope.spawn(move || netns.run(|| Ok(TcpStream::connect(to).err())));
+        let syn = hand.expect(SYN)?;
+        hand.send(SYN, &[])?;
+        hand.expect(SYN | ACK)?;
+        hand.send(RST | ACK, &[])?;
+        let error = calling.join().map_err(|_| anyhow::anyhow!("panic"))??;
+        anyhow::Ok(((syn.from.into(), to), error.context("connected")?))
+    })?;
+    ensure!(error.kind() == std::io::ErrorKind::ConnectionReset, "{error:#}");
+    stage.closed(end)?;
+    let told = stage.end()?;
+    told.steps(end, &["CLOSE>SYN_SENT", "SYN_SENT>SYN_RECV", "SYN_RECV>CLOSE"])?;
+    told.closed(
+        end,
+        &[
+            ("how", "rst_received"),
+            ("failed", "reset"),
+            ("errno", "ECONNRESET"),
+            ("role", "client"),
+        ],
+    )
+    .map(drop)
+}
+
 /// `ss -K`.
 #[test]
 fn a_killed_connection_was_aborted() -> Result<()> {
@@ -372,6 +407,7 @@ fn a_killed_connection_was_aborted() -> Result<()> {
         &[
             ("how", "aborted"),
             ("errno", "ECONNABORTED"),
+            ("failed", "null"),
             ("first_close", "local"),
             ("ended_in", "CLOSE"),
         ],

@@ -60,6 +60,14 @@ pub struct Filters {
     /// Only sockets made in this cgroup or below it: a path below /sys/fs/cgroup
     #[arg(long, value_name = "PATH", global = true)]
     pub cgroup: Option<PathBuf>,
+    /// Only connections that ended so, when they end (tail, life, stats): fin, rst_sent, rst_received, timeout,
+    /// refused, unreachable, aborted, unknown
+    #[arg(long, value_name = "HOW", value_delimiter = ',', global = true)]
+    pub how: Vec<String>,
+    /// Only connects and handshakes that failed, when they do (tail, life, stats): refused, no answer,
+    /// unreachable, reset, given up by the program, no free port
+    #[arg(long, global = true)]
+    pub failed: bool,
     /// Only what took at least this long: in tail the state just left, in life the whole connection,
     /// in list and stuck the present state
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, global = true)]

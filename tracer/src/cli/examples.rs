@@ -6,6 +6,8 @@ Examples:
       every state change of connections on port 443, on either side
   tcptrail tail --pid 1234 --state CLOSE_WAIT
       when connections of process 1234 enter and leave CLOSE_WAIT
+  tcptrail tail --failed --rport 5432
+      connects to a database that fail, as they do, and why
   tcptrail tail --json --duration 10s > events.ndjson
       ten seconds of events, one JSON object a line";
 
@@ -15,6 +17,10 @@ Examples:
       one line for each finished connection to port 8080 of this machine
   tcptrail life --min-duration 5s
       connections that lived for five seconds or longer
+  tcptrail life --failed --comm java
+      java's connects that failed: refused, no answer, given up, ...; after how long and how many SYNs
+  tcptrail life --how rst_received --lport 8080
+      connections to port 8080 that the clients reset
   tcptrail life --addr 10.0.0.0/8 --json
       the same figures as JSON, for connections with a network";
 
@@ -39,6 +45,8 @@ Examples:
       the ten clients of port 443 with the most connections, until Ctrl-C
   tcptrail stats --rport 5432 --histogram
       connections with a database, with bars
+  tcptrail stats --failed --by remote,how
+      which remotes connects fail to, how, and how long they waited
   tcptrail replay incident.tcpt stats --by process --json
       of a recording, for scripts";
 

@@ -161,7 +161,7 @@ pub struct StatsCommand {
 #[derive(Args, Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatsArgs {
     /// Figures for each group of connections that have these in common: process, comm (its name alone),
-    /// service, remote, listener
+    /// service, remote, listener, how (it ended), failed (why it was never established)
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     pub by: Vec<String>,
     /// Bars, too: how many values are in each doubling

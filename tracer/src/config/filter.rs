@@ -11,7 +11,7 @@ use tracer_common::globals;
 
 use crate::cli::{Cli, Filters, RoleArg};
 use crate::config::error::UsageError;
-use crate::engine::conn::Role;
+use crate::engine::conn::{How, Role};
 use crate::event::Family;
 use crate::filter::{Cgroup, Filter, Ports, Prefix};
 use crate::text::suggest;
@@ -41,6 +41,8 @@ pub(super) fn filter(args: &Filters) -> Result<Filter, UsageError> {
         }),
         netns: args.netns.as_deref().map(netns).transpose()?,
         cgroup: args.cgroup.as_deref().map(cgroup).transpose()?,
+        hows: args.how.iter().map(|text| how(text)).collect::<Result<_, _>>()?,
+        failed: args.failed,
         min_ns: args
             .min_duration
             .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
@@ -101,6 +103,19 @@ fn state(text: &str) -> Result<TcpState, UsageError> {
         let names: Vec<_> = TcpState::ALL.iter().map(|state| state.name()).collect();
         let like = suggest::nearest(text, &names);
         UsageError(format!("--state {text}: no TCP state{like}; one of {}", names.join(", ")))
+    })
+}
+
+/// The words of `how` in JSON, in any case, with `-` for `_`.
+fn how(text: &str) -> Result<How, UsageError> {
+    let plain = text.trim().to_ascii_lowercase().replace('-', "_");
+    How::ALL.into_iter().find(|how| how.name() == plain).ok_or_else(|| {
+        let names = How::ALL.map(How::name);
+        let like = suggest::nearest(&plain, &names);
+        UsageError(format!(
+            "--how {text}: no connection ends so{like}; one of {}",
+            names.join(", ")
+        ))
     })
 }
 
@@ -185,6 +200,7 @@ pub(super) fn filter_words(args: &Filters) -> Vec<String> {
     list("--role", args.role.iter().map(|role| format!("{role:?}").to_lowercase()).collect());
     list("--netns", args.netns.iter().cloned().collect());
     list("--cgroup", args.cgroup.iter().map(|path| path.display().to_string()).collect());
+    list("--how", args.how.clone());
     list(
         "--min-duration",
         args.min_duration
@@ -192,6 +208,9 @@ pub(super) fn filter_words(args: &Filters) -> Vec<String> {
             .map(|time| humantime::format_duration(*time).to_string().replace(' ', ""))
             .collect(),
     );
+    if args.failed {
+        words.push("--failed".to_owned());
+    }
     if args.ipv4 {
         words.push("--ipv4".to_owned());
     }
@@ -230,6 +249,21 @@ mod tests {
         check("[2001:db8::1]", true);
         check("10.0.0", false);
         check("10.0.0.0/", false);
+    }
+
+    #[test]
+    fn ends_go_by_the_words_of_json() {
+        let check = |text: &str, expect| {
+            assert_eq!(how(text).map_err(|error| error.to_string()), expect, "{text}");
+        };
+        check("refused", Ok(How::Refused));
+        check("RST-received", Ok(How::RstReceived));
+        let all = "fin, rst_sent, rst_received, timeout, refused, unreachable, aborted, unknown";
+        let wrong = |text: &str, like: &str| {
+            Err(format!("--how {text}: no connection ends so{like}; one of {all}"))
+        };
+        check("refuse", wrong("refuse", " (did you mean refused?)"));
+        check("", wrong("", ""));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The command line, checked and resolved: what is wrong is said in one sentence with the remedy. `types`
-//! has what comes out, `resolve` makes it, `filter`, `listing`, `size` and `thresholds` read values, `top` is a
+//! has what comes out, `resolve` makes it, `filter`, `listing`, `size` and `thresholds` read values, `ends` says where they go, `top` is a
 //! command's own.
 
+mod ends;
 mod error;
 mod filter;
 mod listing;

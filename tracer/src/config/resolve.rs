@@ -6,6 +6,7 @@ use crate::cli::{
     Command, Common, IncidentArgs, KillArgs, LeaksArgs, OrderArgs, ReplayArgs, ReplayView,
     ReportArgs, StatsArgs, StuckArgs,
 };
+use crate::config::ends;
 use crate::config::error::UsageError;
 use crate::config::filter::{filter, filter_words};
 use crate::config::listing::Listing;
@@ -64,14 +65,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
             return Err(UsageError("this command shows no connections".into()));
         }
     };
-    if common.limits.max_connections == 0 {
-        return Err(UsageError("--max-connections must be at least 1".into()));
-    }
-    if common.filters.cgroup.is_some() && matches!(source, Source::File(_)) {
-        return Err(UsageError(
-            "--cgroup is decided while recording: give it to `tcptrail record`".into(),
-        ));
-    }
+    check_together(&source, &show, common)?;
     Ok(Config {
         source,
         show,
@@ -86,6 +80,20 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         max_connections: common.limits.max_connections,
         drops: !common.limits.no_drops,
     })
+}
+
+/// What is right by itself, and not together.
+fn check_together(source: &Source, show: &Show, common: &Common) -> Result<(), UsageError> {
+    ends::check(show, common)?;
+    if common.limits.max_connections == 0 {
+        return Err(UsageError("--max-connections must be at least 1".into()));
+    }
+    if common.filters.cgroup.is_some() && matches!(source, Source::File(_)) {
+        return Err(UsageError(
+            "--cgroup is decided while recording: give it to `tcptrail record`".into(),
+        ));
+    }
+    Ok(())
 }
 
 fn replay(args: ReplayArgs, common: &Common) -> Result<(Source, Show), UsageError> {

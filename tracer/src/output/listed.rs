@@ -63,7 +63,7 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
         Show::Kill(_) | Show::Nothing => {}
     }
     if let Some(path) = &config.record_to {
-        let recorder = Recorder::create(path, config.filter.clone());
+        let recorder = Recorder::create(path, config.filter.without_ends());
         let cannot = || format!("cannot write {}", path.display());
         outputs.push(Box::new(recorder.with_context(cannot)?));
     }

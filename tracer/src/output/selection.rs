@@ -48,6 +48,8 @@ pub(crate) struct Selection {
     filter: Filter,
     /// The filter lets everything through.
     all: bool,
+    /// It is about how connections end.
+    ends: bool,
     /// Connections whose first change waits until the kernel has chosen their port.
     held: Marks,
     /// Connections that are in `connections`.
@@ -78,6 +80,7 @@ impl Selection {
     pub(crate) fn new(filter: Filter) -> Selection {
         Selection {
             all: filter == Filter::default(),
+            ends: filter.is_of_ends(),
             filter,
             held: Marks::default(),
             counted: Marks::default(),
@@ -116,6 +119,10 @@ impl Selection {
     }
 
     fn filter(&mut self, conn: &Connection, change: &Change) -> Passed {
+        // Until its end nobody knows.
+        if self.ends && !(is_end(change) && self.filter.wants_end(conn)) {
+            return Passed::NOTHING;
+        }
         match self.filter.wants(conn) {
             None => {
                 // Whether it is wanted turns on the port the kernel has yet to choose.
@@ -165,6 +172,17 @@ impl Selection {
                 been && change.at.since(conn.born) >= self.filter.min_ns
             }
         }
+    }
+}
+
+/// Whether the connection's end is known with this change: it is told in it, or was before.
+fn is_end(change: &Change) -> bool {
+    match change.kind {
+        // The end of TIME_WAIT is no other end.
+        Kind::Transition { old, new: TcpState::Close, .. } => old != TcpState::TimeWait,
+        Kind::Transition { new, .. } => new == TcpState::TimeWait,
+        Kind::Finished | Kind::Gone => true,
+        Kind::Retransmit { .. } | Kind::Reset { .. } | Kind::Dropped { .. } => false,
     }
 }
 

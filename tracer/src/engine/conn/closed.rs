@@ -5,6 +5,7 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::change::{Change, ConnRef, Kind};
 use crate::engine::conn::ending::ending;
+use crate::engine::conn::failed::failed;
 use crate::engine::conn::how::How;
 use crate::engine::conn::mini::TIME_WAIT_NS;
 use crate::engine::conn::role::Ends;
@@ -24,6 +25,8 @@ impl Table {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.error = event.error;
         conn.how = ending(conn, old, event.error, event.flags);
+        let by_application = matches!(event.what, What::Transition { actor: Some(_), .. });
+        conn.failed = failed(conn, old, event.error, by_application);
         if conn.first_close == Ends::None {
             conn.first_close = match conn.how {
                 How::RstSent | How::Aborted => Ends::Local,
@@ -31,7 +34,6 @@ impl Table {
                 _ => Ends::None,
             };
         }
-        let by_application = matches!(event.what, What::Transition { actor: Some(_), .. });
         self.leftovers.closed(conn, event, by_application);
         if old == TcpState::Listen {
             self.remove_listener(index);

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::how::How;
+use crate::engine::conn::how::{Failed, How};
 use crate::engine::conn::late::{EARLY, Late, Peer, Spare, TIMED, timed_index};
 use crate::engine::conn::owner::Owner;
 use crate::engine::conn::role::{Ends, Role};
@@ -97,6 +97,8 @@ pub struct Connection {
     pub retransmits: Retransmits,
     /// How it ended; of a mini-socket how it came there.
     pub how: How,
+    /// Why it was never established; `None` where it was, or its handshake is not over, or that is not known.
+    pub failed: Option<Failed>,
     /// `sk_err` at the end.
     pub error: u16,
     /// The application has closed it; nobody owns it.
@@ -160,6 +162,7 @@ impl Connection {
             handshake: None,
             retransmits: Retransmits::default(),
             how: How::Unknown,
+            failed: None,
             error: 0,
             orphan: false,
             accepted: false,

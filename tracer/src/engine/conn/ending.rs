@@ -4,8 +4,8 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::connection::Connection;
 use crate::engine::conn::how::{
-    ECONNABORTED, ECONNREFUSED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH, EPIPE,
-    EPROTO, ETIMEDOUT, How,
+    EACCES, ECONNABORTED, ECONNREFUSED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH,
+    ENONET, ENOPROTOOPT, EOPNOTSUPP, EPIPE, EPROTO, ETIMEDOUT, How,
 };
 use crate::event::SocketFlags;
 
@@ -15,6 +15,8 @@ pub(crate) fn ending(conn: &Connection, old: TcpState, error: u16, flags: Socket
         ECONNREFUSED => return How::Refused,
         ETIMEDOUT => return How::Timeout,
         EHOSTUNREACH | ENETUNREACH | ENETDOWN | EHOSTDOWN | EPROTO => return How::Unreachable,
+        // icmp_err_convert, icmpv6_err_convert
+        EACCES | ENONET | ENOPROTOOPT | EOPNOTSUPP => return How::Unreachable,
         // tcp_abort
         ECONNABORTED => return How::Aborted,
         // tcp_reset; which tcp_rcv_state_process also calls when data comes after close, and then

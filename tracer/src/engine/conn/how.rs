@@ -1,4 +1,4 @@
-//! How a connection can end, and the names of the errors sockets have.
+//! How a connection can end, why it was never established, and the names of the errors sockets have.
 
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +22,18 @@ pub enum How {
 }
 
 impl How {
+    /// All.
+    pub const ALL: [How; 8] = [
+        How::Fin,
+        How::RstSent,
+        How::RstReceived,
+        How::Timeout,
+        How::Refused,
+        How::Unreachable,
+        How::Aborted,
+        How::Unknown,
+    ];
+
     /// As in the JSON contract.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -38,8 +50,50 @@ impl How {
     }
 }
 
+/// Why a connect, or on the server's side a handshake, failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failed {
+    /// A RST answered the SYN, or ICMP said that nobody listens.
+    Refused,
+    /// Nothing answered: the SYNs, or SYN-ACKs, ran out, or `TCP_USER_TIMEOUT` did.
+    Timeout,
+    /// ICMP, or a route, said that there is no way, or that it is not allowed.
+    Unreachable,
+    /// A RST, not to the SYN but later in the handshake.
+    Reset,
+    /// The program closed the socket, or exited, while the handshake was under way.
+    GivenUp,
+    /// No local port was free (EADDRNOTAVAIL); no SYN was sent.
+    NoPort,
+    /// Ended from outside: `ss -K`, the kernel out of memory.
+    Aborted,
+    /// A half-open connection that was gone when we looked.
+    Unknown,
+}
+
+impl Failed {
+    /// As in the JSON contract.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Failed::Refused => "refused",
+            Failed::Timeout => "timeout",
+            Failed::Unreachable => "unreachable",
+            Failed::Reset => "reset",
+            Failed::GivenUp => "given_up",
+            Failed::NoPort => "no_port",
+            Failed::Aborted => "aborted",
+            Failed::Unknown => "unknown",
+        }
+    }
+}
+
+pub(super) const EACCES: u16 = 13;
 pub(super) const EPIPE: u16 = 32;
+pub(super) const ENONET: u16 = 64;
 pub(super) const EPROTO: u16 = 71;
+pub(super) const ENOPROTOOPT: u16 = 92;
+pub(super) const EOPNOTSUPP: u16 = 95;
 pub(super) const ENETDOWN: u16 = 100;
 pub(super) const ENETUNREACH: u16 = 101;
 pub(super) const ECONNABORTED: u16 = 103;
@@ -64,11 +118,12 @@ pub const fn errno_name(errno: u16) -> Option<&'static str> {
         EHOSTDOWN => "EHOSTDOWN",
         EHOSTUNREACH => "EHOSTUNREACH",
         1 => "EPERM",
-        13 => "EACCES",
+        EACCES => "EACCES",
         22 => "EINVAL",
         90 => "EMSGSIZE",
-        92 => "ENOPROTOOPT",
-        95 => "EOPNOTSUPP",
+        ENONET => "ENONET",
+        ENOPROTOOPT => "ENOPROTOOPT",
+        EOPNOTSUPP => "EOPNOTSUPP",
         _ => return None,
     })
 }

@@ -5,6 +5,7 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::ages::SAME_MOMENT_NS;
 use crate::engine::conn::change::{Change, ConnRef, Kind};
+use crate::engine::conn::failed::vanished;
 use crate::engine::conn::how::How;
 use crate::engine::conn::role::{Ends, Role};
 use crate::engine::conn::spent::{Known, Spent};
@@ -253,6 +254,7 @@ impl Table {
         // It may have ended any time since.
         conn.entered = end;
         conn.how = how;
+        conn.failed = vanished(conn, old, how);
         let is_listener = conn.role == Role::Listener;
         let transition = Kind::Transition { old, new: TcpState::Close, in_old, ages: None };
         changes.push(Change { at, conn: ConnRef(index), kind: transition });

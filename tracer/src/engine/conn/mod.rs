@@ -9,7 +9,7 @@
 //! connection ended, `identity` says which connection an event is about where the kernel does not, `index`
 //! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have,
 //! `dropped` whose segments the kernel dropped (`drops` what is kept of them),
-//! `bound` who is bound to an interface, `how` the ways to end, `collector` those that a garbage collector makes, `change` is what comes out.
+//! `bound` who is bound to an interface, `how` the ways to end and to fail, `failed` says which of these it was, `collector` those that a garbage collector makes, `change` is what comes out.
 
 mod ages;
 mod bound;
@@ -22,6 +22,7 @@ mod dropped;
 mod drops;
 mod ending;
 mod existing;
+mod failed;
 mod holders;
 mod how;
 mod identity;
@@ -47,7 +48,7 @@ pub use change::{Change, ConnRef, Kind};
 pub use collector::closed_by_collector;
 pub use connection::{Connection, Mark, Retransmits};
 pub use drops::{DropCount, Unclaimed};
-pub use how::{How, errno_name};
+pub use how::{Failed, How, errno_name};
 pub use identity::{Identities, Living};
 pub use late::Peer;
 pub use leftover::Leftover;

@@ -18,16 +18,22 @@ pub enum By {
     Remote,
     /// The address and port that a server was connected at.
     Listener,
+    /// How it ended.
+    How,
+    /// Why it was never established.
+    Failed,
 }
 
 impl By {
     /// All, with their names on the command line.
-    pub const ALL: [(By, &'static str); 5] = [
+    pub const ALL: [(By, &'static str); 7] = [
         (By::Process, "process"),
         (By::Comm, "comm"),
         (By::Service, "service"),
         (By::Remote, "remote"),
         (By::Listener, "listener"),
+        (By::How, "how"),
+        (By::Failed, "failed"),
     ];
 
     /// Its name on the command line and in JSON.
@@ -52,6 +58,8 @@ impl By {
             By::Remote => Label::Address(conn.tuple.remote().ip()),
             By::Listener if conn.role == Role::Server => Label::End(conn.tuple.local()),
             By::Listener => Label::None,
+            By::How => Label::Word(conn.how.name()),
+            By::Failed => conn.failed.map_or(Label::None, |failed| Label::Word(failed.name())),
         }
     }
 }
@@ -71,4 +79,6 @@ pub enum Label {
     End(SocketAddr),
     /// An address.
     Address(IpAddr),
+    /// A word of the JSON contract.
+    Word(&'static str),
 }

@@ -17,6 +17,8 @@ pub enum Measure {
     TimeIn(TcpState),
     /// From the beginning to the end of the closing handshake, nanoseconds.
     Life,
+    /// Of what was never established, from the beginning to the end; nanoseconds.
+    Waited,
     /// Payload bytes sent, each once.
     BytesSent,
     /// Payload bytes received, each once.
@@ -25,7 +27,7 @@ pub enum Measure {
 
 impl Measure {
     /// All, in the order they are shown.
-    pub const ALL: [Measure; 15] = [
+    pub const ALL: [Measure; 16] = [
         Measure::Handshake,
         Measure::Accept,
         Measure::Rtt,
@@ -39,6 +41,7 @@ impl Measure {
         Measure::TimeIn(TcpState::CloseWait),
         Measure::TimeIn(TcpState::LastAck),
         Measure::Life,
+        Measure::Waited,
         Measure::BytesSent,
         Measure::BytesReceived,
     ];
@@ -58,6 +61,7 @@ impl Measure {
             Measure::Rtt => "rtt",
             Measure::TimeIn(state) => state.name(),
             Measure::Life => "life",
+            Measure::Waited => "waited",
             Measure::BytesSent => "bytes_sent",
             Measure::BytesReceived => "bytes_received",
         }
@@ -96,6 +100,7 @@ impl Measure {
                 (ns != 0).then(|| conn.complete.then_some(ns))
             }
             Measure::Life => Some(conn.complete.then(|| conn.lived())),
+            Measure::Waited => conn.failed.map(|_| conn.complete.then(|| conn.lived())),
             Measure::BytesSent => Some(counters.map(|counters| counters.bytes_sent)),
             Measure::BytesReceived => Some(counters.map(|counters| counters.bytes_received)),
         }

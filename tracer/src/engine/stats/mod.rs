@@ -27,6 +27,8 @@ const MOST_GROUPS: usize = 1000;
 pub struct Figures {
     /// Connections that finished.
     pub connections: u64,
+    /// Of those, that were never established.
+    pub failed: u64,
     /// By [`Measure::ALL`]; what no connection had takes nothing.
     spreads: [Option<Box<Spread>>; Measure::ALL.len()],
     digits: u8,
@@ -34,7 +36,7 @@ pub struct Figures {
 
 impl Figures {
     fn new(digits: u8) -> Figures {
-        Figures { connections: 0, spreads: std::array::from_fn(|_| None), digits }
+        Figures { connections: 0, failed: 0, spreads: std::array::from_fn(|_| None), digits }
     }
 
     /// The values of a measure, where a connection had any.
@@ -61,6 +63,7 @@ impl Figures {
     /// Takes in those of another group.
     pub fn add(&mut self, other: &Figures) {
         self.connections += other.connections;
+        self.failed += other.failed;
         for measure in Measure::ALL {
             if let Some(theirs) = other.spread(measure)
                 && let Some(ours) = self.spread_mut(measure)
@@ -135,6 +138,7 @@ impl Stats {
     fn finished(&mut self, conn: &Connection) {
         let figures = self.figures_of(conn);
         figures.connections += 1;
+        figures.failed += u64::from(conn.failed.is_some());
         for measure in Measure::ALL {
             if let Some(value) = measure.of(conn) {
                 figures.count(measure, value);

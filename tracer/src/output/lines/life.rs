@@ -4,11 +4,12 @@ use std::io::{self, Write};
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Change, Connection, Ends, How, Kind, Mark, Role, errno_name};
+use crate::engine::conn::{Change, Connection, How, Kind, Mark, Role};
 use crate::engine::{Engine, Update};
 use crate::event::{Family, Shape};
 use crate::filter::Filter;
 use crate::output::json::Object;
+use crate::output::lines::ended;
 use crate::output::lines::ends::{self, Growing};
 use crate::output::lines::{
     Pen, Setting, drops, human, process, socket, spent, surroundings, times,
@@ -112,7 +113,7 @@ impl Output for Life {
                 if pen.json {
                     json(pen, engine, conn, change.at, out);
                 } else {
-                    self.line(engine, conn, (change.at, conn.lived()), how(conn), out);
+                    self.line(engine, conn, (change.at, conn.lived()), ended::how(conn), out);
                 }
             }
             Update::Lost(loss) => pen.loss(loss, out),
@@ -196,15 +197,8 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, at: MonoNs, out: &mut
         .with("states", |out| states(conn, out))
         .number_or_null("handshake_ns", conn.handshake_ns())
         .plain("first_close", conn.first_close.name())
-        .plain("ended_in", conn.ended_in().name())
-        .plain("how", conn.how.name());
-    match conn.error {
-        0 => object.null("errno"),
-        errno => match errno_name(errno) {
-            Some(name) => object.plain("errno", name),
-            None => object.string("errno", format!("errno {errno}").as_bytes()),
-        },
-    };
+        .plain("ended_in", conn.ended_in().name());
+    ended::fields(&mut object, conn);
     let reason = engine.origin().reset_reason(u32::from(conn.rst_reason));
     object.string_or_null("reset_reason", reason.map(str::as_bytes));
     let counters = conn.counters();
@@ -304,7 +298,8 @@ fn write_line(
     row.end();
 }
 
-/// What is unusual about it: it is still open, there was no room for its TIME_WAIT, nobody accepted it.
+/// What is unusual about it: it is still open, there was no room for its TIME_WAIT, why it was never established,
+/// nobody accepted it.
 fn remarks(row: &mut Row<'_>, conn: &Connection, at: MonoNs, open: bool, cell: &mut Vec<u8>) {
     if open {
         cell.clear();
@@ -315,7 +310,9 @@ fn remarks(row: &mut Row<'_>, conn: &Connection, at: MonoNs, open: bool, cell: &
     if conn.mark == Mark::TimeWaitOverflow {
         row.cell(0, Paint::Warn, b"no TIME_WAIT: table full");
     }
-    if conn.role == Role::Server && !conn.accepted {
+    if let Some(failed) = conn.failed {
+        ended::remarks(row, conn, failed, cell);
+    } else if conn.role == Role::Server && !conn.accepted {
         row.cell(0, Paint::Warn, b"never accepted");
     }
 }
@@ -345,22 +342,6 @@ fn figures(row: &mut Row<'_>, conn: &Connection, wide: bool, cell: &mut Vec<u8>)
         Some(us) => human(u64::from(us) * 1000, cell),
         None => cell.push(b'-'),
     });
-}
-
-/// Who ended it and how, in at most thirteen characters.
-fn how(conn: &Connection) -> (&'static str, Paint) {
-    match (conn.how, conn.first_close) {
-        (How::Fin, Ends::Local) => ("we closed", Paint::Plain),
-        (How::Fin, Ends::Remote) => ("peer closed", Paint::Plain),
-        (How::Fin, Ends::None) => ("closed", Paint::Plain),
-        (How::RstSent, _) => ("reset by us", Paint::Bad),
-        (How::RstReceived, _) => ("reset by peer", Paint::Bad),
-        (How::Timeout, _) => ("timed out", Paint::Bad),
-        (How::Refused, _) => ("refused", Paint::Bad),
-        (How::Unreachable, _) => ("unreachable", Paint::Bad),
-        (How::Aborted, _) => ("aborted", Paint::Bad),
-        (How::Unknown, _) => ("end not seen", Paint::Warn),
-    }
 }
 
 fn unfinished_json(

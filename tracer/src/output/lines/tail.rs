@@ -9,6 +9,7 @@ use crate::engine::{Engine, Update};
 use crate::event::{Direction, Family, Segment};
 use crate::filter::Filter;
 use crate::output::json::Object;
+use crate::output::lines::ended;
 use crate::output::lines::ends::{self, Growing};
 use crate::output::lines::{Pen, Setting, direction, drops, process, socket, spent, times};
 use crate::output::{Needs, Output, Run};
@@ -207,6 +208,9 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
             if new == TcpState::Close && conn.how != How::Unknown {
                 object.plain("how", conn.how.name());
             }
+            if let Some(failed) = conn.failed.filter(|_| new == TcpState::Close) {
+                object.plain("failed", failed.name());
+            }
             if new == TcpState::Close && conn.mark == Mark::TimeWaitOverflow {
                 object.boolean("time_wait_overflow", true);
             }
@@ -352,6 +356,12 @@ fn note(engine: &Engine, conn: &Connection, change: &Change, cell: &mut Vec<u8>)
         Kind::Transition { new: TcpState::Close, .. } => {
             if conn.mark == Mark::TimeWaitOverflow {
                 cell.extend_from_slice(b"no TIME_WAIT: table full");
+                return;
+            }
+            if let Some(failed) = conn.failed {
+                cell.extend_from_slice(ended::word(failed).as_bytes());
+                cell.extend_from_slice(b": ");
+                ended::why(conn, failed, cell);
                 return;
             }
             let word = match conn.how {

@@ -33,6 +33,7 @@ fn figures(
         object.with("group", |out| group(page.stats.by(), names, out));
         object
             .number("connections", figures.connections)
+            .number("failed", figures.failed)
             .plain("measure", measure.name())
             .plain("unit", if measure.is_bytes() { "bytes" } else { "ns" })
             .number("count", spread.count())

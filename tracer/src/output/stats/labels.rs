@@ -46,6 +46,7 @@ fn name(label: &Label, known: &Names) -> Option<Vec<u8>> {
             None => name.extend_from_slice(format!("cgroup {id}").as_bytes()),
         },
         Label::End(addr) => text::endpoint(*addr, &mut name),
+        Label::Word(word) => name.extend_from_slice(word.as_bytes()),
         Label::Address(addr) => name.extend_from_slice(addr.to_string().as_bytes()),
     }
     Some(name)

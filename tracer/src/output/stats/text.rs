@@ -6,7 +6,7 @@ use tracer_common::TcpState;
 
 use crate::config::StatsOptions;
 use crate::engine::Engine;
-use crate::engine::stats::{Measure, Spread, Stats};
+use crate::engine::stats::{Figures, Measure, Spread, Stats};
 use crate::output::lines::{Pen, human};
 use crate::output::stats::labels::Group;
 use crate::text::{self, Paint, Row, Terminal};
@@ -43,6 +43,8 @@ pub(super) fn page(
     let time = Human(page.now.since(engine.origin().start()));
     // A write to a Vec cannot fail.
     let _ = write!(out, "{} finished in {time}", connections(finished));
+    let failed: u64 = groups.iter().map(|group| group.figures.failed).sum();
+    let _ = write!(out, "{}", never_established(failed + others_failed(page, groups)));
     if let Some(open) = page.open.filter(|&open| open != 0) {
         let _ = write!(out, "; {open} still open, not counted");
     }
@@ -75,6 +77,16 @@ fn others(page: &Page<'_>, groups: &[Group<'_>]) -> u64 {
     if alone { 0 } else { page.stats.others().connections }
 }
 
+/// Of those, that were never established.
+fn others_failed(page: &Page<'_>, groups: &[Group<'_>]) -> u64 {
+    if others(page, groups) == 0 { 0 } else { page.stats.others().failed }
+}
+
+/// `, 4 of them never established`, or nothing.
+fn never_established(failed: u64) -> String {
+    if failed == 0 { String::new() } else { format!(", {failed} of them never established") }
+}
+
 fn connections(count: u64) -> String {
     if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }
 }
@@ -90,7 +102,9 @@ fn heading(terminal: Terminal, stats: &Stats, group: &Group<'_>, out: &mut Vec<u
         word.extend_from_slice(if index == last { b":" } else { b"," });
         row.cell(0, Paint::Dim, by.name().as_bytes()).cell(0, Paint::Good, &word);
     }
-    row.cell(0, Paint::Plain, connections(group.figures.connections).as_bytes()).end();
+    let Figures { connections: finished, failed, .. } = *group.figures;
+    let count = connections(finished) + &never_established(failed);
+    row.cell(0, Paint::Plain, count.as_bytes()).end();
 }
 
 fn table(pen: &mut Pen, page: &Page<'_>, group: &Group<'_>, out: &mut Vec<u8>) {
@@ -155,6 +169,7 @@ fn bars(pen: &mut Pen, measure: Measure, spread: &Spread, out: &mut Vec<u8>) {
 fn name(measure: Measure) -> &'static str {
     match measure {
         Measure::Accept => "time to accept",
+        Measure::Waited => "wait, failed",
         Measure::BytesSent => "bytes sent",
         Measure::BytesReceived => "bytes received",
         Measure::TimeIn(TcpState::Established) => "ESTABLISHED",

@@ -58,7 +58,7 @@ fn say_that_it_records(config: &Config) {
     eprintln!("tcptrail: recording; Ctrl-C to stop");
     if config.filter.is_partly_for_views() {
         eprintln!(
-            "tcptrail: --pid, --comm, --state, --role and --min-duration choose what is shown, not what is recorded: give them to replay"
+            "tcptrail: --pid, --comm, --state, --role, --min-duration, --how and --failed choose what is shown, not what is recorded: give them to replay"
         );
     }
 }

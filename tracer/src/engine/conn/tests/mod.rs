@@ -5,6 +5,7 @@
 
 mod drops;
 mod ends;
+mod failed;
 mod identities;
 mod lives;
 mod properties;
