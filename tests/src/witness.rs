@@ -187,3 +187,11 @@ pub fn eventually<R>(
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// How many sockets of a namespace are in a state, as `ss` has it.
+///
+/// # Errors
+/// As [`ss`].
+pub fn in_state(netns: &Netns, state: &str) -> Result<usize> {
+    Ok(ss(netns)?.iter().filter(|socket| socket.state == state).count())
+}

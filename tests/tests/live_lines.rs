@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -29,18 +29,14 @@ fn link_local(netns: &Netns) -> Result<SocketAddrV6> {
     Ok(found)
 }
 
-#[test]
-fn link_local_ends_have_their_zone_where_ss_has_it() -> Result<()> {
-    if !ready(&["ss"]) {
-        return Ok(());
-    }
-    let pair = Pair::new()?;
+/// A listener that the left namespace reaches by a link-local address.
+fn far_listener(pair: &Pair, port: u16) -> Result<(TcpListener, SocketAddrV6)> {
     // The names differ, so that no end can have the other's.
     pair.right.ip(&["link", "set", "eth0", "down"])?;
     pair.right.ip(&["link", "set", "eth0", "name", "far0"])?;
     pair.right.ip(&["link", "set", "far0", "up"])?;
     let ours = link_local(&pair.left)?;
-    let listener = listen(&pair.right, "[::]:8089")?;
+    let listener = listen(&pair.right, &format!("[::]:{port}"))?;
     let theirs = eventually("the far link-local address", Duration::from_secs(10), || {
         let text =
             pair.right.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/if_inet6")?))?;
@@ -48,8 +44,16 @@ fn link_local_ends_have_their_zone_where_ss_has_it() -> Result<()> {
         Ok(line.map(str::to_owned))
     })?;
     let theirs = u128::from_str_radix(theirs.split(' ').next().context("an address")?, 16)?;
-    let to = SocketAddrV6::new(Ipv6Addr::from(theirs), 8089, 0, ours.scope_id());
+    Ok((listener, SocketAddrV6::new(Ipv6Addr::from(theirs), port, 0, ours.scope_id())))
+}
 
+#[test]
+fn link_local_ends_have_their_zone_where_ss_has_it() -> Result<()> {
+    if !ready(&["ss"]) {
+        return Ok(());
+    }
+    let pair = Pair::new()?;
+    let (listener, to) = far_listener(&pair, 8089)?;
     let mut tail = Tcptrail::start_text(&["tail", "--port", "8089"])?;
     let mut json = Tcptrail::start(&["tail", "--port", "8089"])?;
     let client = connect(&pair.left, SocketAddr::V6(to))?;
@@ -67,7 +71,7 @@ fn link_local_ends_have_their_zone_where_ss_has_it() -> Result<()> {
         ensure!(line.matches('%').count() == 2, "{line}");
     }
     for (local, interface, index) in
-        [(client.local_addr()?, "eth0", ours.scope_id()), (server.local_addr()?, "far0", 0)]
+        [(client.local_addr()?, "eth0", to.scope_id()), (server.local_addr()?, "far0", 0)]
     {
         let SocketAddr::V6(local) = local else { anyhow::bail!("{local}") };
         let shown = format!("[{}]:{}", local.ip(), local.port());
@@ -91,6 +95,43 @@ fn link_local_ends_have_their_zone_where_ss_has_it() -> Result<()> {
     let holder = format!(" {}[", comm.trim());
     let places: Vec<_> = text.lines().filter_map(|line| line.find(&holder)).collect();
     ensure!(places.len() == 3 && places.iter().all(|place| *place == places[0]), "{text}");
+    Ok(())
+}
+
+#[test]
+fn findings_and_reports_have_zones_too() -> Result<()> {
+    if !ready(&["ss"]) {
+        return Ok(());
+    }
+    let pair = Pair::new()?;
+    let (listener, to) = far_listener(&pair, 8090)?;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("run.tcpt");
+    let file = file.to_str().context("UTF-8")?;
+    let left = ["--netns", pair.left.name()];
+    let args = ["stuck", left[0], left[1], "--record", file, "--threshold", "CLOSE_WAIT=1s"];
+    let mut stuck = Tcptrail::start(&args)?;
+    let _client = connect(&pair.left, SocketAddr::V6(to))?;
+    drop(listener.accept()?);
+    let zoned = format!("[{}]%eth0:{}", to.ip(), to.port());
+    let found = stuck.wait_for("the finding", |event| {
+        event.kind() == "stuck" && event.text("rule") == "close_wait"
+    })?;
+    // As in ss, and `remote` of the contract is what it was.
+    ensure!(found.text("remote") == format!("[{}]:{}", to.ip(), to.port()), "{found:?}");
+    let witness = ss(&pair.left)?;
+    ensure!(witness.iter().any(|socket| socket.state == "CLOSE_WAIT"), "{witness:?}");
+    let leaks = run(&["leaks", left[0], left[1], "--older", "1s", "--duration", "2s"])?;
+    let text = String::from_utf8_lossy(&leaks.raw).into_owned();
+    ensure!(text.contains(&format!("to {zoned}")), "{text}\n{}", leaks.stderr);
+    stuck.stop()?;
+    let replayed = run(&["replay", file, "stuck", "--once", "--threshold", "CLOSE_WAIT=1s"])?;
+    let text = String::from_utf8_lossy(&replayed.raw).into_owned();
+    ensure!(text.contains(&zoned), "{text}");
+    let report = run(&["report", file, "-o", "-"])?;
+    let text = String::from_utf8_lossy(&report.raw).into_owned();
+    let remote = format!("\"name\":\"{zoned}\"");
+    ensure!(text.contains(&remote), "no {remote} among the remote ends");
     Ok(())
 }
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use tests::holder::Holder;
 use tests::java::{Program, WITH_FRAME_POINTERS, native, native_ready};
-use tests::netns::Netns;
+use tests::netns::{Netns, Pair};
 use tests::ready;
 use tests::tcptrail::{binary, run};
 use tests::tmux::Terminal;
-use tests::traffic::listen;
-use tests::witness::{eventually, ss};
+use tests::traffic::{connect, listen};
+use tests::witness::{eventually, has_cookies, in_state, ss};
 
 const UTF8: (&str, &str) = ("LC_ALL", "C.UTF-8");
 
@@ -102,22 +103,112 @@ fn the_terminal_is_given_back_however_it_ends() -> Result<()> {
         return Ok(());
     }
     let netns = Netns::new()?;
-    for signal in [None, Some(Signal::TERM), Some(Signal::INT)] {
+    for signal in [None, Some(Signal::TERM), Some(Signal::INT), Some(Signal::HUP)] {
         let terminal = Terminal::start(80, 24, &[UTF8])?;
         top(&terminal, &format!("top --netns {}", netns.name()))?;
         match signal {
             None => terminal.press("C-c")?,
             Some(signal) => {
-                let shell = terminal.shell()?;
-                let path = format!("/proc/{shell}/task/{shell}/children");
-                let child = std::fs::read_to_string(path)?;
-                let child = child.split_whitespace().next().context("a child")?.parse()?;
-                kill_process(Pid::from_raw(child).context("a pid")?, signal)?;
+                kill_process(Pid::from_raw(child(&terminal)?).context("a pid")?, signal)?;
             }
         }
         check_given_back(&terminal, "0")?;
     }
+    // The terminal goes away: top ends, and does not turn round and round without one.
+    let terminal = Terminal::start(80, 24, &[UTF8])?;
+    top(&terminal, &format!("top --netns {}", netns.name()))?;
+    let process = format!("/proc/{}", child(&terminal)?);
+    drop(terminal);
+    eventually("its end", Duration::from_secs(10), || {
+        Ok((!std::path::Path::new(&process).exists()).then_some(()))
+    })?;
     Ok(())
+}
+
+/// What the shell of a terminal runs.
+fn child(terminal: &Terminal) -> Result<i32> {
+    let shell = terminal.shell()?;
+    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"))?;
+    Ok(children.split_whitespace().next().context("a child")?.parse()?)
+}
+
+/// `k` in a terminal: the question names the sockets, no is a no, and yes ends them, which `ss` confirms. Their process
+/// lives and keeps what it has.
+#[test]
+fn k_ends_what_its_question_names() -> Result<()> {
+    const COUNT: usize = 5;
+    if !ready(&["tmux", "ss", "python3"]) || !has_cookies() {
+        return Ok(());
+    }
+    let pair = Pair::new()?;
+    let addr = format!("{}:8089", Pair::RIGHT).parse()?;
+    let mut holder = Holder::start(&pair.right, addr)?;
+    for _ in 0..COUNT {
+        drop(connect(&pair.left, addr)?);
+    }
+    eventually("all in CLOSE_WAIT", Duration::from_secs(20), || {
+        let there = in_state(&pair.right, "CLOSE_WAIT")?;
+        Ok((there == COUNT && holder.held()? == COUNT).then_some(()))
+    })?;
+    let descriptors = holder.descriptors()?;
+    let terminal = Terminal::start(100, 30, &[UTF8])?;
+    top(&terminal, &format!("top --pid {} --state CLOSE_WAIT", holder.pid()))?;
+    terminal.type_in("2")?;
+    let of_holder = format!("python3[{}]", holder.pid());
+    terminal.wait("its sockets", |screen| {
+        let rows = screen.lines().skip(3).filter(|line| line.contains(&of_holder));
+        rows.filter(|line| line.contains("CLOSE_WAIT")).count() >= COUNT
+    })?;
+    // One of them, and no.
+    terminal.type_in("k")?;
+    let question = terminal.wait_for("End 1 socket?")?;
+    ensure!(question.contains(&format!("{addr} -> {}:", Pair::LEFT)), "{question}");
+    ensure!(question.contains(&of_holder), "{question}");
+    terminal.press("Escape")?;
+    terminal.wait_for("nothing was ended")?;
+    ensure!(in_state(&pair.right, "CLOSE_WAIT")? == COUNT, "a no was taken for a yes");
+    // Two of them, and yes.
+    terminal.type_in("mmk")?;
+    terminal.wait_for("End 2 sockets?")?;
+    terminal.type_in("y")?;
+    terminal.wait_for("2 sockets: 2 ended; each was looked for by its cookie")?;
+    ensure!(in_state(&pair.right, "CLOSE_WAIT")? == COUNT - 2, "{:?}", ss(&pair.right)?);
+    // All that are shown.
+    terminal.type_in("Mk")?;
+    terminal.wait_for(&format!("End {} sockets?", COUNT - 2))?;
+    terminal.type_in("y")?;
+    terminal.wait_for(&format!("{0} sockets: {0} ended", COUNT - 2))?;
+    ensure!(in_state(&pair.right, "CLOSE_WAIT")? == 0, "{:?}", ss(&pair.right)?);
+    ensure!(holder.held()? == COUNT && holder.descriptors()? == descriptors, "the process");
+    terminal.type_in("q")?;
+    check_given_back(&terminal, "0")
+}
+
+/// Without the privilege to end sockets everything else works, and `k` says what is missing.
+#[test]
+fn without_the_privilege_k_says_so_and_top_runs_on() -> Result<()> {
+    if !ready(&["tmux", "setpriv"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let _client = connect(&netns, listener.local_addr()?)?;
+    let terminal = Terminal::start(120, 30, &[UTF8])?;
+    let less = "setpriv --bounding-set=-net_admin --inh-caps=-net_admin";
+    terminal.run(&format!(
+        "{less} {} top --netns {}; echo ended with $?",
+        binary().display(),
+        netns.name()
+    ))?;
+    terminal.wait_for("1 Findings")?;
+    terminal.type_in("2")?;
+    terminal.wait_for("127.0.0.1:")?;
+    terminal.type_in("k")?;
+    terminal.wait_for("no socket can be ended here: not permitted: it takes CAP_NET_ADMIN")?;
+    terminal.type_in("3")?;
+    terminal.wait_for("PROCESS")?;
+    terminal.type_in("q")?;
+    check_given_back(&terminal, "0")
 }
 
 #[test]
@@ -131,6 +222,14 @@ fn without_a_terminal_it_says_what_to_use() -> Result<()> {
     ensure!(ended.stderr.contains("stdout is none: use `tcptrail list`"), "{}", ended.stderr);
     let ended = run(&["top", "--json"])?;
     ensure!(ended.code() == Some(2) && ended.stderr.contains("list --json"), "{ended:?}");
+    if !ready(&["tmux"]) {
+        return Ok(());
+    }
+    // A terminal that nothing can be drawn on.
+    let terminal = Terminal::start(120, 24, &[UTF8])?;
+    terminal.run(&format!("TERM=dumb {} top; echo ended with $?", binary().display()))?;
+    terminal.wait_for("top cannot draw on a terminal of type `dumb` (TERM)")?;
+    terminal.wait_for("ended with 1")?;
     Ok(())
 }
 
@@ -154,6 +253,8 @@ fn a_recording_stands_still_and_goes_back() -> Result<()> {
     terminal.wait_for("9s of 50s")?;
     terminal.type_in("$")?;
     terminal.wait_for("50s of 50s")?;
+    terminal.type_in("k")?;
+    terminal.wait_for("these are sockets of a recording: nothing of it can be ended")?;
     terminal.type_in("q")?;
     check_given_back(&terminal, "0")
 }

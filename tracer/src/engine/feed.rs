@@ -227,6 +227,9 @@ impl Engine {
                 let opener = String::from_utf8_lossy(opener);
                 rules.watch.openers.learn(SockId(id), opener.into());
             }
+            for (interface, name) in names::interfaces(bytes) {
+                rules.watch.name_interface(interface, name);
+            }
         }
     }
 

@@ -110,6 +110,21 @@ pub fn openers(mut bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     })
 }
 
+/// Interfaces in what [`encode`] made, by network namespace and index, and the name of each.
+pub fn interfaces(mut bytes: &[u8]) -> impl Iterator<Item = ((u32, u32), &[u8])> {
+    std::iter::from_fn(move || {
+        loop {
+            let (kind, number, name, rest) = split(bytes)?;
+            bytes = rest;
+            if kind == b'i' {
+                let netns = u32::try_from(number >> 32).ok()?;
+                let index = u32::try_from(number & u64::from(u32::MAX)).ok()?;
+                return Some(((netns, index), name));
+            }
+        }
+    })
+}
+
 fn split(bytes: &[u8]) -> Option<(u8, u64, &[u8], &[u8])> {
     let (&kind, bytes) = bytes.split_first()?;
     let (number, bytes) = bytes.split_first_chunk()?;

@@ -14,16 +14,17 @@ use crate::output::lines::{Form, Leaks, Life, List, Pen, Setting, Stuck, Tail};
 use crate::output::record::{Recorder, open_output};
 use crate::output::report::{self, Report, Stacks};
 use crate::output::stats::Statistics;
-use crate::output::top::{self, Top};
+use crate::output::top::{self, Hands, Top};
 use crate::text::Terminal;
 use crate::time::Anchor;
 use crate::time::clock::Clock;
 
-/// Outputs of a run, the one that speaks for it first. `live` when events come from the kernel.
+/// Outputs of a run, the one that speaks for it first. `live` when events come from the kernel; `hands` end sockets
+/// for `top`.
 ///
 /// # Errors
 /// When the file of a recording cannot be opened.
-pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
+pub fn outputs(config: &Config, live: bool, hands: Hands) -> Result<Vec<Box<dyn Output>>> {
     let setting = || Setting {
         pen: Pen::new(config.json, Terminal::of_stdout(config.color), TimeZone::system()),
         filter: config.filter.clone(),
@@ -58,7 +59,7 @@ pub fn outputs(config: &Config, live: bool) -> Result<Vec<Box<dyn Output>>> {
         Show::Incident(options) if live => outputs.push(Box::new(incident(config, options)?)),
         Show::Incident(_) => outputs.push(Box::new(replayed(config)?)),
         Show::Report(options) => outputs.push(Box::new(report(config, options)?)),
-        Show::Top(options) => outputs.push(Box::new(top(config, options)?)),
+        Show::Top(options) => outputs.push(Box::new(top(config, options, hands)?)),
         // It has an output of its own: see `source::kill`.
         Show::Kill(_) | Show::Nothing => {}
     }
@@ -141,7 +142,7 @@ fn report(config: &Config, options: &ReportOptions) -> Result<Report> {
 }
 
 /// Its terminal is looked at before anything runs in the kernel.
-fn top(config: &Config, options: &TopOptions) -> Result<Top> {
+fn top(config: &Config, options: &TopOptions, hands: Hands) -> Result<Top> {
     top::check().map_err(anyhow::Error::msg)?;
     let replay = match &config.source {
         Source::File(path) => Some(path.display().to_string()),
@@ -154,7 +155,7 @@ fn top(config: &Config, options: &TopOptions) -> Result<Top> {
         color: Terminal::of_stdout(config.color).color,
         ascii: options.ascii,
         clock: Clock::new(Anchor { wall_at_zero: 0 }, TimeZone::system()),
-        killer: None,
+        hands,
     };
     Ok(Top::new(given, options.openers, options.accepted))
 }

@@ -2,6 +2,7 @@
 //! something on one link only: the interface is its zone (RFC 4007).
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use crate::engine::conn::connection::Connection;
 use crate::engine::conn::late::Spare;
@@ -16,6 +17,18 @@ impl Connection {
     #[must_use]
     pub fn interface(&self) -> u32 {
         self.late.as_ref().map_or(0, |late| late.interface)
+    }
+
+    /// The other end; an address of one link with the interface to it as its scope.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        let mut remote = self.tuple.remote();
+        if let SocketAddr::V6(v6) = &mut remote
+            && v6.ip().is_unicast_link_local()
+        {
+            v6.set_scope_id(self.interface());
+        }
+        remote
     }
 
     fn set_interface(&mut self, interface: u32, spare: &mut Spare) {

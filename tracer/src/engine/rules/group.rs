@@ -232,7 +232,7 @@ pub(crate) fn side_of(conn: &Connection, first_ephemeral: u16) -> Side {
         Role::Client => false,
         Role::Unknown => tuple.local_port < first_ephemeral && tuple.remote_port >= first_ephemeral,
     };
-    if server { Side::Local(tuple.local_port) } else { Side::Remote(tuple.remote()) }
+    if server { Side::Local(tuple.local_port) } else { Side::Remote(conn.remote()) }
 }
 
 pub(crate) fn process_of(conn: &Connection) -> Option<Process> {

@@ -65,6 +65,7 @@ mod trouble;
 mod unaccepted;
 mod watch;
 mod words;
+mod zones;
 
 #[cfg(test)]
 mod tests;

@@ -44,7 +44,7 @@ pub(crate) fn in_use(
             continue;
         }
         bound.count(conn);
-        let remote = conn.tuple.remote();
+        let remote = conn.remote();
         let route = Route { netns: conn.netns, local: conn.tuple.local().ip(), remote };
         let in_use = routes.entry(route).or_default();
         in_use.ports += 1;

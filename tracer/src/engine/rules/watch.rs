@@ -25,6 +25,7 @@ use crate::engine::rules::stale_reuse::StaleReuse;
 use crate::engine::rules::time_wait_overflow::Overflows;
 use crate::engine::rules::told::Told;
 use crate::engine::rules::trouble::Troubles;
+use crate::engine::rules::zones::Zones;
 use crate::engine::rules::{
     Facts, Finding, Gate, Openers, RuleId, Surroundings, Thresholds, Update, gate,
 };
@@ -77,6 +78,7 @@ pub struct Watch {
     filter: Filter,
     exhaustion: Exhaustion,
     told: Told,
+    zones: Zones,
     wanted: Wanted,
     sockets: u64,
     next: MonoNs,
@@ -109,6 +111,7 @@ impl Watch {
             filter: Filter::default(),
             exhaustion: Exhaustion::default(),
             told: Told::default(),
+            zones: Zones::default(),
             wanted: Wanted::default(),
             sockets: 0,
             next: MonoNs(0),
@@ -266,6 +269,11 @@ impl Watch {
         self.failed.as_deref()
     }
 
+    /// An interface of a network namespace is called this.
+    pub(crate) fn name_interface(&mut self, interface: (u32, u32), name: &[u8]) {
+        self.zones.learn(interface, name);
+    }
+
     /// Looks for what should be read around, before the first look proper.
     pub fn survey(&mut self, table: &Table, filter: &Filter, now: MonoNs) {
         let found = self.scan(table, filter, now, true);
@@ -331,6 +339,7 @@ impl Watch {
         findings.extend(self.closed_findings.iter().cloned());
         let within = self.options.thresholds.of(RuleId::TimeWaitOverflow);
         findings.extend(self.overflows.findings(within, now));
+        findings.iter_mut().for_each(|finding| self.zones.put_into(finding));
         self.told.settle(findings, now, updates);
         let (count, shares) = (self.stuck(), self.exhaustion.shares());
         let gates = self.options.gates.iter_mut();

@@ -134,7 +134,10 @@ mod tests {
                 let most = should as f64 * (1.0 + 10_f64.powi(-i32::from(digits)));
                 prop_assert!(is as f64 <= most + 1.0, "{share}: {is} > {most}");
             }
-            for (from, below, count) in spread.doublings() {
+            let doublings = spread.doublings();
+            let ends = [doublings.first(), doublings.last()];
+            prop_assert!(ends.iter().all(|end| end.is_some_and(|&(.., count)| count != 0)));
+            for (from, below, count) in doublings {
                 let inside = sorted.iter().filter(|&&value| from <= value && value < below);
                 prop_assert_eq!(inside.count() as u64, count, "{} {}", from, below);
             }

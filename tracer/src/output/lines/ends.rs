@@ -15,20 +15,32 @@ const IPV6: usize = 47;
 
 /// Our end, with the interface that the socket is bound to, as `ss` has it.
 pub(crate) fn local(names: &Names, conn: &Connection, out: &mut Vec<u8>) {
-    text::endpoint_in(conn.tuple.local(), zone(names, conn), out);
+    text::endpoint_in(conn.tuple.local(), zone(names, (conn.netns, conn.interface())), out);
 }
 
 /// The other end; an address of one link only with the interface to that link.
 pub(crate) fn remote(names: &Names, conn: &Connection, out: &mut Vec<u8>) {
     let addr = conn.tuple.remote();
-    let zone = if is_of_one_link(addr) { zone(names, conn) } else { Zone::None };
-    text::endpoint_in(addr, zone, out);
+    let link = if is_of_one_link(addr) { (conn.netns, conn.interface()) } else { (0, 0) };
+    text::endpoint_in(addr, zone(names, link), out);
 }
 
-fn zone<'n>(names: &'n Names, conn: &Connection) -> Zone<'n> {
-    match conn.interface() {
+/// As [`local`], of a network namespace and the interface in it.
+pub(crate) fn named(names: &Names, addr: SocketAddr, link: (u32, u32)) -> String {
+    let mut out = Vec::with_capacity(24);
+    text::endpoint_in(addr, zone(names, link), &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// As [`remote`], of a network namespace and the interface in it.
+pub(crate) fn remote_named(names: &Names, addr: SocketAddr, link: (u32, u32)) -> String {
+    named(names, addr, if is_of_one_link(addr) { link } else { (0, 0) })
+}
+
+fn zone(names: &Names, (netns, index): (u32, u32)) -> Zone<'_> {
+    match index {
         0 => Zone::None,
-        index => names.interface(conn.netns, index).map_or(Zone::Index(index), Zone::Named),
+        index => names.interface(netns, index).map_or(Zone::Index(index), Zone::Named),
     }
 }
 

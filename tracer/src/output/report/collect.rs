@@ -1,7 +1,5 @@
 //! Makes the page's data of the figures of a run.
 
-use std::net::SocketAddr;
-
 use jiff::tz::TimeZone;
 use tracer_common::TcpState;
 
@@ -13,7 +11,9 @@ use super::stacks::{MOST as MOST_STACKS, Stacks};
 use super::tables::{Row as Counted, Table as Rows, Who};
 use super::timeline::{Interval, Timeline};
 use crate::event::LossCause;
+use crate::names::Names;
 use crate::output::Run;
+use crate::output::lines::ends;
 use crate::text;
 use crate::time::{Anchor, MonoNs};
 
@@ -78,11 +78,13 @@ pub(super) fn collect(fold: &mut Fold, run: &Run<'_>, reader: &Reader<'_>, stack
         let pid = who.as_ref()?.1?;
         descriptors.iter().find(|(one, ..)| *one == pid).map(|&(_, fds, limit)| (fds, limit))
     };
-    let tables = &fold.tables;
+    let (tables, names) = (&fold.tables, run.engine.names());
     let processes = rows(&tables.processes, "process", &mut cut, |who| (name_of(who), fds_of(who)));
     let listeners =
         rows(&tables.listeners, "listening port", &mut cut, |port| (format!(":{port}"), None));
-    let remotes = rows(&tables.remotes, "remote end", &mut cut, |end| (endpoint(*end), None));
+    let remotes = rows(&tables.remotes, "remote end", &mut cut, |end| {
+        (ends::named(names, end.addr, end.link), None)
+    });
     let stacks = most_stacks(stacks, &mut cut);
     lives_cut(&fold.lives, run, &mut cut);
     Data {
@@ -93,8 +95,8 @@ pub(super) fn collect(fold: &mut Fold, run: &Run<'_>, reader: &Reader<'_>, stack
         processes,
         listeners,
         remotes,
-        handshakes: ones(&fold.lives.handshakes(), &clock),
-        closings: ones(&fold.lives.closings(), &clock),
+        handshakes: ones(&fold.lives.handshakes(), names, &clock),
+        closings: ones(&fold.lives.closings(), names, &clock),
         bounds_us: &BOUNDS_US,
         in_states: fold.lives.in_states.iter().map(lengths).collect(),
         cut,
@@ -299,10 +301,10 @@ fn lives_cut(lives: &Lives, run: &Run<'_>, cut: &mut Vec<String>) {
     }
 }
 
-fn ones(lives: &[(u64, &Life)], clock: &Clock<'_>) -> Vec<One> {
+fn ones(lives: &[(u64, &Life)], names: &Names, clock: &Clock<'_>) -> Vec<One> {
     let one = |&(ns, life): &(u64, &Life)| One {
-        local: endpoint(life.tuple.local()),
-        remote: endpoint(life.tuple.remote()),
+        local: ends::named(names, life.tuple.local(), life.link),
+        remote: ends::remote_named(names, life.tuple.remote(), life.link),
         role: life.role.name(),
         process: name_of(&life.who),
         start: clock.ms(life.born),
@@ -339,12 +341,6 @@ fn ms(ns: u64) -> f64 {
 fn safe(bytes: &[u8]) -> String {
     let mut out = Vec::new();
     text::name(bytes, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn endpoint(addr: SocketAddr) -> String {
-    let mut out = Vec::new();
-    text::endpoint(addr, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 

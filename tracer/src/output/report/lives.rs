@@ -18,6 +18,8 @@ pub(super) const MOST: usize = 50;
 #[derive(Clone, Debug)]
 pub(super) struct Life {
     pub(super) tuple: Tuple,
+    /// The network namespace, and the interface it was bound to; 0 for none.
+    pub(super) link: (u32, u32),
     pub(super) role: Role,
     pub(super) who: Who,
     pub(super) born: MonoNs,
@@ -36,6 +38,7 @@ impl Life {
         let few = u64::from(again.syn) + u64::from(again.synack) + u64::from(again.fin);
         Life {
             tuple: conn.tuple,
+            link: (conn.netns, conn.interface()),
             role: conn.role,
             who: who(conn),
             born: conn.born,

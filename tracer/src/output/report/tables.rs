@@ -17,6 +17,25 @@ const MOST: usize = 4_000;
 /// A process; `None` where the owner is not known.
 pub(super) type Who = Option<(Comm, Option<u32>)>;
 
+/// A remote end. An address of one link is told by its interface, too, and that by its network namespace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Remote {
+    pub(super) addr: SocketAddr,
+    /// The network namespace and the interface; 0 where there is none.
+    pub(super) link: (u32, u32),
+}
+
+impl Remote {
+    fn of(conn: &Connection) -> Remote {
+        let addr = conn.remote();
+        let interface = match addr {
+            SocketAddr::V6(v6) => v6.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        Remote { addr, link: if interface == 0 { (0, 0) } else { (conn.netns, interface) } }
+    }
+}
+
 /// What is counted of a row.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Row {
@@ -126,7 +145,7 @@ impl<K: Eq + Hash> Table<K> {
 pub(super) struct Tables {
     pub(super) processes: Table<Who>,
     pub(super) listeners: Table<u16>,
-    pub(super) remotes: Table<SocketAddr>,
+    pub(super) remotes: Table<Remote>,
 }
 
 impl Tables {
@@ -139,7 +158,7 @@ impl Tables {
         work(self.processes.row(who(conn)));
         match conn.role {
             Role::Server | Role::Listener => work(self.listeners.row(conn.tuple.local_port)),
-            Role::Client => work(self.remotes.row(conn.tuple.remote())),
+            Role::Client => work(self.remotes.row(Remote::of(conn))),
             Role::Unknown => {}
         }
     }

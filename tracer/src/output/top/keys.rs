@@ -20,6 +20,8 @@ pub(super) enum Mode {
     Help,
     /// A question waits for yes or no.
     Question,
+    /// What became of something lies over the rest.
+    Told,
 }
 
 /// What somebody wants.
@@ -56,6 +58,7 @@ pub(super) enum Action {
     /// The filter is as wanted.
     Accept,
     Mark,
+    MarkAll,
     Kill,
     Yes,
     No,
@@ -91,7 +94,8 @@ pub(super) const HELP: &[(For, &str, &str)] = &[
     (For::Always, "/", "filter: port:8089 state:close-wait comm:java age>30s, or any text"),
     (For::Always, "g", "group rows by what they have alike; again: by something else"),
     (For::Always, "m", "mark the connection, for k"),
-    (For::Always, "k", "kill: end the marked connections, or the row's; asks first"),
+    (For::Always, "M", "mark all that are shown, up to 100"),
+    (For::Always, "k", "end the marked sockets, or the row's; lists them and asks first"),
     (For::Always, "w", "write what is shown into files"),
     (For::Always, "y", "copy the command that shows the same without top"),
     (For::Always, "space", "stand still, and go on"),
@@ -135,9 +139,13 @@ fn of_key(mode: Mode, key: &KeyEvent, replay: bool) -> Option<Action> {
         Mode::Filter => typing(key.code),
         Mode::Question => Some(match key.code {
             KeyCode::Char('y' | 'Y') => Action::Yes,
+            KeyCode::Up => Action::Up,
+            KeyCode::Down => Action::Down,
+            KeyCode::PageUp => Action::PageUp,
+            KeyCode::PageDown => Action::PageDown,
             _ => Action::No,
         }),
-        Mode::Help => match key.code {
+        Mode::Help | Mode::Told => match key.code {
             KeyCode::Up => Some(Action::Up),
             KeyCode::Down => Some(Action::Down),
             KeyCode::PageUp => Some(Action::PageUp),
@@ -194,6 +202,7 @@ fn doing(code: KeyCode) -> Option<Action> {
         KeyCode::Char('s') => Action::Sockets,
         KeyCode::Char('/') => Action::Filter,
         KeyCode::Char('m') => Action::Mark,
+        KeyCode::Char('M') => Action::MarkAll,
         KeyCode::Char('k') => Action::Kill,
         KeyCode::Char('w') => Action::Write,
         KeyCode::Char('y') => Action::Copy,

@@ -6,8 +6,8 @@
 
 mod command_line;
 mod cost;
+mod ending;
 mod keys;
-mod killer;
 mod model;
 mod panel;
 mod save;
@@ -31,7 +31,7 @@ use crossterm::queue;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
-pub use killer::{Killer, Victim};
+pub use ending::Hands;
 pub use panel::Options;
 pub use terminal::check;
 

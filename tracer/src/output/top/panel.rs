@@ -4,11 +4,10 @@ use crossterm::event::Event;
 use ratatui::Frame;
 
 use crate::engine::{Engine, Update};
-use crate::event::SockId;
 use crate::filter::Filter;
 use crate::output::top::command_line::Command;
+use crate::output::top::ending::{Ending, Hands};
 use crate::output::top::keys::{self, Action, Mode};
-use crate::output::top::killer::{Killer, Victim};
 use crate::output::top::model::{Cost, Model};
 use crate::output::top::save::{Page, Saving};
 use crate::output::top::state::{State, Then};
@@ -18,11 +17,6 @@ use crate::output::top::words::Wanted;
 use crate::output::{Asked, Playback};
 use crate::time::MonoNs;
 use crate::time::clock::Clock;
-
-/// Sockets that are ended at once at most.
-const MOST_KILLED: usize = 100;
-/// Sockets that a question names.
-const NAMED: usize = 3;
 
 /// What `top` is given.
 pub struct Options {
@@ -39,7 +33,7 @@ pub struct Options {
     /// Turns times of the run into times of day.
     pub clock: Clock,
     /// Who ends sockets, where somebody can.
-    pub killer: Option<Box<dyn Killer>>,
+    pub hands: Hands,
 }
 
 /// All of it.
@@ -56,9 +50,9 @@ pub(super) struct Panel {
     playback: Option<Playback>,
     /// As of when the screen stands still.
     frozen_at: Option<MonoNs>,
-    killer: Option<Box<dyn Killer>>,
-    /// What is asked, and about which sockets.
-    question: Option<(String, Vec<Victim>)>,
+    ending: Ending,
+    /// A question about sockets, or what became of them: it lies over everything.
+    over: Option<Pane>,
     saving: Saving,
     /// For the clipboard of the terminal.
     pub(super) copied: Option<String>,
@@ -84,8 +78,8 @@ impl Panel {
             command: Command { replay: options.replay, scope: options.scope_args },
             playback: replays.then(|| Playback::new(MonoNs(0), MonoNs(0), 1.0)),
             frozen_at: None,
-            killer: options.killer,
-            question: None,
+            ending: Ending::new(options.hands),
+            over: None,
             saving: Saving::default(),
             copied: None,
             stale: true,
@@ -126,8 +120,13 @@ impl Panel {
         if let Some(said) = self.saving.outcome() {
             self.state.message = Some(said);
         }
-        if let Some(said) = self.killer.as_mut().and_then(|killer| killer.outcome()) {
-            self.state.message = Some(said);
+        if let Some(told) = self.ending.told() {
+            self.state.message = Some(told.sentence);
+            // Who types or reads something else is not disturbed.
+            if let Some(pane) = told.pane.filter(|_| self.state.may_be_told()) {
+                self.over = Some(pane);
+                self.state.tell(Mode::Told);
+            }
         }
     }
 
@@ -144,7 +143,7 @@ impl Panel {
             header,
             table: &self.table,
             pane: self.pane.as_ref(),
-            question: self.question.as_ref().map(|(question, _)| question.as_str()),
+            over: self.over.as_ref(),
             theme: self.theme,
         };
         self.hits = view::draw(frame, &screen, &mut self.state);
@@ -258,9 +257,14 @@ impl Panel {
             Action::Copy => self.copy(engine, now),
             Action::Write => self.write(engine, now),
             Action::Kill => self.ask(engine),
-            Action::Yes => self.kill(),
+            Action::Yes => {
+                let count = self.ending.begin();
+                self.state.marked.clear();
+                let sockets = tabs::counted(count as u64, "socket");
+                self.state.message = Some(format!("ending {sockets}..."));
+            }
             Action::No => {
-                self.question = None;
+                self.ending.refuse();
                 self.state.message = Some("nothing was ended".to_owned());
             }
             _ => {}
@@ -313,18 +317,7 @@ impl Panel {
 
     /// Asks before sockets are ended: those that are marked, or the chosen one.
     fn ask(&mut self, engine: &Engine) {
-        if self.playback.is_some() {
-            self.state.message = Some("a recording's sockets cannot be ended".to_owned());
-            return;
-        }
-        if self.killer.is_none() {
-            self.state.message = Some(
-                "top cannot end sockets yet: leave it and run `tcptrail kill` with the same filters"
-                    .to_owned(),
-            );
-            return;
-        }
-        let mut ids: Vec<SockId> = self.state.marked.clone();
+        let mut ids = self.state.marked.clone();
         if ids.is_empty() {
             let chosen = self.state.pane.clone();
             let chosen = chosen.or_else(|| self.table.id(self.state.sheet().cursor));
@@ -332,31 +325,13 @@ impl Panel {
                 ids.push(id);
             }
         }
-        let conns = ids.iter().filter_map(|id| engine.table().find_any(*id));
-        let victims: Vec<Victim> = conns
-            .map(|conn| Victim { id: conn.id, netns: conn.netns, tuple: conn.tuple })
-            .collect();
-        self.state.message = match victims.len() {
-            0 => Some("choose a connection (tab 2), or mark several with m".to_owned()),
-            more if more > MOST_KILLED => {
-                Some(format!("{more} are marked, and at most {MOST_KILLED} are ended at once"))
+        match self.ending.ask(engine, &ids) {
+            Ok(question) => {
+                self.over = Some(question);
+                self.state.tell(Mode::Question);
             }
-            _ => {
-                self.question = Some((question(engine, &victims), victims));
-                self.state.mode = Mode::Question;
-                None
-            }
-        };
-    }
-
-    fn kill(&mut self) {
-        let (Some((_, victims)), Some(killer)) = (self.question.take(), &mut self.killer) else {
-            return;
-        };
-        self.state.message =
-            Some(format!("ending {}...", tabs::counted(victims.len() as u64, "socket")));
-        self.state.marked.clear();
-        killer.kill(victims);
+            Err(why) => self.state.message = Some(why),
+        }
     }
 }
 
@@ -365,21 +340,3 @@ const GONE: &str = " (gone: as it was last)";
 /// Names of tabs in files.
 const TAB_NAMES: [&str; Tab::ALL.len()] =
     ["findings", "connections", "processes", "listeners", "remotes", "openers"];
-
-/// `End 2 sockets? 10.0.0.1:80 -> ... of java[7]; ... y/n`.
-fn question(engine: &Engine, victims: &[Victim]) -> String {
-    let named = victims.iter().take(NAMED).map(|victim| {
-        let (local, remote) = (victim.tuple.local(), victim.tuple.remote());
-        let conn = engine.table().find_any(victim.id);
-        let owner = conn.and_then(|conn| conn.owner.as_ref());
-        let of = owner.map_or_else(String::new, |owner| {
-            format!(" of {}", tabs::process(&owner.task.comm, owner.pid()))
-        });
-        format!("{} -> {}{of}", tabs::endpoint(local), tabs::endpoint(remote))
-    });
-    let named: Vec<String> = named.collect();
-    let more = victims.len().saturating_sub(NAMED);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    let count = tabs::counted(victims.len() as u64, "socket");
-    format!("End {count}? {}{more}  y/n", named.join("; "))
-}

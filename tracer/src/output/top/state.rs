@@ -1,12 +1,13 @@
 //! What the person at the terminal has chosen: tab, order, row, filter, what is open. Pure: actions go in.
 
 use crate::event::SockId;
+use crate::output::top::ending;
 use crate::output::top::keys::{Action, Mode};
 use crate::output::top::tabs::{self, RowId, Tab, Table};
 use crate::output::top::words::Wanted;
 
-/// Connections that can be marked.
-const MOST_MARKED: usize = 1_000;
+/// Connections that can be marked: as many as are ended at once.
+const MOST_MARKED: usize = ending::MOST;
 
 /// A tab's table as it was left.
 #[derive(Clone, Debug)]
@@ -128,12 +129,13 @@ impl State {
         if !matches!(action, Action::Redraw | Action::Wheel(_)) {
             self.message = None;
         }
-        if matches!(self.mode, Mode::Help | Mode::Pane) && self.scrolls(action, page) {
+        let scrolls = matches!(self.mode, Mode::Help | Mode::Pane | Mode::Question | Mode::Told);
+        if scrolls && self.scrolls(action, page) {
             return Then::Show;
         }
         match self.mode {
             Mode::Filter => self.typing(action, table, page),
-            Mode::Help => {
+            Mode::Help | Mode::Told => {
                 if action == Action::Quit {
                     return Then::Hand(action);
                 }
@@ -151,6 +153,16 @@ impl State {
     /// What shows when what lies over it is closed.
     fn below(&self) -> Mode {
         if self.pane.is_some() { Mode::Pane } else { Mode::Table }
+    }
+
+    /// Whether something may lie over what is looked at without disturbing who does something else.
+    pub(super) fn may_be_told(&self) -> bool {
+        matches!(self.mode, Mode::Table | Mode::Pane)
+    }
+
+    /// Something lies over what is looked at.
+    pub(super) fn tell(&mut self, mode: Mode) {
+        (self.mode, self.scroll) = (mode, 0);
     }
 
     fn scrolls(&mut self, action: Action, page: usize) -> bool {
@@ -263,10 +275,14 @@ impl State {
                 Then::Show
             }
             Action::Help => {
-                (self.mode, self.scroll) = (Mode::Help, 0);
+                self.tell(Mode::Help);
                 Then::Show
             }
             Action::Mark => self.mark(table),
+            Action::MarkAll => {
+                self.mark_all(table);
+                Then::Show
+            }
             other => Then::Hand(other),
         }
     }
@@ -354,6 +370,26 @@ impl State {
         let next = self.sheet().cursor + 1;
         self.choose(next, table);
         Then::Show
+    }
+
+    /// Marks every connection that the table shows, as many as can be.
+    fn mark_all(&mut self, table: &Table) {
+        let shown = (0..table.len()).map_while(|at| match table.id(at) {
+            Some(RowId::Conn(id)) => Some(id),
+            _ => None,
+        });
+        let shown: Vec<SockId> = shown.take(MOST_MARKED).collect();
+        self.message = Some(match shown.len() {
+            0 => "only connections can be marked (tab 2)".to_owned(),
+            count if count < table.len() => {
+                format!(
+                    "the first {count} of {} are marked: no more are ended at once",
+                    table.len()
+                )
+            }
+            count => format!("{count} are marked; Esc lets go of them"),
+        });
+        self.marked = shown;
     }
 
     /// Goes to the connections that these words let through.

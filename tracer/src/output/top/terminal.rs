@@ -151,3 +151,42 @@ fn restore_on_panic() {
         }));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Panics while the terminal is taken. For the next test, which runs it in a terminal of its own.
+    #[test]
+    #[ignore = "it panics: another test runs it in a terminal of its own"]
+    fn panics_while_the_terminal_is_taken() {
+        let _guard = Guard::take().expect("a terminal");
+        eprintln!("said before the panic");
+        panic!("on purpose");
+    }
+
+    /// The screen is left and lines are read as usual before the message of the panic is shown.
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        let this = std::env::current_exe().expect("the test");
+        let name = "output::top::terminal::tests::panics_while_the_terminal_is_taken";
+        let command = format!(
+            "stty sane; {} --ignored --exact {name} --nocapture --test-threads=1; stty -a",
+            this.display()
+        );
+        let run = Command::new("script").args(["-qec", &command, "/dev/null"]).output();
+        let Ok(run) = run else { return println!("skipped: script is not there") };
+        let said = String::from_utf8_lossy(&run.stdout);
+        let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("no {text:?}: {said}"));
+        let (taken, left) = (place("\u{1b}[?1049h"), place("\u{1b}[?1049l"));
+        assert!(taken < left && left < place("on purpose"), "{said}");
+        assert!(left < place("said before the panic"), "{said}");
+        assert!(place("\u{1b}[?25h") < place("on purpose"), "the cursor: {said}");
+        let modes: Vec<&str> = said.split_whitespace().collect();
+        for mode in ["icanon", "echo", "isig", "opost"] {
+            assert!(modes.contains(&mode), "no {mode}: {said}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Every tab of recordings as it is drawn, compared with what a person has looked at; and what keys do to it.
 
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crossterm::event::{
     Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
@@ -9,12 +10,12 @@ use jiff::tz::TimeZone;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
+use crate::destroy::{Destroyer, Outcome, Outcomes, Reason, Target};
 use crate::engine::rules::{self, Watch};
 use crate::engine::{Engine, Rules, Sink, Update};
 use crate::filter::Filter;
-use crate::output::top::Options;
-use crate::output::top::killer::{Killer, Victim};
 use crate::output::top::panel::Panel;
+use crate::output::top::{Hands, Options};
 use crate::output::{Asked, Play, Playback};
 use crate::source::recording::{Item, Reader};
 use crate::time::clock::Clock;
@@ -44,7 +45,7 @@ fn options() -> Options {
         color: false,
         ascii: false,
         clock: Clock::new(Anchor { wall_at_zero: 0 }, TimeZone::UTC),
-        killer: None,
+        hands: None,
     }
 }
 
@@ -280,28 +281,20 @@ fn a_frozen_screen_stands_still() {
     assert_ne!(rows(&stage.draw()), rows(&before));
 }
 
-#[derive(Default)]
-struct Recorder(std::rc::Rc<std::cell::RefCell<Vec<Victim>>>);
-
-impl Killer for Recorder {
-    fn kill(&mut self, sockets: Vec<Victim>) {
-        self.0.borrow_mut().extend(sockets);
-    }
-
-    fn outcome(&mut self) -> Option<String> {
-        None
-    }
+/// Somebody who ends sockets, as far as a panel knows: what was asked for, and answers.
+fn hands() -> (Hands, Receiver<Vec<Target>>, Sender<Outcomes>) {
+    let (requests, asked) = channel();
+    let (answers, told) = channel();
+    (Some(Ok(Destroyer::new(requests, told))), asked, answers)
 }
 
 #[test]
 fn only_a_yes_ends_sockets() {
     let check = |keys: &str, expect: &[u64]| {
-        let killed = std::rc::Rc::default();
-        let killer = Recorder(std::rc::Rc::clone(&killed));
-        let given = Options { killer: Some(Box::new(killer)), ..options() };
-        let mut stage = stage("synthetic", (160, 50), given);
+        let (hands, asked, _answers) = hands();
+        let mut stage = stage("synthetic", (160, 50), Options { hands, ..options() });
         stage.keys(keys);
-        let ids: Vec<u64> = killed.borrow().iter().map(|victim| victim.id.0).collect();
+        let ids: Vec<u64> = asked.try_iter().flatten().map(|target| target.id.0).collect();
         assert_eq!(ids, expect, "{keys}");
     };
     check("2k", &[]);
@@ -310,19 +303,60 @@ fn only_a_yes_ends_sockets() {
     check("2k\x1b", &[]);
     check("2ky", &[3]);
     check("2mmky", &[3, 5]);
+    // A yes to nothing is none.
+    check("2kny", &[]);
     // A finding is no socket.
     check("1ky", &[]);
-    // Somebody who is asked sees what about.
-    let killer = Some(Box::new(Recorder::default()) as Box<dyn Killer>);
-    let mut stage = stage("synthetic", (160, 50), Options { killer, ..options() });
-    stage.keys("2k");
-    let question = "End 1 socket? 10.1.2.3:8089 -> 10.1.9.77:50111 of java[31467]  y/n";
-    assert!(stage.draw().contains(question), "{}", stage.draw());
+    check("2\nky", &[3]);
 }
 
 #[test]
-fn without_a_killer_k_says_so() {
-    let mut stage = stage("synthetic", (160, 50), options());
-    stage.keys("2k");
-    assert!(stage.draw().contains("cannot end sockets"));
+fn the_question_names_what_is_to_be_ended() {
+    for (suffix, size) in SIZES {
+        let (hands, _asked, _answers) = hands();
+        let mut stage = stage("synthetic", size, Options { hands, ..options() });
+        stage.keys("2Mk");
+        insta::assert_snapshot!(format!("question_{suffix}"), stage.draw());
+    }
+}
+
+/// What became of sockets is told, each of them where one is still there; another question waits until then.
+#[test]
+fn what_became_of_sockets_is_told() {
+    let (hands, asked, answers) = hands();
+    let mut stage = stage("synthetic", (100, 30), Options { hands, ..options() });
+    stage.keys("2mmky");
+    assert!(stage.draw().contains("ending 2 sockets..."), "{}", stage.draw());
+    stage.keys("k");
+    assert!(stage.draw().contains("are still being ended"), "{}", stage.draw());
+    let targets = asked.try_recv().expect("asked");
+    let became = targets.iter().map(|target| (target.clone(), Outcome::Ended)).collect();
+    answers.send(became).expect("it listens");
+    stage.panel.second(&stage.engine, stage.now);
+    let screen = stage.draw();
+    assert!(screen.contains("2 sockets: 2 ended; each was looked for by its cookie"), "{screen}");
+    stage.keys("mmky");
+    let targets = asked.try_recv().expect("asked again");
+    let outcomes = [Outcome::Ended, Outcome::Remains(Reason::NotPermitted)];
+    answers.send(targets.into_iter().zip(outcomes).collect()).expect("it listens");
+    stage.panel.second(&stage.engine, stage.now);
+    let screen = stage.draw();
+    assert!(screen.contains("2 sockets: 1 ended, 1 REMAIN"), "{screen}");
+    assert!(screen.contains("CAP_NET_ADMIN") && screen.contains("remains"), "{screen}");
+    stage.keys("\x1b");
+    assert!(!stage.draw().contains("CAP_NET_ADMIN"), "{}", stage.draw());
+}
+
+#[test]
+fn where_nothing_can_be_ended_k_says_why() {
+    let check = |hands: Hands, expect: &str| {
+        let mut stage = stage("synthetic", (160, 50), Options { hands, ..options() });
+        stage.keys("2k");
+        assert!(stage.draw().contains(expect), "{}", stage.draw());
+        stage.keys("y");
+        assert!(stage.draw().contains("copied:"), "it runs on: {}", stage.draw());
+    };
+    check(None, "sockets of a recording");
+    check(Some(Err(Reason::NotPermitted)), "no socket can be ended here: not permitted");
+    check(Some(Err(Reason::NotInThisKernel)), "CONFIG_INET_DIAG_DESTROY");
 }

@@ -17,6 +17,7 @@ mod walks;
 use anyhow::Result;
 
 use crate::config::{Config, Show};
+use crate::kernel::destroy;
 use crate::output::{Output, listed};
 
 /// Runs until the time is up, a signal comes, or nobody reads any more. Returns the exit code.
@@ -24,7 +25,11 @@ use crate::output::{Output, listed};
 /// # Errors
 /// When nothing can be traced, or the recording cannot be made.
 pub fn run(config: &Config, ring_bytes: u32) -> Result<u8> {
-    run_with(config, ring_bytes, |config| listed::outputs(config, true))
+    run_with(config, ring_bytes, |config| {
+        // While it may: privileges are given up once everything runs.
+        let hands = matches!(config.show, Show::Top(_)).then(destroy::start);
+        listed::outputs(config, true, hands)
+    })
 }
 
 /// As [`run`], with outputs that `make` makes. It is called once this kernel is known to have what is

@@ -92,7 +92,7 @@ pub(super) fn run(config: &Config, options: &TopOptions, path: &Path) -> Result<
     // It may come from a stranger, and be made to do harm.
     privileges::keep_only(&[]);
     let tape = Tape { file, path: path.to_owned() };
-    let outputs = listed::outputs(config, false)?;
+    let outputs = listed::outputs(config, false, None)?;
     let (origin, reader, watched) = tape.open(config)?;
     let start = origin.start();
     let (end, wrong) = length(reader, start);

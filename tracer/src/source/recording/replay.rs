@@ -39,7 +39,7 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     let config = &as_watched(config, &about).with_context(name)?;
     let (origin, mut reader) = Reader::open(recording).with_context(name)?;
     let start = origin.start();
-    let outputs = listed::outputs(config, false)?;
+    let outputs = listed::outputs(config, false, None)?;
     let rules = rules(config, &needs_of(&outputs), &origin);
     let engine = Engine::new(origin, config.max_connections).with_rules(rules);
     let mut session = Session::begin(engine, outputs).context("cannot begin an output")?;

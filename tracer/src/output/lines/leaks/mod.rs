@@ -73,7 +73,8 @@ impl Leaks {
                 closed::as_json(pen, group, book, now, out);
             }
         } else {
-            let scene = Scene { table, book, options, now, terminal: pen.terminal };
+            let names = engine.names();
+            let scene = Scene { table, book, names, options, now, terminal: pen.terminal };
             for group in &closed {
                 closed::as_text(pen, group, engine, options, now, out);
                 out.push(b'\n');

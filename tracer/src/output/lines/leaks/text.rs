@@ -6,9 +6,10 @@ use crate::config::LeaksOptions;
 use crate::engine::book::{Book, Sighting};
 use crate::engine::conn::Table;
 use crate::frame::{Frame, Kind, Named, opener};
-use crate::output::lines::human;
+use crate::names::Names;
 use crate::output::lines::leaks::advice::advice;
 use crate::output::lines::leaks::find::{Findings, Group};
+use crate::output::lines::{ends, human};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
 
@@ -20,6 +21,7 @@ const INDENT: usize = 6;
 pub(super) struct Scene<'a> {
     pub(super) table: &'a Table,
     pub(super) book: &'a Book,
+    pub(super) names: &'a Names,
     pub(super) options: &'a LeaksOptions,
     pub(super) now: MonoNs,
     pub(super) terminal: Terminal,
@@ -75,7 +77,7 @@ fn group_text(group: &Group<'_>, scene: &Scene<'_>, out: &mut Vec<u8>) {
     let names = group.names(book);
     let frames = names.map_or(&[][..], |names| &names.frames);
     let paint = if group.first.is_some() { Paint::Bad } else { Paint::Plain };
-    say(out, terminal, 0, paint, title(group, book, frames).trim_end());
+    say(out, terminal, 0, paint, title(group, scene, frames).trim_end());
     let facts = facts(group, scene);
     if !facts.is_empty() {
         say(out, terminal, 3, Paint::Plain, &facts.join(", "));
@@ -110,7 +112,7 @@ fn group_text(group: &Group<'_>, scene: &Scene<'_>, out: &mut Vec<u8>) {
 }
 
 /// How many, whose, and which code: that of the application first.
-fn title(group: &Group<'_>, book: &Book, frames: &[Frame]) -> String {
+fn title(group: &Group<'_>, scene: &Scene<'_>, frames: &[Frame]) -> String {
     let mut who = Vec::new();
     text::process(&group.comm, group.pid, &mut who);
     let who = String::from_utf8_lossy(&who).into_owned();
@@ -136,7 +138,7 @@ fn title(group: &Group<'_>, book: &Book, frames: &[Frame]) -> String {
     }
     let count = group.conns.len();
     let begin = format!("{count} {} of {who}", sockets(count));
-    let user = group.user_names(book).and_then(|names| opener(&names.frames));
+    let user = group.user_names(scene.book).and_then(|names| opener(&names.frames));
     let user = user.filter(|_| group.user.is_some());
     if let Some((handler, seen)) = group.handler() {
         let handler = safe(handler.as_bytes());
@@ -158,7 +160,7 @@ fn title(group: &Group<'_>, book: &Book, frames: &[Frame]) -> String {
                 (Some(first), Some(_)) => format!("thread {} ({name})", safe(first.thread.bytes())),
                 _ => name,
             };
-            let to = group.common(|conn| conn.tuple.remote());
+            let to = remote_of(group, scene);
             let to = to.map_or_else(String::new, |remote| format!(" to {remote}"));
             format!("{begin}{to} {did} {name}, with no method of the application on the stack")
         }
@@ -194,6 +196,14 @@ fn is_threads_own(group: &Group<'_>, frames: &[Frame]) -> bool {
         && frames.iter().all(|frame| matches!(frame.kind, Kind::Runtime | Kind::Library))
 }
 
+/// Where all of its connections went, where it is one place.
+fn remote_of(group: &Group<'_>, scene: &Scene<'_>) -> Option<String> {
+    group.common(|conn| conn.remote())?;
+    group.conns.first().map(|conn| {
+        ends::remote_named(scene.names, conn.tuple.remote(), (conn.netns, conn.interface()))
+    })
+}
+
 /// States, where to, since when, how many before.
 fn facts(group: &Group<'_>, scene: &Scene<'_>) -> Vec<String> {
     let &Scene { table, book, now, .. } = scene;
@@ -205,7 +215,7 @@ fn facts(group: &Group<'_>, scene: &Scene<'_>) -> Vec<String> {
     let states = group.states().into_iter();
     let mut facts: Vec<String> =
         states.map(|(state, count)| format!("{} {count}", state.name())).collect();
-    if let Some(remote) = group.common(|conn| conn.tuple.remote()) {
+    if let Some(remote) = remote_of(group, scene) {
         facts.push(format!("to {remote}"));
     } else if let Some(port) = group.common(|conn| conn.tuple.local_port) {
         facts.push(format!("at port {port}"));

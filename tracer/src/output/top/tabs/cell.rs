@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::engine::conn::Spent;
+use crate::engine::Engine;
+use crate::engine::conn::{Connection, Spent};
 use crate::event::Comm;
+use crate::output::lines;
 use crate::text;
 pub(crate) use crate::text::Paint;
 use crate::time::Human;
@@ -223,6 +225,25 @@ pub(crate) fn endpoint(addr: std::net::SocketAddr) -> String {
     let mut out = Vec::with_capacity(24);
     text::endpoint(addr, &mut out);
     lossy(&out)
+}
+
+/// Both ends of a connection, those of one link with its interface: `[fe80::1%eth0]:80`.
+pub(crate) fn ends(engine: &Engine, conn: &Connection) -> (String, String) {
+    (local_end(engine, conn), remote_end(engine, conn))
+}
+
+/// Our end of a connection.
+pub(crate) fn local_end(engine: &Engine, conn: &Connection) -> String {
+    lines::ends::named(engine.names(), conn.tuple.local(), link(conn))
+}
+
+/// The other end of a connection.
+pub(crate) fn remote_end(engine: &Engine, conn: &Connection) -> String {
+    lines::ends::remote_named(engine.names(), conn.tuple.remote(), link(conn))
+}
+
+fn link(conn: &Connection) -> (u32, u32) {
+    (conn.netns, conn.interface())
 }
 
 /// The longer of two times.

@@ -6,7 +6,7 @@ use crate::engine::book::Seen;
 use crate::engine::conn::{Connection, Ends, How};
 use crate::event::{Direction, Shape, SockId};
 use crate::output::top::model::MarkKind;
-use crate::output::top::tabs::cell::{Paint, counted, endpoint, harmless, process};
+use crate::output::top::tabs::cell::{self, Paint, counted, harmless, process};
 use crate::output::top::tabs::connections::{Whose, owner, whose, words};
 use crate::output::top::tabs::life::Life;
 use crate::output::top::tabs::openers::stack_lines;
@@ -22,8 +22,8 @@ const MOST_HOLDERS: usize = 20;
 /// What is known of one connection.
 pub(super) fn pane(scene: &Scene<'_>, id: SockId) -> Option<Pane> {
     let conn = scene.table().find_any(id)?;
-    let (local, remote) = (conn.tuple.local(), conn.tuple.remote());
-    let mut pane = Pane::new(format!("{} -> {}", endpoint(local), endpoint(remote)));
+    let (local, remote) = cell::ends(scene.engine, conn);
+    let mut pane = Pane::new(format!("{local} -> {remote}"));
     pane.words = words(conn);
     let life = Life::of(conn, scene.model.marks.of(id), scene.now);
     pane.lines.push(PaneLine::Life(life));

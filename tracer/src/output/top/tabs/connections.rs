@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use tracer_common::TcpState;
 
+use crate::engine::Engine;
 use crate::engine::conn::{Connection, Role, Spent, Table as Conns};
 use crate::event::Shape;
 use crate::output::top::tabs::cell::{
-    Cell, Column, Fold, Paint, endpoint, figures, float, harmless, process, spent_text, text_column,
+    Cell, Column, Fold, Paint, ends, figures, float, harmless, process, remote_end, spent_text,
+    text_column,
 };
 use crate::output::top::tabs::row::{Row, RowId};
 use crate::output::top::tabs::scene::Scene;
@@ -158,11 +160,12 @@ pub(crate) fn at<'a>(scene: &Scene<'a>, lazy: &Lazy) -> Option<&'a Connection> {
 pub(crate) fn cells(scene: &Scene<'_>, conn: &Connection) -> Vec<Cell> {
     let counters = conn.counters();
     let container = scene.engine.names().cgroup(conn.cgroup).and_then(crate::names::container);
+    let (local, remote) = ends(scene.engine, conn);
     vec![
         Cell::text(conn.state.name()).painted(Paint::of_state(conn.state)),
         age(conn, scene.now),
-        Cell::text(endpoint(conn.tuple.local())),
-        Cell::text(endpoint(conn.tuple.remote())),
+        Cell::text(local),
+        Cell::text(remote),
         Cell::text(owner(scene.table(), conn)),
         queue(conn.recv_queue),
         queue(conn.send_queue),
@@ -200,7 +203,7 @@ fn age(conn: &Connection, now: MonoNs) -> Cell {
 }
 
 /// Whose it is, in words.
-pub(super) fn owner(table: &Conns, conn: &Connection) -> String {
+pub(crate) fn owner(table: &Conns, conn: &Connection) -> String {
     let name = conn.owner.as_ref().map(|owner| process(&owner.task.comm, owner.pid()));
     match (whose(conn), name) {
         (Whose::Process, Some(name)) => match table.holders_of(conn.id).len() {
@@ -237,7 +240,7 @@ pub(super) fn grouped(scene: &Scene<'_>, order: &Order<'_>, by: usize) -> Table 
         }
         let group = groups.entry(group_key(conn, by)).or_default();
         if group.sockets == 0 {
-            (group.name, group.words) = group_name(conn, by);
+            (group.name, group.words) = group_name(scene.engine, conn, by);
         }
         group.sockets += 1;
         group.established += u64::from(conn.state == TcpState::Established);
@@ -284,7 +287,7 @@ fn group_key(conn: &Connection, by: usize) -> (u128, u64) {
 }
 
 /// What a group is called, and words that filter it.
-fn group_name(conn: &Connection, by: usize) -> (String, String) {
+fn group_name(engine: &Engine, conn: &Connection, by: usize) -> (String, String) {
     match by {
         0 => match (whose(conn), &conn.owner) {
             (Whose::Process, Some(owner)) => {
@@ -304,7 +307,9 @@ fn group_name(conn: &Connection, by: usize) -> (String, String) {
             let remote = conn.tuple.remote();
             let addr = format!("addr:{}", remote.ip());
             match conn.role {
-                Role::Client => (endpoint(remote), format!("{addr} rport:{}", remote.port())),
+                Role::Client => {
+                    (remote_end(engine, conn), format!("{addr} rport:{}", remote.port()))
+                }
                 _ => (format!("{} (any port)", remote.ip()), addr),
             }
         }

@@ -3,7 +3,7 @@
 use crate::engine::rules::{Finding, Severity, What};
 use crate::event::Comm;
 use crate::output::top::tabs::cell::{
-    Cell, Column, Fold, Paint, counted, endpoint, figures, harmless, process, text_column,
+    Cell, Column, Fold, Paint, counted, endpoint, ends, figures, harmless, process, text_column,
     thousands,
 };
 use crate::output::top::tabs::pane::Pane;
@@ -98,7 +98,7 @@ pub(super) fn pane(scene: &Scene<'_>, id: &str) -> Option<Pane> {
     evidence(&mut pane, finding);
     pane.fact("found", format!("{} ago", Human(scene.now.since(since))));
     opened(&mut pane, finding);
-    samples(&mut pane, finding);
+    samples(&mut pane, scene, finding);
     Some(pane)
 }
 
@@ -155,7 +155,7 @@ fn opened(pane: &mut Pane, finding: &Finding) {
     }
 }
 
-fn samples(pane: &mut Pane, finding: &Finding) {
+fn samples(pane: &mut Pane, scene: &Scene<'_>, finding: &Finding) {
     if finding.conns.is_empty() {
         return;
     }
@@ -165,15 +165,14 @@ fn samples(pane: &mut Pane, finding: &Finding) {
         false => "Its sockets".to_owned(),
     });
     for sample in &finding.conns {
+        let (local, remote) = match scene.table().find_any(sample.id) {
+            Some(conn) => ends(scene.engine, conn),
+            None => (endpoint(sample.tuple.local()), endpoint(sample.tuple.remote())),
+        };
         let fd = sample.fd.map_or_else(String::new, |fd| format!("  fd {fd}"));
         pane.line(
             Paint::Plain,
-            format!(
-                "{:>8}  {} -> {}{fd}",
-                Human(sample.age_ns).to_string(),
-                endpoint(sample.tuple.local()),
-                endpoint(sample.tuple.remote()),
-            ),
+            format!("{:>8}  {} -> {}{fd}", Human(sample.age_ns).to_string(), local, remote,),
         );
     }
 }

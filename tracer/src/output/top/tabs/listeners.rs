@@ -6,7 +6,7 @@ use crate::engine::conn::{Connection, Role, Spent};
 use crate::event::Shape;
 use crate::output::top::model::percentile;
 use crate::output::top::tabs::cell::{
-    Cell, Column, Fold, Paint, counted, endpoint, figures, longer, process, spent_text,
+    Cell, Column, Fold, Paint, counted, figures, local_end, longer, process, spent_text,
     text_column, thousands,
 };
 use crate::output::top::tabs::connections::{Whose, whose};
@@ -131,7 +131,7 @@ fn full(sum: &Sum<'_>) -> Cell {
 
 pub(super) fn table(scene: &Scene<'_>, wanted: &Wanted) -> Table {
     let rows = sums(scene, wanted).into_iter().map(|(place, sum)| {
-        let at = sum.listeners.first().map(|conn| endpoint(conn.tuple.local()));
+        let at = sum.listeners.first().map(|conn| local_end(scene.engine, conn));
         let cells = vec![
             Cell::text(at.unwrap_or_default()),
             Cell::text(who(&sum)),
@@ -154,7 +154,7 @@ pub(super) fn pane(scene: &Scene<'_>, place: &Place, wanted: &Wanted) -> Option<
     let mut sums = sums(scene, wanted);
     let sum = sums.remove(place)?;
     let first = sum.listeners.first()?;
-    let mut pane = Pane::new(format!("listens at {}", endpoint(first.tuple.local())));
+    let mut pane = Pane::new(format!("listens at {}", local_end(scene.engine, first)));
     pane.words = format!("lport:{}", place.port);
     for listener in &sum.listeners {
         let since = Cell::spent(listener.in_state(scene.now)).text;

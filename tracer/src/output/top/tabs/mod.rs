@@ -17,7 +17,8 @@ mod scene;
 mod tab;
 mod table;
 
-pub(super) use cell::{Cell, Column, Paint, counted, endpoint, process, spent_text, thousands};
+pub(super) use cell::{Cell, Column, Paint, counted, ends, spent_text, thousands};
+pub(super) use connections::owner;
 pub(super) use life::Life;
 pub(super) use pane::{Pane, PaneLine};
 pub(super) use processes::fullest;

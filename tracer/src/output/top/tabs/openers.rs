@@ -13,7 +13,7 @@ use crate::engine::open::is_open;
 use crate::event::Comm;
 use crate::frame::{Kind, opener};
 use crate::output::top::tabs::cell::{
-    Cell, Column, Fold, Paint, endpoint, figures, harmless, process, spent_text, text_column,
+    Cell, Column, Fold, Paint, ends, figures, harmless, process, spent_text, text_column,
 };
 use crate::output::top::tabs::pane::Pane;
 use crate::output::top::tabs::processes::by_state;
@@ -173,7 +173,7 @@ pub(super) fn pane(scene: &Scene<'_>, key: &OpenerKey, wanted: &Wanted) -> Optio
     conns.sort_unstable_by_key(|conn| (conn.born, conn.id));
     for conn in conns.iter().take(10) {
         let age = spent_text(open_for(conn, scene.now));
-        let (local, remote) = (endpoint(conn.tuple.local()), endpoint(conn.tuple.remote()));
+        let (local, remote) = ends(scene.engine, conn);
         pane.line(Paint::Plain, format!("{age:>8}  {local} -> {remote}"));
     }
     Some(pane)

@@ -9,8 +9,8 @@ use crate::engine::conn::{Connection, Role, Spent};
 use crate::event::Comm;
 use crate::output::top::model::{Remote, Side};
 use crate::output::top::tabs::cell::{
-    Cell, Column, Fold, Paint, counted, endpoint, figures, harmless, longer, process, text_column,
-    thousands,
+    Cell, Column, Fold, Paint, counted, figures, harmless, local_end, longer, process, remote_end,
+    text_column, thousands,
 };
 use crate::output::top::tabs::connections::{Whose, whose};
 use crate::output::top::tabs::findings::name_word;
@@ -176,12 +176,12 @@ pub(super) fn pane(scene: &Scene<'_>, key: ProcessKey, wanted: &Wanted) -> Optio
     pane.heading("Sockets by state");
     by_state(&mut pane, &conns);
     let listeners = conns.iter().filter(|conn| conn.role == Role::Listener);
-    let listeners: Vec<String> = listeners.map(|conn| endpoint(conn.tuple.local())).collect();
+    let listeners: Vec<String> = listeners.map(|conn| local_end(scene.engine, conn)).collect();
     if !listeners.is_empty() {
         pane.heading("Listens at");
         pane.words(Paint::Plain, listeners.join("  "));
     }
-    remotes(&mut pane, &conns);
+    remotes(&mut pane, scene, &conns);
     Some(pane)
 }
 
@@ -213,13 +213,13 @@ pub(super) fn by_state(pane: &mut Pane, conns: &[&Connection]) {
 }
 
 /// Who it talks to most.
-fn remotes(pane: &mut Pane, conns: &[&Connection]) {
+fn remotes(pane: &mut Pane, scene: &Scene<'_>, conns: &[&Connection]) {
     let mut counts: HashMap<String, u64> = HashMap::new();
     for conn in conns.iter().filter(|conn| conn.role != Role::Listener) {
         let remote = conn.tuple.remote();
         let name = match Remote::of(conn).map(|remote| remote.side) {
             Some(Side::In) => format!("{} to :{}", remote.ip(), conn.tuple.local_port),
-            _ => endpoint(remote),
+            _ => remote_end(scene.engine, conn),
         };
         *counts.entry(name).or_default() += 1;
     }

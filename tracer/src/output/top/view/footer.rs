@@ -51,8 +51,9 @@ pub(crate) fn draw(
     hits: &mut Hits,
 ) {
     let theme = screen.theme;
-    if let Some(question) = screen.question.filter(|_| state.mode == Mode::Question) {
-        canvas.cut((area.x, area.y), usize::from(area.width), question, theme.chosen());
+    if state.mode == Mode::Question {
+        let text = "y ends them; any other key ends nothing; arrows scroll";
+        canvas.cut((area.x, area.y), usize::from(area.width), text, theme.chosen());
         return;
     }
     if let Some(message) = &state.message {
@@ -79,7 +80,7 @@ pub(crate) fn draw(
 }
 
 fn keys(state: &State, screen: &Screen<'_>) -> Vec<Key> {
-    if state.mode == Mode::Help {
+    if matches!(state.mode, Mode::Help | Mode::Told) {
         return vec![("Esc", "back", Action::Close), ("q", "quit", Action::Quit)];
     }
     let mut keys = Vec::new();

@@ -75,6 +75,15 @@ fn whole(
         hits.page = body.height;
         return None;
     }
+    if let Some(over) = screen.over.filter(|_| matches!(state.mode, Mode::Question | Mode::Told)) {
+        let lines = pane::height(over, body.width, screen.theme);
+        let below = lines.min(body.height);
+        let above = Rect { height: body.height - below, ..body };
+        table::draw(canvas, above, screen, state, hits);
+        pane::draw(canvas, Rect { y: body.y + above.height, height: below, ..body }, over, state);
+        hits.page = below;
+        return None;
+    }
     let Some(open) = screen.pane else {
         table::draw(canvas, body, screen, state, hits);
         return cursor;

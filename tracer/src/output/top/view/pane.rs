@@ -42,6 +42,11 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, area: Rect, pane: &Pane, state: &mut
     }
 }
 
+/// Lines that it takes at this width, with its title.
+pub(crate) fn height(pane: &Pane, width: u16, theme: Theme) -> u16 {
+    u16::try_from(lines(pane, usize::from(width), theme).len() + 1).unwrap_or(u16::MAX)
+}
+
 /// All lines at this width.
 fn lines(pane: &Pane, width: usize, theme: Theme) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();

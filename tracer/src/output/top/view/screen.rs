@@ -11,8 +11,8 @@ pub(crate) struct Screen<'a> {
     pub(crate) header: Header,
     pub(crate) table: &'a Table,
     pub(crate) pane: Option<&'a Pane>,
-    /// What is asked, while it is.
-    pub(crate) question: Option<&'a str>,
+    /// What lies over the rest, while it is asked or told.
+    pub(crate) over: Option<&'a Pane>,
     pub(crate) theme: Theme,
 }
 
