@@ -226,7 +226,7 @@ fn check_output(config: &Config, out: &mut Vec<u8>) {
 fn new_session(config: &Config, origin: Origin) -> Session {
     let watch = Watch::new(config.rules(origin.jiffy_ns));
     let rules = Rules { watch, scope: config.filter.clone(), looks: true };
-    let outputs = listed::outputs(config, false).expect("no file to open");
+    let outputs = listed::outputs(config, false, None).expect("no file to open");
     Session::begin(Engine::new(origin, LIMIT).with_rules(Some(rules)), outputs)
         .expect("nothing to fail")
 }

@@ -1,5 +1,7 @@
 //! Everything of `top` but the terminal: what is folded, what is chosen, and the table that is made of both.
 
+use std::time::Instant;
+
 use crossterm::event::Event;
 use ratatui::Frame;
 
@@ -17,6 +19,9 @@ use crate::output::top::words::Wanted;
 use crate::output::{Asked, Playback};
 use crate::time::MonoNs;
 use crate::time::clock::Clock;
+
+/// A table that took long to make is made anew after so many times as long: it may take a fortieth of the time.
+const SHARE: u64 = 40;
 
 /// What `top` is given.
 pub struct Options {
@@ -56,6 +61,8 @@ pub(super) struct Panel {
     saving: Saving,
     /// For the clipboard of the terminal.
     pub(super) copied: Option<String>,
+    /// Until then the table stays as it is, unless somebody wants it otherwise: see [`SHARE`].
+    next_table: MonoNs,
     /// The table must be made anew before it is drawn.
     stale: bool,
     /// Nothing of the last frame is to be relied on.
@@ -82,6 +89,7 @@ impl Panel {
             over: None,
             saving: Saving::default(),
             copied: None,
+            next_table: MonoNs(0),
             stale: true,
             anew: false,
         }
@@ -91,7 +99,7 @@ impl Panel {
     pub(super) fn begin(&mut self, engine: &Engine) {
         self.clock.set_anchor(engine.origin().anchor());
         self.model = Model::default();
-        self.stale = true;
+        (self.stale, self.next_table) = (true, MonoNs(0));
     }
 
     pub(super) fn scope(&self) -> &Filter {
@@ -116,14 +124,16 @@ impl Panel {
     /// A second has passed: figures are made anew, unless the screen is to stand still.
     pub(super) fn second(&mut self, engine: &Engine, now: MonoNs) {
         self.model.pulse(engine, now, &self.scope);
-        self.stale |= self.frozen_at.is_none();
+        self.stale |= self.frozen_at.is_none() && now >= self.next_table;
         if let Some(said) = self.saving.outcome() {
             self.state.message = Some(said);
         }
         if let Some(told) = self.ending.told() {
             self.state.message = Some(told.sentence);
             // Who types or reads something else is not disturbed.
-            if let Some(pane) = told.pane.filter(|_| self.state.may_be_told()) {
+            if let Some(pane) =
+                told.pane.filter(|_| matches!(self.state.mode, Mode::Table | Mode::Pane))
+            {
                 self.over = Some(pane);
                 self.state.tell(Mode::Told);
             }
@@ -135,7 +145,10 @@ impl Panel {
         let header = self.header(engine, now);
         let now = self.frozen_at.unwrap_or(now);
         if std::mem::take(&mut self.stale) {
+            let begun = Instant::now();
             self.refresh(engine, now);
+            let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.next_table = now.after(took.saturating_mul(SHARE));
         }
         let scene = Scene { engine, model: &self.model, scope: &self.scope, now };
         let screen = view::Screen {

@@ -155,11 +155,6 @@ impl State {
         if self.pane.is_some() { Mode::Pane } else { Mode::Table }
     }
 
-    /// Whether something may lie over what is looked at without disturbing who does something else.
-    pub(super) fn may_be_told(&self) -> bool {
-        matches!(self.mode, Mode::Table | Mode::Pane)
-    }
-
     /// Something lies over what is looked at.
     pub(super) fn tell(&mut self, mode: Mode) {
         (self.mode, self.scroll) = (mode, 0);
@@ -381,13 +376,7 @@ impl State {
         let shown: Vec<SockId> = shown.take(MOST_MARKED).collect();
         self.message = Some(match shown.len() {
             0 => "only connections can be marked (tab 2)".to_owned(),
-            count if count < table.len() => {
-                format!(
-                    "the first {count} of {} are marked: no more are ended at once",
-                    table.len()
-                )
-            }
-            count => format!("{count} are marked; Esc lets go of them"),
+            count => format!("{count} of {} are marked; Esc lets go of them", table.len()),
         });
         self.marked = shown;
     }

@@ -97,7 +97,7 @@ impl Wanted {
             Some((option, value)) => {
                 self.options.extend([option.to_owned(), value.to_owned()]);
             }
-            None => self.texts.push(word.to_lowercase()),
+            None => self.texts.push(word.to_ascii_lowercase()),
         }
     }
 
@@ -128,8 +128,15 @@ impl Wanted {
         if self.texts.is_empty() {
             return true;
         }
-        let row: Vec<String> = cells.map(str::to_lowercase).collect();
+        let row: Vec<String> = cells.map(str::to_ascii_lowercase).collect();
         self.texts.iter().all(|text| row.iter().any(|cell| cell.contains(text.as_str())))
+    }
+
+    /// As [`Wanted::has_text`], of texts that stand in one, each on a line, in lower case.
+    pub(super) fn has_text_in(&self, lines: &[u8]) -> bool {
+        // What is no UTF-8 is not what somebody types.
+        let lines = std::str::from_utf8(lines).unwrap_or_default();
+        self.texts.iter().all(|text| lines.contains(text.as_str()))
     }
 
     /// Whether a finding is wanted: what it does not say counts for it only where nothing was asked.

@@ -1,12 +1,14 @@
 //! Connections: what there is now. There may be a hundred thousand: rows are made of those that are seen only.
 
 use std::collections::HashMap;
+use std::io::Write;
 
 use tracer_common::TcpState;
 
 use crate::engine::Engine;
 use crate::engine::conn::{Connection, Role, Spent, Table as Conns};
 use crate::event::Shape;
+use crate::output::lines;
 use crate::output::top::tabs::cell::{
     Cell, Column, Fold, Paint, ends, figures, float, harmless, process, remote_end, spent_text,
     text_column,
@@ -15,6 +17,7 @@ use crate::output::top::tabs::row::{Row, RowId};
 use crate::output::top::tabs::scene::Scene;
 use crate::output::top::tabs::tab::Order;
 use crate::output::top::tabs::table::{Lazy, Table};
+use crate::text;
 use crate::time::MonoNs;
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -74,7 +77,7 @@ pub(super) fn whose(conn: &Connection) -> Whose {
 /// The wanted connections in their order.
 pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
     let all = *scene.scope == crate::filter::Filter::default();
-    let wants_text = order.wanted.wants_text();
+    let (wants_text, mut text) = (order.wanted.wants_text(), Vec::new());
     let mut lazy = Vec::new();
     for (at, conn) in scene.table().places() {
         if conn.role == Role::Listener
@@ -85,8 +88,8 @@ pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
             continue;
         }
         if wants_text {
-            let row = cells(scene, conn);
-            if !order.wanted.has_text(row.iter().map(|cell| cell.text.as_str())) {
+            texts(scene, conn, &mut text);
+            if !order.wanted.has_text_in(&text) {
                 continue;
             }
         }
@@ -99,6 +102,27 @@ pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
     }
     let empty = "no connections";
     Table { columns: COLUMNS, rows: Vec::new(), lazy, empty: empty.to_owned() }
+}
+
+/// The texts of its row that are no figures, each on a line, in lower case. Of a hundred thousand each is looked
+/// through for every key that is typed, so nothing is allocated.
+fn texts(scene: &Scene<'_>, conn: &Connection, out: &mut Vec<u8>) {
+    let names = scene.engine.names();
+    out.clear();
+    out.extend_from_slice(conn.state.name().as_bytes());
+    out.push(b'\n');
+    lines::ends::local(names, conn, out);
+    out.push(b'\n');
+    lines::ends::remote(names, conn, out);
+    out.push(b'\n');
+    owner_into(scene.table(), conn, out);
+    out.push(b'\n');
+    out.extend_from_slice(conn.role.name().as_bytes());
+    if let Some(container) = names.cgroup(conn.cgroup).and_then(crate::names::container) {
+        out.push(b'\n');
+        text::name(container, out);
+    }
+    out.make_ascii_lowercase();
 }
 
 /// By what a connection is sorted. What is not known is least.
@@ -204,18 +228,30 @@ fn age(conn: &Connection, now: MonoNs) -> Cell {
 
 /// Whose it is, in words.
 pub(crate) fn owner(table: &Conns, conn: &Connection) -> String {
-    let name = conn.owner.as_ref().map(|owner| process(&owner.task.comm, owner.pid()));
-    match (whose(conn), name) {
-        (Whose::Process, Some(name)) => match table.holders_of(conn.id).len() {
-            0 | 1 => name,
-            more => format!("{name} +{}", more - 1),
-        },
-        (Whose::Process, None) => "?".to_owned(),
-        (Whose::Kernel, Some(name)) => format!("kernel, was {name}"),
-        (Whose::Kernel, None) => "kernel".to_owned(),
-        (Whose::Queue, Some(name)) => format!("not accepted by {name}"),
-        (Whose::Queue, None) => "not accepted".to_owned(),
-        (Whose::Handshake, _) => "kernel (handshake)".to_owned(),
+    let mut out = Vec::with_capacity(24);
+    owner_into(table, conn, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn owner_into(table: &Conns, conn: &Connection, out: &mut Vec<u8>) {
+    let whose = whose(conn);
+    let name = conn.owner.as_ref().filter(|_| whose != Whose::Handshake);
+    out.extend_from_slice(match (whose, name.is_some()) {
+        (Whose::Process, true) => b"",
+        (Whose::Process, false) => b"?",
+        (Whose::Kernel, true) => b"kernel, was ",
+        (Whose::Kernel, false) => b"kernel",
+        (Whose::Queue, true) => b"not accepted by ",
+        (Whose::Queue, false) => b"not accepted",
+        (Whose::Handshake, _) => b"kernel (handshake)",
+    });
+    let Some(owner) = name else { return };
+    text::process(&owner.task.comm, owner.pid(), out);
+    if let more @ 2.. = table.holders_of(conn.id).len()
+        && whose == Whose::Process
+    {
+        // A write to a Vec cannot fail.
+        let _ = write!(out, " +{}", more - 1);
     }
 }
 
