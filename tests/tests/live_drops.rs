@@ -95,8 +95,9 @@ fn firewalled(hook: &str, netns: fn(&Pair) -> &Netns) -> Result<()> {
     }
     let pair = Pair::new()?;
     firewall(netns(&pair), hook, "dport 8089")?;
+    // To the program on the way in, the client's remote port is the local one.
     let runs = Tcptrail::start_all(&[
-        vec!["tail", "--netns", pair.left.name()],
+        vec!["tail", "--netns", pair.left.name(), "--rport", "8089"],
         vec!["life", "--netns", pair.left.name()],
     ])?;
     let client = gives_up(&pair.left, right(8089)?, patience(Duration::from_millis(1_500)))?;

@@ -212,7 +212,7 @@ fn report(reason: u32, segment: &Segment, is_syn: bool, way: &Way) {
     if wanted != 0 {
         ends.netns = wanted;
     }
-    if global!(FILTER.on) != 0 && !ends_wanted(&ends, false, false) {
+    if global!(FILTER.on) != 0 && !ends_wanted(&ends, false, false) && !turned_is_wanted(&ends) {
         return;
     }
     // SAFETY: helper without arguments.
@@ -253,6 +253,20 @@ fn report(reason: u32, segment: &Segment, is_syn: bool, way: &Way) {
         (&raw mut (*record).detail).cast::<u64>().write(u64::from(detail));
     }
     entry.submit(wake_flag(now));
+}
+
+/// Whether the connection of the other end is wanted, which may be on this machine, too: the client whose SYN was
+/// dropped where it came to.
+#[inline(always)]
+fn turned_is_wanted(ends: &Endpoints) -> bool {
+    let turned = Endpoints {
+        local_port: ends.remote_port,
+        remote_port: ends.local_port,
+        local: ends.remote,
+        remote: ends.local,
+        ..*ends
+    };
+    ends_wanted(&turned, false, false)
 }
 
 /// How many like it were not told before; `None` when this one is not to be told either.
