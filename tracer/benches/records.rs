@@ -116,6 +116,7 @@ fn origin() -> Origin {
         jiffy_ns: 4_000_000,
         reset_reasons: Vec::new(),
         drop_reasons: Vec::new(),
+        only_netns: None,
     }
 }
 

@@ -35,6 +35,7 @@ fn main() -> Result<()> {
         jiffy_ns: 4_000_000,
         reset_reasons: Vec::new(),
         drop_reasons: Vec::new(),
+        only_netns: None,
     };
     let file = File::create(&path).with_context(|| path.clone())?;
     let mut writer = Writer::new(BufWriter::new(file), &origin)?;

@@ -34,6 +34,10 @@ pub struct Origin {
     /// Names of `enum skb_drop_reason` by number, empty where the kernel has none, or drops are not traced.
     #[serde(default)]
     pub drop_reasons: Vec<String>,
+    /// The run was of this network namespace only (its inode). Drops are recorded in all of them: a segment may be lost
+    /// on its way through others.
+    #[serde(default)]
+    pub only_netns: Option<u32>,
 }
 
 impl Origin {

@@ -63,6 +63,7 @@ fn session(outputs: Vec<Box<dyn Output>>) -> Session {
         jiffy_ns: 4 * MS,
         reset_reasons: vec![String::new(), "no_socket".to_owned()],
         drop_reasons: Vec::new(),
+        only_netns: None,
     };
     Session::begin(Engine::new(origin, 100_000), outputs).expect("nothing to fail")
 }

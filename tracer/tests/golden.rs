@@ -298,6 +298,7 @@ fn synthetic() -> Vec<u8> {
         jiffy_ns: 4 * MS,
         reset_reasons: reasons.map(String::from).to_vec(),
         drop_reasons: Vec::new(),
+        only_netns: None,
     };
     let mut tape = Tape { writer: Writer::new(Vec::new(), &origin).expect("memory"), events: 0 };
 

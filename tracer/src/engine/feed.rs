@@ -281,7 +281,8 @@ impl Engine {
     fn unclaimed(&mut self, now: MonoNs, all: bool, sink: &mut impl Sink) {
         let groups = self.table.unclaimed(now, all, &mut self.changes);
         self.tell_changes(sink);
-        for group in &groups {
+        let only = self.origin.only_netns;
+        for group in groups.iter().filter(|group| only.is_none_or(|only| only == group.netns)) {
             sink.update(self, &Update::Unclaimed(group));
         }
     }

@@ -53,11 +53,6 @@ impl Rule for Established {
     }
 
     fn advice(&self, group: &Group, about: &About<'_>) -> String {
-        if group.key.cause == Cause::Retransmitting
-            && let Some(advice) = drops::advice(group, about)
-        {
-            return advice;
-        }
         match group.key.cause {
             Cause::ZeroWindow => "The peer's host answers, but its application does not read: look there (its RECV-Q is \
                                   full). The kernel goes on asking for as long as the peer answers; \
@@ -68,9 +63,11 @@ impl Rule for Established {
                     Some(retries) => format!("tcp_retries2 {retries}, about {}", words::roughly(super::give_up::model_timeout_ns(retries))),
                     None => "tcp_retries2".to_owned(),
                 };
+                let why = drops::advice(group, about).unwrap_or_else(|| {
+                    "The peer or the way to it is gone (host down, NAT or firewall state lost).".to_owned()
+                });
                 format!(
-                    "The peer or the way to it is gone (host down, NAT or firewall state lost). The kernel tries on \
-                     until {retries}; TCP_USER_TIMEOUT on the socket ends it sooner, and the application gets \
+                    "{why} The kernel tries on until {retries}; TCP_USER_TIMEOUT on the socket ends it sooner, and the application gets \
                      ETIMEDOUT."
                 )
             }

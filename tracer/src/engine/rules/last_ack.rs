@@ -66,15 +66,12 @@ pub(crate) fn format_gone(state: &str, group: &Group, about: &About<'_>) -> Said
 }
 
 pub(crate) fn advice_gone(group: &Group, about: &About<'_>) -> String {
-    if let Some(advice) = drops::advice(group, about) {
-        return advice;
-    }
     let facts = about.around.netns(group.key.netns);
     let orphans = group.orphans == group.count();
-    let mut text = String::from(
+    let mut text = drops::advice(group, about).unwrap_or_else(|| String::from(
         "No close() is missing here: our FIN is sent again and again and nobody acknowledges it. The peer's host, or the \
          way to it, is gone (a crash, a firewall or NAT that forgot the connection).",
-    );
+    ));
     match (orphans, facts.orphan_retries, facts.retries2) {
         (true, Some(retries), _) => {
             let meant = if retries == 0 { 8 } else { retries };

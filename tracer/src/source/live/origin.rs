@@ -35,6 +35,7 @@ pub(super) fn origin(
         jiffy_ns: jiffy_ns(),
         reset_reasons: resolved.reset_reasons.clone(),
         drop_reasons: resolved.drop_reasons.clone(),
+        only_netns: config.filter.netns,
     }
 }
 

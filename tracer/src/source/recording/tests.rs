@@ -30,6 +30,7 @@ fn origin() -> Origin {
         jiffy_ns: 4_000_000,
         reset_reasons: vec![String::new(), "NO_SOCKET".into()],
         drop_reasons: vec!["A".into()],
+        only_netns: Some(7),
     }
 }
 
