@@ -84,6 +84,12 @@ fn gives_up(netns: &Netns, to: SocketAddr, wait: Duration) -> Result<SocketAddr>
     })
 }
 
+/// One at the left that talks with port 8089 of the right.
+fn hand(pair: &Pair, from: &str, port: u16) -> Result<Hand> {
+    let to = SocketAddrV4::new(Pair::RIGHT.parse()?, 8089);
+    Hand::new(&pair.left, SocketAddrV4::new(from.parse()?, port), to)
+}
+
 fn right(port: u16) -> Result<SocketAddr> {
     Ok((Pair::RIGHT.parse::<Ipv4Addr>()?, port).into())
 }
@@ -240,8 +246,7 @@ fn third_acks_to_a_full_accept_queue() -> Result<()> {
         Ok(socket)
     })?;
     let mut tail = Tcptrail::start(&["tail", "--netns", pair.right.name()])?;
-    let to = SocketAddrV4::new(Pair::RIGHT.parse()?, 8089);
-    let hand = |port| Hand::new(&pair.left, SocketAddrV4::new(Pair::LEFT.parse()?, port), to);
+    let hand = |port| hand(&pair, Pair::LEFT, port);
     // There is room for three, and for two half-open ones.
     let mut waiting = [hand(4_000)?, hand(4_001)?];
     for hand in &mut waiting {
@@ -285,8 +290,7 @@ fn a_syn_that_the_reverse_path_filter_drops() -> Result<()> {
     drop(Both::new(&pair.left, &listener, right(8089)?)?);
     // An address that is routed nowhere from there.
     pair.left.ip(&["addr", "add", "10.99.0.1/32", "dev", "eth0"])?;
-    let to = SocketAddrV4::new(Pair::RIGHT.parse()?, 8089);
-    let mut hand = Hand::new(&pair.left, SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 1), 4000), to)?;
+    let mut hand = hand(&pair, "10.99.0.1", 4_000)?;
     hand.send(SYN, &[])?;
     let filtered = eventually("IPReversePathFilter", Duration::from_secs(5), || {
         Ok(counters(&pair.right)?.get("IPReversePathFilter").copied().filter(|&count| count != 0))
@@ -306,9 +310,8 @@ fn segments_that_tcp_itself_refuses() -> Result<()> {
     let pair = Pair::new()?;
     silence(&pair.left)?;
     let listener = listen(&pair.right, "0.0.0.0:8089")?;
-    let tail = Tcptrail::start(&["tail", "--netns", pair.right.name()])?;
-    let to = SocketAddrV4::new(Pair::RIGHT.parse()?, 8089);
-    let mut hand = Hand::new(&pair.left, SocketAddrV4::new(Pair::LEFT.parse()?, 4000), to)?;
+    let mut tail = Tcptrail::start(&["tail", "--netns", pair.right.name()])?;
+    let mut hand = hand(&pair, Pair::LEFT, 4_000)?;
     hand.connect()?;
     let server = accept(&listener)?;
     hand.send(ACK, b"twenty bytes of data")?;
@@ -320,7 +323,6 @@ fn segments_that_tcp_itself_refuses() -> Result<()> {
     hand.send_at(RST, seq.wrapping_add(0x4000_0000), ack, &[])?;
     // Data far beyond it.
     hand.send_at(ACK, seq.wrapping_add(0x4000_0000), ack, b"beyond")?;
-    let mut tail = tail;
     let received = |event: &Event| event.kind() == "drop" && event.text("segment") == "data";
     tail.wait_for("the data beyond the window", received)?;
     let run = tail.stop()?;
@@ -354,8 +356,7 @@ fn data_into_a_closed_window() -> Result<()> {
     let listener = listen(&pair.right, "0.0.0.0:8089")?;
     socket2::SockRef::from(&listener).set_recv_buffer_size(2_304)?;
     let mut tail = Tcptrail::start(&["tail", "--netns", pair.right.name()])?;
-    let to = SocketAddrV4::new(Pair::RIGHT.parse()?, 8089);
-    let mut hand = Hand::new(&pair.left, SocketAddrV4::new(Pair::LEFT.parse()?, 4000), to)?;
+    let mut hand = hand(&pair, Pair::LEFT, 4_000)?;
     hand.connect()?;
     let server = accept(&listener)?;
     // Nobody reads it: the window closes.
@@ -445,5 +446,29 @@ fn no_drops_are_told_where_none_are_wanted() -> Result<()> {
     ensure!(run.of_kind("drop").next().is_none(), "{:?}", run.events);
     let start = run.of_kind("start").next().context("a start")?;
     ensure!(!start.0["hooks"].to_string().contains("kfree_skb"), "{start:?}");
+    Ok(())
+}
+
+/// A filter lets the same through live and into a recording, whichever end the segment was dropped at.
+#[test]
+fn a_replay_shows_what_the_filter_let_through() -> Result<()> {
+    if !tells(&[]) {
+        return Ok(());
+    }
+    let pair = Pair::new()?;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("recording");
+    let file = file.to_str().context("a path")?;
+    let args = ["tail", "--netns", pair.right.name(), "--rport", "9", "--record", file];
+    let tail = Tcptrail::start(&args)?;
+    for port in [9, 10] {
+        ensure!(connect(&pair.left, right(port)?).is_err(), "nobody listens");
+    }
+    // Of another namespace.
+    ensure!(connect(&pair.left, ([127, 0, 0, 1], 9).into()).is_err(), "nobody listens");
+    let run = tail.stop()?;
+    ensure!(told(&run, "NO_SOCKET") == 1, "{:?}", run.events);
+    let replayed = tests::tcptrail::run(&["replay", file, "--json"])?;
+    ensure!(replayed.raw == run.raw, "{:?}\n{:?}", replayed.events, run.events);
     Ok(())
 }

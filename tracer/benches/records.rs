@@ -117,6 +117,7 @@ fn origin() -> Origin {
         reset_reasons: Vec::new(),
         drop_reasons: Vec::new(),
         only_netns: None,
+        only_cgroup: false,
     }
 }
 

@@ -36,6 +36,7 @@ fn main() -> Result<()> {
         reset_reasons: Vec::new(),
         drop_reasons: Vec::new(),
         only_netns: None,
+        only_cgroup: false,
     };
     let file = File::create(&path).with_context(|| path.clone())?;
     let mut writer = Writer::new(BufWriter::new(file), &origin)?;

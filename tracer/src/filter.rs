@@ -148,11 +148,11 @@ impl Filter {
         };
         who && self.netns.is_none_or(|netns| netns == group.netns)
             && self.role.is_none_or(|role| role == Role::Listener && owner.is_some())
-            && self.cgroup.is_none()
             && self.states.is_empty()
             && self.min_ns == 0
             && !self.is_of_ends()
-            && self.wants_tuple(&group.tuple)
+            // As in the kernel: the connection of either end may be meant.
+            && (self.wants_tuple(&group.tuple) || self.wants_tuple(&group.tuple.reversed()))
     }
 
     /// Whether connections with these ends can be wanted: family, addresses and ports.

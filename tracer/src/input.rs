@@ -38,6 +38,9 @@ pub struct Origin {
     /// on its way through others.
     #[serde(default)]
     pub only_netns: Option<u32>,
+    /// The run was of one cgroup only. Whose a dropped segment was that belongs to no connection is not known then.
+    #[serde(default)]
+    pub only_cgroup: bool,
 }
 
 impl Origin {
@@ -51,6 +54,12 @@ impl Origin {
     #[must_use]
     pub fn start(&self) -> MonoNs {
         MonoNs(self.start_ns)
+    }
+
+    /// Whether the run was about what belongs to no connection in this network namespace.
+    #[must_use]
+    pub fn is_about(&self, netns: u32) -> bool {
+        !self.only_cgroup && self.only_netns.is_none_or(|only| only == netns)
     }
 
     /// Whether the run had this tracepoint or iterator.

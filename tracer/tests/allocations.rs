@@ -64,6 +64,7 @@ fn session(outputs: Vec<Box<dyn Output>>) -> Session {
         reset_reasons: vec![String::new(), "no_socket".to_owned()],
         drop_reasons: Vec::new(),
         only_netns: None,
+        only_cgroup: false,
     };
     Session::begin(Engine::new(origin, 100_000), outputs).expect("nothing to fail")
 }

@@ -299,6 +299,7 @@ fn synthetic() -> Vec<u8> {
         reset_reasons: reasons.map(String::from).to_vec(),
         drop_reasons: Vec::new(),
         only_netns: None,
+        only_cgroup: false,
     };
     let mut tape = Tape { writer: Writer::new(Vec::new(), &origin).expect("memory"), events: 0 };
 

@@ -281,8 +281,7 @@ impl Engine {
     fn unclaimed(&mut self, now: MonoNs, all: bool, sink: &mut impl Sink) {
         let groups = self.table.unclaimed(now, all, &mut self.changes);
         self.tell_changes(sink);
-        let only = self.origin.only_netns;
-        for group in groups.iter().filter(|group| only.is_none_or(|only| only == group.netns)) {
+        for group in groups.iter().filter(|group| self.origin.is_about(group.netns)) {
             sink.update(self, &Update::Unclaimed(group));
         }
     }

@@ -132,7 +132,7 @@ pub fn in_words(reason: Option<&str>, place: Place) -> String {
     let Some(reason) = reason else { return "for a reason without a name".to_owned() };
     let words = match reason {
         "NETFILTER_DROP" => return format!("by netfilter ({})", place.name()),
-        "NO_SOCKET" => "nobody listens on this port",
+        "NO_SOCKET" => "nobody listens there",
         "TCP_LISTEN_OVERFLOW" => "the accept queue is full",
         "TCP_REQQFULLDROP" => "the SYN queue is full",
         "IP_RPFILTER" => "by the reverse path filter",

@@ -65,7 +65,7 @@ pub(super) const fn word(failed: Failed) -> &'static str {
     }
 }
 
-/// What the word does not say: `3 SYNs, no answer`, `no answer yet to 1 SYN`.
+/// What the word does not say: `3 SYNs, no answer`, `the program stopped waiting; 1 SYN, no answer`.
 pub(super) fn why(conn: &Connection, failed: Failed, cell: &mut Vec<u8>) {
     // The kernel counts SYN-ACKs; of SYNs some may be missing when the beginning was not seen.
     let (segment, again, known) = match conn.role {
@@ -79,7 +79,7 @@ pub(super) fn why(conn: &Connection, failed: Failed, cell: &mut Vec<u8>) {
     // A write to a Vec cannot fail.
     let _ = match failed {
         Failed::Timeout => write!(cell, "{sent}, no answer"),
-        Failed::GivenUp => write!(cell, "by the program, no answer yet to {sent}"),
+        Failed::GivenUp => write!(cell, "the program stopped waiting; {sent}, no answer"),
         Failed::Refused => match conn.rst_received {
             true => write!(cell, "a RST came back"),
             false => write!(cell, "a RST or ICMP came back"),

@@ -36,6 +36,7 @@ pub(super) fn origin(
         reset_reasons: resolved.reset_reasons.clone(),
         drop_reasons: resolved.drop_reasons.clone(),
         only_netns: config.filter.netns,
+        only_cgroup: config.filter.cgroup.is_some(),
     }
 }
 

@@ -31,6 +31,7 @@ fn origin() -> Origin {
         reset_reasons: vec![String::new(), "NO_SOCKET".into()],
         drop_reasons: vec!["A".into()],
         only_netns: Some(7),
+        only_cgroup: true,
     }
 }
 
