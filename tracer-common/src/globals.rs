@@ -123,6 +123,8 @@ pub struct Layout {
     pub task_start: u32,
     /// `task_struct.group_leader`.
     pub task_leader: u32,
+    /// `task_struct.flags`.
+    pub task_flags: u32,
     /// `file.private_data`, of a socket's file its `struct socket`.
     pub file_private: u32,
     /// `sk_buff.cb`; `tcp_skb_cb.seq` and `end_seq` stand first in it.
@@ -171,8 +173,6 @@ pub struct Layout {
     pub rt_flags: u32,
     /// `rt6_info.rt6i_flags`.
     pub rt6_flags: u32,
-    /// Fills it up to whole words.
-    pub pad: u32,
 }
 
 /// How many values each kind of filter holds in the kernel.

@@ -17,7 +17,9 @@ use core::mem::{align_of, offset_of, size_of};
 /// [`crate::stack::flags::LINK`], of aarch64 only.
 ///
 /// 5: [`RecordKind::Dropped`].
-pub const WIRE_VERSION: u16 = 5;
+///
+/// 6: [`flags::EXITING`].
+pub const WIRE_VERSION: u16 = 6;
 
 /// The oldest version whose records can still be read.
 pub const OLDEST_WIRE_VERSION: u16 = 1;
@@ -109,6 +111,10 @@ pub mod flags {
     /// Of a retransmit: the segment ends where everything written ends, so a FIN is in it if one
     /// was sent.
     pub const LAST_SEGMENT: u16 = 1 << 12;
+    /// Of a transition with [`OWNER`]: that task is ending (`PF_EXITING`), so nobody closes the socket but the
+    /// kernel (`exit_files`), on whichever thread ends last. From version 6 on; the bit of
+    /// [`LAST_SEGMENT`].
+    pub const EXITING: u16 = 1 << 12;
     /// From the program that covers for the first; it may, rarely, have been reported by both.
     pub const SECOND: u16 = 1 << 13;
     /// `detail` and `detail_more`, and of a received RST `tid`, say how long ago data last went over the

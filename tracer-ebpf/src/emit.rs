@@ -87,8 +87,7 @@ fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &S
         (*record).local_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.local);
         (*record).remote_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.remote);
         if size_of::<T>() >= size_of::<Record>() && subject.owner {
-            bits |= flags::OWNER;
-            write_owner(record);
+            bits |= write_owner(record);
         } else {
             write_nobody::<T>(record, common);
         }

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
 };
-use tracer_common::wire::{self, Record};
+use tracer_common::wire::{self, Record, flags};
 
 use crate::layout::{Kernel, has, load};
 use crate::maps::global;
@@ -30,12 +30,15 @@ pub unsafe fn write_nobody<T>(record: *mut Record, common: Kernel) {
     }
 }
 
-/// Writes process, thread and their names.
+/// `task_struct.flags`: set first of all in `do_exit`.
+const PF_EXITING: u32 = 4;
+
+/// Writes process, thread and their names. Returns bits of [`Record::flags`].
 ///
 /// # Safety
 /// `record` points to a reserved record.
 #[inline(always)]
-pub unsafe fn write_owner(record: *mut Record) {
+pub unsafe fn write_owner(record: *mut Record) -> u16 {
     // SAFETY: a helper of every tracing program, without arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     // SAFETY: the record is ours to write.
@@ -53,6 +56,8 @@ pub unsafe fn write_owner(record: *mut Record) {
             (*record).comm = comm;
             (*record).thread = thread;
         }
+        let task_flags: u32 = if has!(task_flags) { load!(task, task_flags) } else { 0 };
+        exiting(task_flags)
     } else {
         // SAFETY: the record is ours to write; the helpers write sixteen bytes into it. The address of
         // the current task is a number to the verifier; a bad one gives zeroes.
@@ -65,8 +70,19 @@ pub unsafe fn write_owner(record: *mut Record) {
                 probe(&raw mut leader, task + u64::from(global!(LAYOUT.task_leader)));
                 probe(&raw mut (*record).comm, leader + u64::from(global!(LAYOUT.task_comm)));
             }
+            let mut task_flags = 0_u32;
+            if has!(task_flags) {
+                let task = bpf_get_current_task();
+                probe(&raw mut task_flags, task + u64::from(global!(LAYOUT.task_flags)));
+            }
+            exiting(task_flags)
         }
     }
+}
+
+#[inline(always)]
+fn exiting(task_flags: u32) -> u16 {
+    if task_flags & PF_EXITING != 0 { flags::OWNER | flags::EXITING } else { flags::OWNER }
 }
 
 /// `task_struct.comm` of a trusted task.

@@ -60,7 +60,12 @@ fn sockets_that_were_reset_and_kept_are_a_leak() -> Result<()> {
     let shown =
         ss(&netns)?.iter().filter(|it| !it.users.is_empty() && it.state != "LISTEN").count();
     ensure!((shown as u64) < told, "ss shows {shown}");
-    stuck.stop()?.check_whole()
+    let run = stuck.stop()?;
+    run.check_whole()?;
+    // Nor did its first seconds look like a restart of the peer.
+    let note = run.of_kind("stuck").find(|event| event.text("severity") == "note");
+    ensure!(note.is_none(), "{note:?}");
+    Ok(())
 }
 
 /// The twin: as many resets, and each socket is closed after the exception.
@@ -295,4 +300,42 @@ time.sleep(600)
     let shown: Vec<&str> = run.of_kind("socket").map(|event| event.text("local")).collect();
     ensure!(shown == ["0.0.0.0:8767"], "{shown:?}");
     Ok(())
+}
+
+/// A process whose threads have the name of a JVM's collector, and which has ten connections: it closes them, or ends.
+fn collector(netns: &Netns, closes: bool) -> Result<Python> {
+    let end = if closes { "for c in held: c.close()\ntime.sleep(600)" } else { "os._exit(0)" };
+    let script = format!(
+        "s = listen(9000)
+held = [socket.create_connection(('127.0.0.1', 9000)) for _ in range(10)]
+for thread in os.listdir('/proc/self/task'): open(f'/proc/self/task/{{thread}}/comm', 'w').write('Common-Cleaner')
+time.sleep(0.5)
+{end}
+"
+    );
+    Python::start(netns, &script)
+}
+
+/// The last thread of a process to end closes what is open. That is no collection, though a JVM's may be the last.
+#[test]
+fn what_a_process_leaves_open_at_its_end_was_not_collected() -> Result<()> {
+    if !ready(&["ss", "python3"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let stuck = start(&netns, &[])?;
+    let _process = collector(&netns, false)?;
+    listening(&netns)?;
+    eventually("the process's end", Duration::from_secs(20), || {
+        Ok(ss(&netns)?.iter().all(|socket| socket.state != "LISTEN").then_some(()))
+    })?;
+    std::thread::sleep(Duration::from_secs(2));
+    silent(stuck)?;
+    // The twin: that thread closes them.
+    let netns = Netns::new()?;
+    let mut stuck = start(&netns, &[])?;
+    let _process = collector(&netns, true)?;
+    let found = finding(&mut stuck, "collected", |event| event.number("count") == Some(10))?;
+    check_verdict(&found, &["forgets sockets to 127.0.0.1:9000: the garbage collector closed 10"])?;
+    stuck.stop()?.check_whole()
 }

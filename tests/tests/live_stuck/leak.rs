@@ -122,6 +122,51 @@ fn one_leak_is_one_finding() -> Result<()> {
     Ok(())
 }
 
+/// The twin: sockets of before that stay, beside connections of since that are closed in time. They are not said to
+/// grow, and nobody is accused of a leak.
+#[test]
+fn old_sockets_beside_a_healthy_service_do_not_grow() -> Result<()> {
+    if !ready(&["ss", "python3"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let _server = Python::start(
+        &netns,
+        "s = listen(8402)\nwhile True:\n    c, _ = s.accept()\n    c.recv(1)\n    c.close()\n",
+    )?;
+    listening(&netns)?;
+    let client = Python::start(
+        &netns,
+        "def ask():
+    c = socket.create_connection(('127.0.0.1', 8402))
+    c.sendall(b'?')
+    return c
+held = [ask() for _ in range(12)]
+recent = []
+while True:
+    recent.append(ask())
+    if len(recent) > 10: recent.pop(0).close()
+    time.sleep(0.1)
+",
+    )?;
+    eventually("the twelve and those in use", Duration::from_secs(10), || {
+        let half_closed = ss(&netns)?.iter().filter(|s| s.state == "CLOSE_WAIT").count();
+        Ok((half_closed >= 20).then_some(()))
+    })?;
+    let mut stuck = start(&netns, &["--threshold", "CLOSE_WAIT=2s"])?;
+    let held = finding(&mut stuck, "close_wait", |event| event.number("count") == Some(12))?;
+    // For longer than the leak took to be called one.
+    sleep(Duration::from_secs(10));
+    let run = stuck.stop()?;
+    run.check_whole()?;
+    never_a_leak(&run)?;
+    for event in said(&run, "close_wait", client.pid()) {
+        ensure!(event.0["growth_per_min"].is_null(), "{event:?}");
+        ensure!(event.number("count").is_some_and(|count| count <= 23), "{event:?}");
+    }
+    check_verdict(&held, &[&format!("python3[{}] holds CLOSE_WAIT to ", client.pid())])
+}
+
 /// Clients that have said all they will say, and read what a server streams to them.
 fn half_closed(netns: &Netns, streams: bool) -> Result<(Python, Vec<TcpStream>)> {
     let stream = if streams {

@@ -48,6 +48,45 @@ fn a_fin_wait2_that_was_there_before_has_an_age() -> Result<()> {
     Ok(())
 }
 
+/// The twin: the last ACK came before the state began, and the other end was in its state for longer. Neither may
+/// make the state older than it is.
+#[test]
+fn an_age_from_before_the_state_is_not_taken() -> Result<()> {
+    if !ready(&["nft"]) {
+        return Ok(());
+    }
+    for state in ["FIN_WAIT1", "LAST_ACK"] {
+        let netns = Netns::new()?;
+        let listener = listen(&netns, "127.0.0.1:0")?;
+        let both = Both::new(&netns, &listener, listener.local_addr()?)?;
+        if state == "LAST_ACK" {
+            finish_sending(&both.server)?;
+            read_end(&both.client)?;
+        }
+        // Nothing is sent for so long, and then nothing arrives any more.
+        sleep(Duration::from_secs(3));
+        netns.nft(
+            "table inet deaf {
+                chain in {
+                    type filter hook input priority 0; policy accept;
+                    meta l4proto tcp drop
+                }
+            }",
+        )?;
+        let began = finish_sending(&both.client)?;
+        sleep(Duration::from_secs(1));
+        let run = tcptrail::run(&["list", "--netns", netns.name(), "--json"])?;
+        let ended = Moment::of(|| {});
+        let found = run.of_kind("socket").find(|event| event.text("state") == state);
+        let found = found.with_context(|| format!("{state}: {run:?}"))?;
+        ensure!(found.is_at(both.ends.client), "{found:?}");
+        let (_, most) = began.until(ended);
+        let age = found.number("in_state_ns");
+        ensure!(age.is_none_or(|age| age <= most), "{age:?} of {most} ns: {found:?}");
+    }
+    Ok(())
+}
+
 /// A mini-socket that answers late data with a RST has ended then: the RST that the other end gets says
 /// so, to the moment.
 #[test]

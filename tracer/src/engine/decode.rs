@@ -252,6 +252,7 @@ fn actor(record: &Record) -> Option<Actor> {
         tid: record.tid,
         comm: Comm::of_kernel(record.comm),
         thread: Comm::of_kernel(record.thread),
+        exiting: record.flags & flags::EXITING != 0,
     })
 }
 

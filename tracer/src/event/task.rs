@@ -49,4 +49,6 @@ pub struct Actor {
     pub comm: Comm,
     /// The thread's name.
     pub thread: Comm,
+    /// It was ending: what it closed then, the kernel closed for it.
+    pub exiting: bool,
 }

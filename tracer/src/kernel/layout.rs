@@ -196,6 +196,8 @@ const ROWS: &[Row] = &[
         Required),
     row!(task_leader, "task_struct", ["group_leader"], Pointer,
         Optional("the names of processes are not known")),
+    row!(task_flags, "task_struct", ["flags"], Bytes(4),
+        Optional("sockets that end with their process are not told from those that it closes")),
     // umode_t; stands first, so its offset cannot say that it is not there.
     row!(inode_mode, "inode", ["i_mode"], Bytes(2), Required),
     row!(inode_sb, "inode", ["i_sb"], Pointer, NO_KINDS),

@@ -21,6 +21,9 @@ pub fn closed_by_collector(conn: &Connection, change: &Change) -> bool {
     };
     closes
         && conn.owner.as_ref().is_some_and(|owner| {
-            owner.source == OwnerSource::Close && COLLECTORS.contains(&owner.task.thread.bytes())
+            // The last thread of a JVM to end closes all that is open, whatever it was for.
+            owner.source == OwnerSource::Close
+                && !owner.task.exiting
+                && COLLECTORS.contains(&owner.task.thread.bytes())
         })
 }

@@ -68,7 +68,8 @@ impl Table {
             owner => {
                 // Which of its threads, nobody tells.
                 let thread = Comm::default();
-                let task = Actor { pid: holder.pid, tid: 0, comm: holder.comm, thread };
+                let task =
+                    Actor { pid: holder.pid, tid: 0, comm: holder.comm, thread, exiting: false };
                 let task = self.tasks.share(task);
                 *owner = Some(Owner::new(task, Some(holder.fd), OwnerSource::Files));
             }

@@ -45,7 +45,13 @@ mod tests {
     #[test]
     fn a_task_is_kept_once_and_for_as_long_as_it_owns_something() {
         let mut tasks = Tasks::default();
-        let task = |pid| Actor { pid, tid: pid, comm: Comm::new(b"java"), thread: Comm::default() };
+        let task = |pid| Actor {
+            pid,
+            tid: pid,
+            comm: Comm::new(b"java"),
+            thread: Comm::default(),
+            exiting: false,
+        };
         let kept = tasks.share(task(7));
         assert!(Arc::ptr_eq(&kept, &tasks.share(task(7))));
         for pid in 0..10 * u32::try_from(MANY_TASKS).unwrap_or(0) {

@@ -158,13 +158,14 @@ fn finding(
     stay.sort_unstable_by_key(|socket| (socket.since, socket.id));
     let oldest = stay[0];
     let all_known = stay.iter().all(|socket| !socket.age_unknown);
-    let newest = stay.last().map_or(oldest.since, |socket| socket.since);
-    let at_once = all_known && newest.since(oldest.since) < A_MOMENT_NS;
     // The young ones, too, as far as it is known when they came.
     let known = group.sockets.iter().filter(|socket| !socket.age_unknown);
     let known = known.filter(|socket| socket.why != Why::Unused || unused >= LEAST_UNUSED);
     let mut since: Vec<MonoNs> = known.map(|socket| socket.since).collect();
     since.sort_unstable();
+    // The first two seconds of a steady leak are no moment.
+    let newest = since.last().map_or(oldest.since, |&newest| newest);
+    let at_once = all_known && newest.since(oldest.since) < A_MOMENT_NS;
     let pace = leaks(&since, (scene.threshold_ns, scene.now), walked, leaked);
     let severity = match (pace, at_once) {
         (Some(_), _) => Severity::Leak,

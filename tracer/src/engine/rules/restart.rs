@@ -19,7 +19,8 @@ const SECOND: u64 = 1_000_000_000;
 const MOMENT_NS: u64 = 2 * SECOND;
 /// Least connections: two may end together by chance.
 const LEAST: u64 = 3;
-/// Who asked more recently than this before the FIN got an answer that ends with it.
+/// Who asked more recently than this before the FIN got an answer that ends with it; unless all had been idle for about as
+/// long, for a second at least, as short idle timeouts make it.
 const QUIET_NS: u64 = 5 * SECOND;
 
 /// Whether the peer has ended all of these at one moment. An idle timeout also ends those together that
@@ -35,7 +36,9 @@ pub(crate) fn is_restart(group: &Group) -> bool {
     let (Some(first), Some(last)) = (ended().min(), ended().max()) else { return false };
     let at_once = last.since(first) <= MOMENT_NS;
     let quiet = group.quiet.iter().filter(|&&ns| ns >= QUIET_NS).count() as u64;
-    at_once && quiet * 2 > group.count() && group.idle_timeout().is_none()
+    let quiet =
+        quiet * 2 > group.count() || alike_idle(group).is_some_and(|(least, _)| least >= SECOND);
+    at_once && quiet && group.idle_timeout().is_none()
 }
 
 /// For how long they had been idle, least and most, where that was about the same time. They were used together then, and

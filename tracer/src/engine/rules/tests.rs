@@ -147,6 +147,7 @@ impl Sim {
             tid: pid,
             comm: Comm::new(b"java"),
             thread: Comm::new(b"java"),
+            exiting: false,
         });
         let flags = SocketFlags { has_socket: true, ..SocketFlags::default() };
         self.feed(id, tuple, flags, Happened::Transition { old, new, actor });

@@ -50,7 +50,7 @@ fn tuple(local: u8, local_port: u16, remote: u8, remote_port: u16) -> Tuple {
 
 fn task(pid: u32, comm: &str) -> Actor {
     let comm = Comm::new(comm.as_bytes());
-    Actor { pid, tid: pid, comm, thread: comm }
+    Actor { pid, tid: pid, comm, thread: comm, exiting: false }
 }
 
 fn holder(id: u64, pid: u32, comm: &str, fd: u32) -> Holder {

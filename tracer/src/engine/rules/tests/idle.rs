@@ -43,6 +43,7 @@ impl Sim {
             tid: JAVA,
             comm,
             thread: comm,
+            exiting: false,
         });
         let counters = Counters { bytes_sent: 1_000, bytes_received: 5_000, ..Counters::default() };
         self.at(id, server, counters, ages, Happened::Transition { old, new, actor });

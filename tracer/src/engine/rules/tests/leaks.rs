@@ -294,10 +294,32 @@ fn a_restart_of_the_server_is_told_as_one() {
     // One that counts whole seconds, in one pass.
     check([30, 31, 31, 30, 31], 0, 80, true);
     check([40, 40, 40, 40, 40], 116, 80, true);
+    // A short idle timeout of one that counts whole seconds.
+    check([2, 3, 3, 2, 3], 0, 80, true);
     // All were used together, and then closed after the same time: an idle timeout does the same.
     check([30, 30, 30, 30, 30], 0, 80, false);
     // Each is an answer that ends with a FIN.
     check([1, 1, 0, 1, 0], 300, 1, false);
+}
+
+/// A steady leak: when the first of it are beyond the threshold, more have come long since.
+#[test]
+fn the_first_seconds_of_a_leak_are_no_restart() {
+    let mut sim = Sim::new();
+    let mut conns: Vec<Conn> = (0..240).map(|_| sim.connected()).collect();
+    sim.quiet(80);
+    sim.pass(100, |sim, second| {
+        for n in 0..2 {
+            let conn = conns.pop().expect("one");
+            sim.ended(conn);
+            let sent_ago = (20 + (second * 7 + n) % 40) * SECOND;
+            let row = Row { recv_queue: 1, received_ago: sent_ago, sent_ago, ..Row::default() };
+            sim.row(conn, TcpState::CloseWait, row);
+        }
+        let restart = sim.verdicts().iter().any(|verdict| verdict.contains("at one moment"));
+        assert!(!restart, "after {second} s: {:?}", sim.verdicts());
+    });
+    assert!(sim.leaks(), "{:?}", sim.verdicts());
 }
 
 /// systemd's process becomes the service after the first client has connected.
