@@ -8,6 +8,7 @@ use tests::java::Program;
 use tests::netns::Netns;
 use tests::ready;
 use tests::servers::{Postgres, redis};
+use tests::tcptrail::Tcptrail;
 
 use crate::stage::{Python, check_verdict, finding, listening, silent, start};
 
@@ -21,16 +22,24 @@ fn a_database_that_ends_idle_sessions_is_no_restart() -> Result<()> {
     let netns = Netns::new()?;
     let _database = Postgres::start_with(&netns, 5432, &["idle_session_timeout=2s"])?;
     let mut stuck = start(&netns, &["--threshold", "CLOSE_WAIT=3s"])?;
+    let watched = ["leaks", "--netns", netns.name(), "--older", "1s", "--watch=1s"];
+    let mut leaks = Tcptrail::start_text(&watched)?;
     let mut client = Program::java(&netns, &[], "JdbcPool", &["5432", "apart", "8", "12000"])?;
     client.wait_for("ready")?;
     let pid = client.pid();
     // Three are the fewest that show a timeout.
-    let found = finding(&mut stuck, "close_wait", |event| event.number("count") > Some(2))?;
+    // Until a walk has told that its last words are unread, they are just held.
+    let found = finding(&mut stuck, "close_wait", |event| {
+        event.number("count") > Some(2) && event.text("verdict").contains(" keeps ")
+    })?;
     let many = found.number("count").unwrap_or(0);
     let says =
         format!("java[{pid}] keeps {many} idle connections that 127.0.0.1:5432 has closed after ");
     check_verdict(&found, &[&says])?;
     ensure!(found.text("severity") == "stuck", "{found:?}");
+    // Its last words tell an idle timeout from an answer; who reads the queues knows them.
+    leaks.wait_line("its advice", |line| line.contains("The server closes idle connections"))?;
+    leaks.stop()?.check_whole()?;
     let off = found.number("idle_timeout_ns").map(|ns| ns.abs_diff(2_000_000_000));
     ensure!(off.is_some_and(|off| off < 300_000_000), "{found:?}");
     client.wait_for("failed 0")?;

@@ -1,5 +1,6 @@
 //! Which code opened the sockets, and how that is said of a group of which not all is known.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use crate::event::SockId;
+use crate::frame::{Frame, Kind};
 
 /// Openers that a sentence names.
 const NAMED: usize = 3;
@@ -91,7 +93,7 @@ impl Opened {
     pub(crate) fn words(&self) -> String {
         let mut text = String::new();
         let Some((first, count)) = self.by.first() else { return text };
-        let _ = write!(text, "; opened by {first}");
+        let _ = write!(text, "; opened by {}", named(first));
         let mut rest = Vec::new();
         if self.before != 0 {
             rest.push(format!("{} opened before tcptrail started", self.before));
@@ -107,7 +109,7 @@ impl Opened {
             many => {
                 let _ = write!(text, " ({count})");
                 for (opener, count) in self.by.iter().take(NAMED).skip(1) {
-                    let _ = write!(text, ", {opener} ({count})");
+                    let _ = write!(text, ", {} ({count})", named(opener));
                 }
                 if many > NAMED {
                     let _ = write!(text, " and {} more", many - NAMED);
@@ -118,6 +120,15 @@ impl Opened {
             }
         }
         text
+    }
+}
+
+/// An opener is a library's method only where the stack has none of the application's: on an event loop, or on a
+/// pool's own thread. That is said, so that nobody looks for the fault there.
+fn named(opener: &Opener) -> Cow<'_, str> {
+    match Frame::java(opener, None).kind {
+        Kind::Application | Kind::Unknown => Cow::Borrowed(opener),
+        Kind::Runtime | Kind::Library => Cow::Owned(format!("library code {opener}")),
     }
 }
 
@@ -146,6 +157,12 @@ mod tests {
             5,
             1,
             "; opened by a.B.c (2 of them; 5 opened before tcptrail started; of 1 the opener was not seen)",
+        );
+        check(
+            &[("io.netty.channel.socket.nio.NioSocketChannel.doConnect", 7), ("a.B.c", 1)],
+            0,
+            0,
+            "; opened by library code io.netty.channel.socket.nio.NioSocketChannel.doConnect (7), a.B.c (1)",
         );
         check(&[("x", 2), ("y", 9)], 0, 0, "; opened by y (9), x (2)");
         check(

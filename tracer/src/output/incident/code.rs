@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::evidence::{Evidence, Leak};
-use super::words::{safe, sockets};
+use super::words::{counted, safe};
 use crate::engine::rules::Finding;
 
 /// Frames shown of where a thread is now.
@@ -39,7 +39,7 @@ pub(super) fn whose_code(evidence: &Evidence, finding: &Finding, leaks: &[&Leak]
             _ => "opened by",
         };
         let opener = leak.opener.as_deref().map_or("code whose name is not known".to_owned(), safe);
-        let _ = write!(line, "{} {did} {opener}", sockets(leak.count));
+        let _ = write!(line, "{} {did} {opener}", counted(leak.count, "open socket"));
         if let Some(user) = &leak.user {
             let _ = write!(line, ", last used by {}", safe(user));
         }

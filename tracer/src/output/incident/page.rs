@@ -174,10 +174,15 @@ fn how_sure(case: &Case<'_>, found: &Found, leaks: &[&Leak]) -> String {
         }
         Severity::Note => "a hint".to_owned(),
     };
+    // The finding's own sockets; the lines above are of all that the code has open, younger ones, too.
+    let opened = &finding.opened;
+    let known: u64 = opened.by.iter().map(|(_, count)| count).sum();
     let seen: u64 = leaks.iter().filter(|leak| leak.side.is_some()).map(|leak| leak.count).sum();
-    if seen > 0 {
-        let of = finding.count.max(seen);
-        let _ = write!(line, "; the stacks of {seen} of {of} sockets were seen");
+    if known > 0 {
+        let of = known + opened.before + opened.unknown;
+        let _ = write!(line, "; who opened {known} of the {} is known", sockets(of));
+    } else if seen > 0 {
+        let _ = write!(line, "; the stacks of {} that are open were seen", sockets(seen));
     }
     line
 }

@@ -184,7 +184,8 @@ impl Duties {
             return Some(Walk::Urgent);
         }
         if self.is_due(Duty::Walk, now) {
-            if rules && self.take(Duty::Everything, now) {
+            let asked = rules || self.everything_ns != u64::MAX;
+            if asked && self.take(Duty::Everything, now) {
                 return Some(Walk::Everything);
             }
             if situation.minis || rules && self.take(Duty::Troubled, now) {

@@ -105,6 +105,8 @@ impl Output for Leaks {
             // The collector's closings.
             changes: true,
             draws: every.map_or(Draws::AtEnd, Draws::Every),
+            // What nobody has read may be the last words of a server that closes idle connections.
+            fresh: Some(every.map_or(REDRAW_EVERY, |every| every.min(REDRAW_EVERY))),
             ..Needs::default()
         }
     }
