@@ -10,7 +10,8 @@ use socket2::{Domain, Socket, Type};
 use tests::hand::{ACK, Hand, RST, SYN, silence};
 use tests::netns::{Netns, Pair};
 use tests::pace::patience;
-use tests::tcptrail::{Event, Run, Tcptrail, shown};
+use tests::tcptrail::{Event, Run, Tcptrail, binary, run, shown};
+use tests::tmux::Terminal;
 use tests::traffic::{Both, accept, connect, listen, transfer};
 use tests::witness::{counters, eventually};
 use tests::{kernel, ready};
@@ -471,4 +472,66 @@ fn a_replay_shows_what_the_filter_let_through() -> Result<()> {
     let replayed = tests::tcptrail::run(&["replay", file, "--json"])?;
     ensure!(replayed.raw == run.raw, "{:?}\n{:?}", replayed.events, run.events);
     Ok(())
+}
+
+/// What a firewall drops is counted by `stats`, is on the page of `report` and on the screen of `top`, in the
+/// firewall's own number.
+#[test]
+fn stats_report_and_top_count_what_the_firewall_drops() -> Result<()> {
+    const LOST: u32 = 2;
+    if !tells(&["nft", "tmux"]) {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let paths = ["run.tcpt", "run.html"].map(|name| dir.path().join(name).display().to_string());
+    let [file, html] = paths.each_ref().map(String::as_str);
+    let pair = Pair::new()?;
+    let listener = listen(&pair.right, "0.0.0.0:8089")?;
+    let mut tail = Tcptrail::start(&[
+        "tail",
+        "--netns",
+        pair.left.name(),
+        "--rport",
+        "8089",
+        "--record",
+        file,
+    ])?;
+    let both = Both::new(&pair.left, &listener, right(8089)?)?;
+    pair.right.lose_first(LOST, "tcp dport 8089 tcp flags & psh == psh")?;
+    transfer(&both.client, &both.server, 100)?;
+    for _ in 0..LOST {
+        tail.wait_for_next("a drop", |event| event.kind() == "drop")?;
+    }
+    tail.stop()?.check_whole()?;
+
+    let stats = run(&["replay", file, "stats", "--json"])?;
+    let told: Vec<_> = stats.of_kind("drops").collect();
+    ensure!(told.len() == 1 && told[0].text("hook") == "input", "{told:?}");
+    ensure!(told[0].text("reason") == "NETFILTER_DROP", "{told:?}");
+    ensure!(told[0].number("count") == Some(LOST.into()), "{told:?}");
+    let text = run(&["replay", file, "stats"])?;
+    let sentence = format!("{LOST} segments dropped on this machine: {LOST} by netfilter (input)");
+    ensure!(String::from_utf8_lossy(&text.raw).contains(&sentence), "{text:?}");
+
+    let report = run(&["report", file, "-o", html])?;
+    ensure!(report.code() == Some(0), "{}", report.stderr);
+    let page = std::fs::read_to_string(html)?;
+    let data = page.split("type=\"application/json\">").nth(1).context("data")?;
+    let data: serde_json::Value =
+        serde_json::from_str(data.split("</script>").next().context("its end")?)?;
+    ensure!(data["drops"][0]["count"] == LOST, "{}", data["drops"]);
+    ensure!(data["drops"][0]["why"] == "by netfilter (input)", "{}", data["drops"]);
+    let over_time = data["timeline"]["dropped"].as_array().context("over time")?;
+    let sum: u64 = over_time.iter().filter_map(serde_json::Value::as_u64).sum();
+    ensure!(sum == u64::from(LOST), "{over_time:?}");
+
+    let terminal = Terminal::start(100, 30, &[("LC_ALL", "C.UTF-8")])?;
+    terminal.run(&format!("{} replay {file} top", binary().display()))?;
+    terminal.wait_for("1 Findings")?;
+    terminal.type_in("$2")?;
+    terminal.wait_for(&format!("dropped {LOST}"))?;
+    terminal.wait_for("ESTABLISHED ")?;
+    terminal.press("Enter")?;
+    terminal.wait_for(&format!("{LOST} data segments dropped: by netfilter (input)"))?;
+    terminal.type_in("q")
 }

@@ -1,9 +1,12 @@
 //! `top` in a real terminal: what it shows of a leak, what keys do, and how the terminal is left.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tests::holder::Holder;
 use tests::java::{Program, WITH_FRAME_POINTERS, native, native_ready};
@@ -67,6 +70,8 @@ fn a_leak_is_found_and_explained() -> Result<()> {
     crawler.args([&port.to_string(), "400"]);
     let program = Program::start(&netns, crawler)?;
     let terminal = Terminal::start(120, 40, &[UTF8])?;
+    let dir = tempfile::tempdir()?;
+    terminal.run(&format!("cd {}", dir.path().display()))?;
     top(&terminal, &format!("top --netns {} --threshold CLOSE_WAIT=1s", netns.name()))?;
     let sentence = format!("crawler[{}] leaks CLOSE_WAIT", program.pid());
     terminal.wait_for(&sentence)?;
@@ -88,6 +93,7 @@ fn a_leak_is_found_and_explained() -> Result<()> {
     terminal.type_in("6")?;
     let openers = terminal.wait_for("fetch")?;
     ensure!(openers.contains("connected"), "{openers}");
+    check_written(&terminal, dir.path(), &sentence)?;
     // Any size, at any time.
     terminal.resize(60, 15)?;
     terminal.wait("a narrower screen", |screen| {
@@ -95,6 +101,30 @@ fn a_leak_is_found_and_explained() -> Result<()> {
     })?;
     terminal.type_in("q")?;
     check_given_back(&terminal, "0")
+}
+
+/// `w` writes the report of the run, with the table that is shown, and says where.
+fn check_written(terminal: &Terminal, folder: &Path, sentence: &str) -> Result<()> {
+    terminal.type_in("w")?;
+    terminal.wait_for(&format!("written: {}/tcptrail-openers-", folder.display()))?;
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        ensure!(fs::metadata(&path)?.permissions().mode() & 0o777 == 0o600, "{path:?}");
+        if path.extension().is_some_and(|kind| kind == "html") {
+            pages.push(fs::read_to_string(path)?);
+        }
+    }
+    let [page] = pages.as_slice() else { bail!("{} reports", pages.len()) };
+    let data = page.split("type=\"application/json\">").nth(1).context("data")?;
+    let data: serde_json::Value =
+        serde_json::from_str(data.split("</script>").next().context("its end")?)?;
+    let verdict = data["findings"][0]["verdict"].as_str().unwrap_or_default();
+    ensure!(verdict.starts_with(sentence), "{verdict}");
+    let of_fetch = |rows: &serde_json::Value| rows.to_string().contains("fetch");
+    ensure!(of_fetch(&data["shown"]["rows"]), "{}", data["shown"]);
+    ensure!(of_fetch(&data["stacks"]), "{}", data["stacks"]);
+    Ok(())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The list of outputs: which ones a command line asks for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
@@ -119,15 +119,13 @@ fn report(config: &Config, options: &ReportOptions) -> Result<Report> {
                     "tcptrail: watching for {time}; Ctrl-C ends it early, and the report is written all the same"
                 );
             }
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            (host, Stacks::default())
+            (host_name(), Stacks::default())
         }
         Source::File(path) => {
-            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
             // A recording has no stacks; the bundle of an incident has.
             let bundle = Bundle::read(path).ok();
             let folded = bundle.as_ref().and_then(|bundle| bundle.get(FOLDED));
-            (name, folded.map(Stacks::parse).unwrap_or_default())
+            (file_name(path), folded.map(Stacks::parse).unwrap_or_default())
         }
     };
     Ok(Report::new(report::Options {
@@ -141,6 +139,14 @@ fn report(config: &Config, options: &ReportOptions) -> Result<Report> {
     }))
 }
 
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
 /// Its terminal is looked at before anything runs in the kernel.
 fn top(config: &Config, options: &TopOptions, hands: Hands) -> Result<Top> {
     top::check().map_err(anyhow::Error::msg)?;
@@ -148,10 +154,15 @@ fn top(config: &Config, options: &TopOptions, hands: Hands) -> Result<Top> {
         Source::File(path) => Some(path.display().to_string()),
         Source::Live { .. } => None,
     };
+    let source = match &config.source {
+        Source::File(path) => file_name(path),
+        Source::Live { .. } => host_name(),
+    };
     let given = top::Options {
         scope: config.filter.clone(),
         scope_args: config.filter_args(),
         replay,
+        source,
         color: Terminal::of_stdout(config.color).color,
         ascii: options.ascii,
         clock: Clock::new(Anchor { wall_at_zero: 0 }, TimeZone::system()),

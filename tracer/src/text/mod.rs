@@ -302,6 +302,20 @@ fn process_id(pid: Option<u32>, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
+/// A count for people: `1,204`.
+#[must_use]
+pub fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at != 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Bytes as people say them, in thousands, at most four characters: `0`, `999`, `1.2K`, `34M`.
 pub fn bytes(count: u64, out: &mut Vec<u8>) {
     const UNITS: [&[u8]; 7] = [b"", b"K", b"M", b"G", b"T", b"P", b"E"];

@@ -31,6 +31,12 @@ impl Clock {
         }
     }
 
+    /// The time zone of the reader.
+    #[must_use]
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
     /// Another run's anchor.
     pub fn set_anchor(&mut self, anchor: Anchor) {
         *self = Clock::new(anchor, self.zone.clone());

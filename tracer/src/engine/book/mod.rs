@@ -277,6 +277,12 @@ impl Book {
         self.stacks.get(&id).is_some_and(|stack| !stack.asked)
     }
 
+    /// Whether there is any stack whose names are still to be asked for.
+    #[must_use]
+    pub fn any_nameless(&self) -> bool {
+        self.stacks.values().any(|stack| !stack.asked)
+    }
+
     /// The stack whose names are still to be asked for; counts as asked from now on.
     pub fn ask(&mut self, id: StackId) -> Option<Arc<Raw>> {
         let stack = self.stacks.get_mut(&id).filter(|stack| !stack.asked)?;

@@ -76,6 +76,11 @@ impl Table {
         self.listener_at(conn.netns, &conn.tuple)
     }
 
+    /// Whether anybody listens at a port of a network namespace.
+    pub(crate) fn has_listener(&self, netns: u32, port: u16) -> bool {
+        self.listeners.contains_key(&(netns, port))
+    }
+
     /// Whether anybody on this machine listens at a port, in whatever namespace.
     pub(crate) fn listens_at(&self, port: u16) -> bool {
         self.listeners.keys().any(|&(_, listener)| listener == port)

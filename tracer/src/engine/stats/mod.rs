@@ -1,8 +1,9 @@
 //! Figures of finished connections, by what they have in common: folds over the same changes that `life` shows.
 //!
 //! `measure` says what is measured and what of it is known, `group` what connections have in common, `spread` keeps the
-//! values.
+//! values, `drops` counts what the kernel threw away.
 
+mod drops;
 mod group;
 mod measure;
 mod spread;
@@ -15,6 +16,7 @@ use tracer_common::TcpState;
 use crate::engine::conn::{Change, Connection, How, Kind, Role};
 use crate::event::Shape;
 
+pub use drops::Drops;
 pub use group::{By, Label};
 pub use measure::Measure;
 pub use spread::Spread;

@@ -127,19 +127,23 @@ fn one_count(out: &mut Vec<u8>, engine: &Engine, count: &DropCount) {
 }
 
 /// The kernel's name of a reason, or its number.
-fn name(engine: &Engine, reason: u16) -> Cow<'_, str> {
+pub(crate) fn name(engine: &Engine, reason: u16) -> Cow<'_, str> {
     let name = engine.origin().drop_reason(reason).map(Cow::Borrowed);
     name.unwrap_or_else(|| Cow::Owned(format!("reason {reason}")))
 }
 
 /// `2 SYNs dropped: by netfilter (input)`: those of a connection.
 pub(super) fn remark(row: &mut Row<'_>, engine: &Engine, conn: &Connection, cell: &mut Vec<u8>) {
-    let counts = engine.table().drops_of(conn.id);
-    if counts.is_empty() {
-        return;
-    }
     cell.clear();
-    for (index, count) in counts.iter().enumerate() {
+    of_connection(engine, conn, cell);
+    if !cell.is_empty() {
+        row.cell(0, Paint::Bad, cell);
+    }
+}
+
+/// The same as text; nothing where there are none.
+pub(crate) fn of_connection(engine: &Engine, conn: &Connection, cell: &mut Vec<u8>) {
+    for (index, count) in engine.table().drops_of(conn.id).iter().enumerate() {
         if index != 0 {
             cell.extend_from_slice(b", ");
         }
@@ -149,5 +153,4 @@ pub(super) fn remark(row: &mut Row<'_>, engine: &Engine, conn: &Connection, cell
         let why = drop_in_words(engine.origin().drop_reason(count.reason), count.place);
         text::name(why.as_bytes(), cell);
     }
-    row.cell(0, Paint::Bad, cell);
 }

@@ -1,6 +1,6 @@
 //! Lines for a person or a program to read: a view each, as text and as JSON.
 
-mod drops;
+pub(crate) mod drops;
 mod ended;
 pub(crate) mod ends;
 mod leaks;

@@ -34,7 +34,7 @@ function length(ms) {
   return `${Math.floor(ms / 3600000)}h${Math.round(ms % 3600000 / 60000)}m`;
 }
 function many(count) {
-  return count.toLocaleString('en').replaceAll(',', ' ');
+  return count.toLocaleString('en');
 }
 const tip = html('div', { class: 'tip', role: 'status' });
 tip.hidden = true;
@@ -68,7 +68,8 @@ function inRange([from, to]) {
     return end > from && begin < to ? total + count : total;
   }, 0);
   return `${many(sum('opened'))} opened, ${many(sum('closed'))} closed, ${many(sum('failed'))} failed, `
-    + `${many(sum('retransmits'))} retransmits, ${many(sum('resets'))} resets.`;
+    + `${many(sum('retransmits'))} retransmits, ${many(sum('resets'))} resets`
+    + (data.timeline.dropped ? `, ${many(sum('dropped'))} segments dropped.` : '.');
 }
 document.getElementById('clear').addEventListener('click', () => select(null));
 addEventListener('keydown', event => { if (event.key === 'Escape') select(null); });
@@ -312,9 +313,13 @@ addEventListener('resize', () => {
 });
 const series = data.timeline;
 timeChart('chart-states', series.states.map(([name, values]) => ({ name, values, color: COLORS[name] || '#7f8c99' })), true, 'sockets');
-timeChart('chart-rates', ['opened', 'closed', 'failed', 'retransmits', 'resets', 'lost']
-  .filter(name => name !== 'lost' || series.lost.some(count => count))
-  .map((name, index) => ({ name, values: series[name], color: ['#4c9f70', '#4f86c6', '#d9534f', '#d9a441', '#9a77cf', '#e0218a'][index] })), false, 'events');
+const RATES = {
+  opened: '#4c9f70', closed: '#4f86c6', failed: '#d9534f', retransmits: '#d9a441', resets: '#9a77cf', dropped: '#8a5a2b',
+  lost: '#e0218a',
+};
+timeChart('chart-rates', Object.entries(RATES)
+  .filter(([name]) => name === 'lost' ? series.lost.some(count => count) : series[name])
+  .map(([name, color]) => ({ name, values: series[name], color })), false, 'events');
 if (document.getElementById('chart-fds')) {
   // A limit that is far away would press the rest flat.
   const near = series.fds.some(fds => fds && fds[0] * 5 > fds[1]);

@@ -3,17 +3,17 @@
 use jiff::tz::TimeZone;
 use tracer_common::TcpState;
 
-use super::data::{About, Data, Found, Lengths, One, Row, Series};
+use super::data::{About, Data, Drop, Found, Lengths, One, Row, Series};
 use super::findings::Story;
 use super::fold::Fold;
 use super::lives::{InState, Life, Lives, MOST as MOST_LIVES};
 use super::stacks::{MOST as MOST_STACKS, Stacks};
 use super::tables::{Row as Counted, Table as Rows, Who};
 use super::timeline::{Interval, Timeline};
-use crate::event::LossCause;
+use crate::event::{LossCause, drop_in_words};
 use crate::names::Names;
 use crate::output::Run;
-use crate::output::lines::ends;
+use crate::output::lines::{drops, ends};
 use crate::text;
 use crate::time::{Anchor, MonoNs};
 
@@ -85,16 +85,19 @@ pub(super) fn collect(fold: &mut Fold, run: &Run<'_>, reader: &Reader<'_>, stack
     let remotes = rows(&tables.remotes, "remote end", &mut cut, |end| {
         (ends::named(names, end.addr, end.link), None)
     });
+    let drops = drops(fold, run, &mut cut);
     let stacks = most_stacks(stacks, &mut cut);
     lives_cut(&fold.lives, run, &mut cut);
     Data {
-        about: about(run, reader, &clock),
+        about: about(fold, run, reader, &clock),
         timeline: series(&fold.timeline, &clock),
         findings,
         stacks,
         processes,
         listeners,
         remotes,
+        drops,
+        shown: None,
         handshakes: ones(&fold.lives.handshakes(), names, &clock),
         closings: ones(&fold.lives.closings(), names, &clock),
         bounds_us: &BOUNDS_US,
@@ -124,7 +127,7 @@ impl Clock<'_> {
     }
 }
 
-fn about(run: &Run<'_>, reader: &Reader<'_>, clock: &Clock<'_>) -> About {
+fn about(fold: &Fold, run: &Run<'_>, reader: &Reader<'_>, clock: &Clock<'_>) -> About {
     let origin = run.engine.origin();
     let by_cause = LossCause::ALL.iter().zip(run.totals.lost);
     About {
@@ -139,7 +142,9 @@ fn about(run: &Run<'_>, reader: &Reader<'_>, clock: &Clock<'_>) -> About {
         zone_minutes: clock.zoned(run.now).offset().seconds() / 60,
         events: run.totals.events,
         connections: run.totals.connections,
-        open: run.totals.open,
+        sockets: fold.tables.there(None),
+        listening: fold.tables.there(Some(TcpState::Listen)),
+        time_wait: fold.tables.there(Some(TcpState::TimeWait)),
         lost: run.totals.all_lost(),
         lost_by: by_cause
             .filter(|(_, count)| *count != 0)
@@ -169,12 +174,36 @@ fn series(timeline: &Timeline, clock: &Clock<'_>) -> Series {
         closed: each(|interval| interval.closed),
         retransmits: each(|interval| interval.retransmits),
         resets: each(|interval| interval.resets),
+        dropped: if all.iter().any(|interval| interval.dropped != 0) {
+            each(|interval| interval.dropped)
+        } else {
+            Vec::new()
+        },
         lost: each(|interval| interval.lost),
         fds: all
             .iter()
             .map(|interval| interval.fds.as_ref().map(|fds| (fds.fds, fds.limit, fds.pid)))
             .collect(),
     }
+}
+
+fn drops(fold: &Fold, run: &Run<'_>, cut: &mut Vec<String>) -> Vec<Drop> {
+    if fold.drops.untold() != 0 {
+        cut.push(format!(
+            "{} more dropped segments were not told one by one: too many for one reason in a second.",
+            fold.drops.untold()
+        ));
+    }
+    let drop = |(reason, place, count)| {
+        let why = drop_in_words(run.engine.origin().drop_reason(reason), place);
+        Drop {
+            count,
+            why: safe(why.as_bytes()),
+            reason: safe(drops::name(run.engine, reason).as_bytes()),
+            hook: place.name(),
+        }
+    };
+    fold.drops.by_reason().into_iter().map(drop).collect()
 }
 
 fn findings(

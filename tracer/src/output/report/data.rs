@@ -14,6 +14,12 @@ pub(super) struct Data {
     pub(super) processes: Vec<Row>,
     pub(super) listeners: Vec<Row>,
     pub(super) remotes: Vec<Row>,
+    /// Segments that the kernel threw away, by why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) drops: Vec<Drop>,
+    /// A table that somebody looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shown: Option<Shown>,
     pub(super) handshakes: Vec<One>,
     pub(super) closings: Vec<One>,
     pub(super) bounds_us: &'static [u64],
@@ -38,9 +44,35 @@ pub(super) struct About {
     pub(super) zone_minutes: i32,
     pub(super) events: u64,
     pub(super) connections: u64,
-    pub(super) open: u64,
+    /// Sockets that are there at the end, those in TIME_WAIT included; and of those, listeners and TIME_WAIT.
+    pub(super) sockets: u64,
+    pub(super) listening: u64,
+    pub(super) time_wait: u64,
     pub(super) lost: u64,
     pub(super) lost_by: Vec<(&'static str, u64)>,
+}
+
+/// Segments that the kernel threw away for one reason.
+#[derive(Debug, Serialize)]
+pub(super) struct Drop {
+    pub(super) count: u64,
+    pub(super) why: String,
+    /// The kernel's name.
+    pub(super) reason: String,
+    pub(super) hook: &'static str,
+}
+
+/// A table as somebody looked at it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shown {
+    /// What it is, with its filter.
+    pub title: String,
+    /// Titles of its columns, and whether they are of figures.
+    pub columns: Vec<(&'static str, bool)>,
+    /// Cells: what they say, and what they are sorted by where it is a figure that is known.
+    pub rows: Vec<Vec<(String, Option<f64>)>>,
+    /// Rows there were, more perhaps than here.
+    pub all: usize,
 }
 
 /// Figures of each interval.
@@ -56,6 +88,8 @@ pub(super) struct Series {
     pub(super) closed: Vec<u64>,
     pub(super) retransmits: Vec<u64>,
     pub(super) resets: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) dropped: Vec<u64>,
     pub(super) lost: Vec<u64>,
     /// Descriptors in use, the limit and the process, of the fullest one.
     pub(super) fds: Vec<Option<(u64, u64, u32)>>,

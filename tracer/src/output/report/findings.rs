@@ -36,7 +36,7 @@ impl Story {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Stories {
     by_id: BTreeMap<String, Story>,
     /// Findings that there was no room for.

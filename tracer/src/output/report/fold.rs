@@ -7,18 +7,23 @@ use super::lives::Lives;
 use super::tables::{Tables, has_failed};
 use super::timeline::{Fullest, Timeline};
 use crate::engine::conn::{Change, Connection, Kind, Role};
+use crate::engine::stats::Drops;
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::time::MonoNs;
 
+/// Between two looks is a second for each so many sockets: a look takes about a hundred thousandth of that of each.
+const PER_SECOND: u64 = 25_000;
+
 /// Figures of a run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Fold {
     filter: Filter,
     pub(super) timeline: Timeline,
     pub(super) tables: Tables,
     pub(super) lives: Lives,
     pub(super) stories: Stories,
+    pub(super) drops: Drops,
     /// When the sockets are counted next.
     next_look: MonoNs,
 }
@@ -31,6 +36,7 @@ impl Fold {
             tables: Tables::new(),
             lives: Lives::default(),
             stories: Stories::default(),
+            drops: Drops::default(),
             next_look: MonoNs(0),
         }
     }
@@ -40,7 +46,12 @@ impl Fold {
     }
 
     pub(super) fn update(&mut self, engine: &Engine, update: &Update<'_>) {
+        let dropped = self.drops.all();
+        self.drops.update(engine, update, &self.filter);
         match update {
+            Update::Unclaimed(group) => {
+                self.timeline.at(group.at).dropped += self.drops.all() - dropped;
+            }
             Update::Change { conn, change } => self.change(conn, change),
             Update::Finding { at, update, finding } => self.stories.update(*at, update, finding),
             Update::Lost(loss) => self.timeline.at(loss.to).lost += loss.count,
@@ -60,7 +71,8 @@ impl Fold {
             Kind::Reset { .. } => interval.resets += 1,
             Kind::Finished if has_failed(conn) => interval.failed += 1,
             Kind::Finished => interval.closed += 1,
-            Kind::Transition { .. } | Kind::Dropped { .. } | Kind::Gone => return,
+            Kind::Dropped { .. } => interval.dropped += 1,
+            Kind::Transition { .. } | Kind::Gone => return,
         }
         if change.kind == Kind::Finished {
             self.lives.finished(conn);
@@ -68,11 +80,14 @@ impl Fold {
         self.tables.change(conn, change);
     }
 
-    /// Counts the sockets; once in each interval, since each socket is looked at.
+    /// Counts the sockets; once in each interval, since each socket is looked at, and less often when they are many.
     fn look(&mut self, engine: &Engine, now: MonoNs) {
-        self.next_look = now.after(self.timeline.width_ns);
-        let filter = &self.filter;
-        let there = engine.table().iter().filter(|conn| is_there(conn, filter));
+        let pause = engine.table().len() as u64 / PER_SECOND * 1_000_000_000;
+        self.next_look = now.after(self.timeline.width_ns.max(pause));
+        let (filter, all) = (&self.filter, self.filter == Filter::default());
+        let there = engine.table().iter().filter(|conn| {
+            conn.state != TcpState::Close && (all || filter.wants(conn) == Some(true))
+        });
         self.timeline.sockets(now, there.map(|conn| conn.state));
         if let Some(fullest) = fullest(engine) {
             self.timeline.fds(now, fullest);

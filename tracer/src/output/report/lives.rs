@@ -62,7 +62,7 @@ impl Life {
 }
 
 /// The longest of something, at most [`MOST`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Longest {
     heap: BinaryHeap<Reverse<(u64, SockId)>>,
     lives: Vec<(SockId, Life)>,
@@ -91,14 +91,14 @@ impl Longest {
 }
 
 /// How long connections stay in one state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct InState {
     pub(super) state: TcpState,
     pub(super) times: Times,
 }
 
 /// All of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Lives {
     handshakes: Longest,
     closings: Longest,

@@ -1,10 +1,11 @@
 //! `report`: one HTML file that shows a run at a glance and opens anywhere.
 //!
-//! `fold` takes [`Update`]s and keeps bounded figures of them; `collect` makes of
+//! `aside` makes one in the midst of a run. `fold` takes [`Update`]s and keeps bounded figures of them; `collect` makes of
 //! them the `data` of the page; `page` writes the HTML. The page draws its charts itself (`charts.js`, `tables.js`), from JSON that is in it:
 //! a chart library would be larger than all the rest, and flame graph tools write SVG with scripts of their
 //! own, which the page's Content-Security-Policy refuses.
 
+mod aside;
 mod collect;
 mod data;
 mod findings;
@@ -26,6 +27,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+pub use self::aside::{Aside, Draft};
+pub use self::data::Shown;
 use self::fold::Fold;
 pub use self::stacks::Stacks;
 use crate::engine::conn::Connection;

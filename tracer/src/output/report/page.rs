@@ -5,6 +5,7 @@ use std::io;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::data::{Data, Found, wrong};
+use crate::text::thousands;
 
 const STYLE: &str = include_str!("page.css");
 const CHARTS: &str = include_str!("charts.js");
@@ -13,7 +14,7 @@ const TABLES: &str = include_str!("tables.js");
 /// Nothing is loaded and nothing runs but what is in this file: styles and scripts by their SHA-256, which
 /// the test `the_policy_allows_what_is_in_the_page` computes.
 pub(super) const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; \
-    style-src 'sha256-BuMQibqsTwwl8dzG/2cWELXhlUzzOFECQKwr3vHSBTc='; script-src 'sha256-ueFprO0VkYfPaJgfIg6RJYz8luHtIW1SNbAjKlx0KVw=' 'sha256-px+Ruilkrx7ru0fiyIMn4WO2rQTeD1nFVtwK50u00uc='";
+    style-src 'sha256-BuMQibqsTwwl8dzG/2cWELXhlUzzOFECQKwr3vHSBTc='; script-src 'sha256-8XR94BwkwasXc1KyUc6afLn1mSgbWpjMdV+v7kubPu4=' 'sha256-OotP22fDf35eNwDLQA9r2FnmYnhuaCPj31O2AZEUZvU='";
 
 /// Writes the page.
 ///
@@ -48,13 +49,21 @@ pub(super) fn page(data: &Data) -> io::Result<String> {
 
 fn header(data: &Data) -> Markup {
     let about = &data.about;
-    let tiles = [
+    let sum = |counts: &[u64]| counts.iter().sum::<u64>();
+    let mut tiles = vec![
         ("connections", about.connections),
-        ("open at the end", about.open),
-        ("failed connects", data.timeline.failed.iter().sum()),
-        ("retransmits", data.timeline.retransmits.iter().sum()),
-        ("resets", data.timeline.resets.iter().sum()),
+        ("sockets at the end", about.sockets),
+        ("failed connects", sum(&data.timeline.failed)),
+        ("retransmits", sum(&data.timeline.retransmits)),
+        ("resets", sum(&data.timeline.resets)),
     ];
+    if !data.drops.is_empty() {
+        tiles.push(("segments dropped", data.drops.iter().map(|drop| drop.count).sum()));
+    }
+    let some = [(about.listening, "listening"), (about.time_wait, "in TIME_WAIT")];
+    let some = some.iter().filter(|(count, _)| *count != 0);
+    let some: Vec<String> =
+        some.map(|(count, what)| format!("{} {what}", thousands(*count))).collect();
     html! {
         header {
             h1 { "tcptrail report" }
@@ -65,9 +74,12 @@ fn header(data: &Data) -> Markup {
             }
             div.tiles {
                 @for (name, count) in tiles {
-                    div.tile { b { (count) } (name) }
+                    div.tile { b { (thousands(count)) } (name) }
                 }
-                div.tile.bad[about.lost != 0] { b { (about.lost) } "events lost" }
+                div.tile.bad[about.lost != 0] { b { (thousands(about.lost)) } "events lost" }
+            }
+            @if !some.is_empty() {
+                p.dim { "Of the sockets at the end, " (some.join(" and ")) "." }
             }
         }
     }
@@ -96,8 +108,8 @@ fn verdict(data: &Data) -> Markup {
         }
         @if data.about.lost != 0 {
             p.dim {
-                (data.about.lost) " events were lost ("
-                (data.about.lost_by.iter().map(|(cause, count)| format!("{cause} {count}")).collect::<Vec<_>>().join(", "))
+                (thousands(data.about.lost)) " events were lost ("
+                (data.about.lost_by.iter().map(|(cause, count)| format!("{cause} {}", thousands(*count))).collect::<Vec<_>>().join(", "))
                 "): figures may be too small, and some ends were not seen."
             }
         }
@@ -133,6 +145,17 @@ fn finding(found: &Found) -> Markup {
 fn body(data: &Data) -> Markup {
     let has_fds = data.timeline.fds.iter().any(Option::is_some);
     html! {
+        @if let Some(shown) = &data.shown {
+            h2 { "What was looked at" }
+            p.dim {
+                (shown.title)
+                @if shown.all > shown.rows.len() {
+                    ": the first " (thousands(shown.rows.len() as u64)) " of "
+                    (thousands(shown.all as u64)) " rows"
+                }
+            }
+            div #shown {}
+        }
         noscript { p { "The charts and tables below need JavaScript; nothing is loaded from anywhere." } }
         div #selection hidden { span {} button #clear type="button" { "Show all times" } }
         h2 { "Over time" }
@@ -156,6 +179,10 @@ fn body(data: &Data) -> Markup {
         div #listeners {}
         h2 { "Remote ends" }
         div #remotes {}
+        @if !data.drops.is_empty() {
+            h2 { "Segments that this machine's kernel dropped" }
+            div #drops {}
+        }
         h2 { "Slowest handshakes" }
         div #handshakes {}
         h2 { "Longest closings" }
@@ -176,7 +203,8 @@ fn footer(data: &Data) -> Markup {
         footer {
             p {
                 "tcptrail " (data.about.version) ", Linux " (data.about.kernel) "; "
-                (data.about.events) " events of " (data.about.connections) " connections. This file loads nothing."
+                (thousands(data.about.events)) " events of " (thousands(data.about.connections))
+                " connections. This file loads nothing."
             }
         }
     }

@@ -7,7 +7,7 @@ function size(bytes) {
   while (value >= 1000 && unit < units.length - 1) { value /= 1000; unit += 1; }
   return unit && value < 10 ? `${value.toFixed(1)}${units[unit]}` : `${Math.round(value)}${units[unit]}`;
 }
-const parts = pairs => pairs.map(([name, count]) => `${name} ${count}`).join(', ');
+const parts = pairs => pairs.map(([name, count]) => `${name} ${many(count)}`).join(', ');
 // A column: its heading, what it sorts by, and what it shows.
 const text = (head, of) => ({ head, of, show: of });
 const number = (head, of, show) => ({ head, of, show: show ? row => show(of(row)) : row => many(of(row)), number: true });
@@ -35,6 +35,7 @@ function table(id, rows, columns, first, overlaps) {
     cell.addEventListener('keydown', event => { if (event.key === 'Enter') sort(); });
     head.append(cell);
   });
+  // Without a column to begin with, rows stay in their order.
   const shown = row => columns.map(column => column.show(row));
   function draw() {
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -43,7 +44,7 @@ function table(id, rows, columns, first, overlaps) {
       return wanted.every(word => line.includes(word));
     };
     const kept = rows.filter(row => (!overlaps || !selected || overlaps(row, selected)) && has(row));
-    const key = columns[by].of;
+    const key = by === null ? () => 0 : columns[by].of;
     kept.sort((one, other) => {
       const [left, right] = [key(one), key(other)];
       if (left === right) return 0;
@@ -62,7 +63,8 @@ function table(id, rows, columns, first, overlaps) {
     if (!kept.length) {
       body.append(html('tr', { class: 'none' }, html('td', { colspan: columns.length }, 'no rows')));
     }
-    told.textContent = kept.length === rows.length ? `${many(rows.length)} rows` : `${many(kept.length)} of ${many(rows.length)} rows`;
+    const all = `${many(rows.length)} ${rows.length === 1 ? 'row' : 'rows'}`;
+    told.textContent = kept.length === rows.length ? all : `${many(kept.length)} of ${all}`;
   }
   words.addEventListener('input', draw);
   if (overlaps) listeners.push(draw);
@@ -70,7 +72,7 @@ function table(id, rows, columns, first, overlaps) {
 }
 const common = [
   number('opened', row => row.opened), number('failed', row => row.failed), number('closed', row => row.closed),
-  number('open at the end', row => row.open), text('by state', row => parts(row.states)),
+  number('sockets at the end', row => row.open), text('by state', row => parts(row.states)),
   number('retransmits', row => row.retransmits), number('RST sent', row => row.resets_sent),
   number('RST received', row => row.resets_received), text('ended otherwise than by FIN', row => parts(row.how)),
   number('sent', row => row.bytes_sent, size), number('received', row => row.bytes_received, size),
@@ -89,6 +91,15 @@ table('listeners', data.listeners, [
   time('accept p50', row => row.accept_p50), time('p99', row => row.accept_p99), ...handshake,
 ], 1);
 table('remotes', data.remotes, [text('remote end', row => row.name), ...common, ...handshake], 1);
+table('drops', data.drops || [], [
+  number('segments', row => row.count), text('why', row => row.why),
+  text('where', row => row.hook), text("the kernel's name", row => row.reason),
+], 0);
+const looked = data.shown || { columns: [], rows: [] };
+table('shown', looked.rows, looked.columns.map(([head, figures], index) => (
+  figures
+    ? { head, of: row => row[index][1], show: row => row[index][0], number: true }
+    : text(head, row => row[index][0]))), null);
 // One connection's life as a bar.
 function bar(one, longest) {
   const drawing = svg('svg', { viewBox: '0 0 340 16', role: 'img' });

@@ -118,7 +118,7 @@ pub(super) fn has_failed(conn: &Connection) -> bool {
 }
 
 /// Rows by what they are about.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Table<K> {
     pub(super) rows: HashMap<K, Row, FixedState>,
     /// Everything that no row was left for.
@@ -141,7 +141,7 @@ impl<K: Eq + Hash> Table<K> {
 }
 
 /// All three.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tables {
     pub(super) processes: Table<Who>,
     pub(super) listeners: Table<u16>,
@@ -165,6 +165,16 @@ impl Tables {
 
     pub(super) fn change(&mut self, conn: &Connection, change: &Change) {
         self.rows(conn, |row| row.change(conn, change));
+    }
+
+    /// Sockets that are there at the end, or those of them in one state.
+    pub(super) fn there(&self, state: Option<TcpState>) -> u64 {
+        let rows = self.processes.rows.values().chain([&self.processes.rest]);
+        let counts = rows.flat_map(|row| &row.open);
+        counts
+            .filter(|(of, _)| state.is_none_or(|state| *of == state))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// A socket that is there at the end.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::page::POLICY;
 use super::timeline::{Fullest, MOST, Timeline};
-use super::{Options, Place, Report, Stacks};
+use super::{Aside, Options, Place, Report, Shown, Stacks};
 use crate::engine::rules::Watch;
 use crate::engine::{Engine, Rules, Update};
 use crate::filter::Filter;
@@ -23,6 +23,8 @@ use crate::time::MonoNs;
 /// Keeps what a report writes to stdout.
 struct Kept {
     report: Report,
+    /// Makes the page in its place.
+    aside: Option<Aside>,
     page: Rc<RefCell<Vec<u8>>>,
 }
 
@@ -37,6 +39,9 @@ impl Output for Kept {
 
     fn update(&mut self, engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
         self.report.update(engine, update, out);
+        if let Some(aside) = &mut self.aside {
+            aside.update(engine, update);
+        }
     }
 
     fn open_at_end(
@@ -50,11 +55,37 @@ impl Output for Kept {
     }
 
     fn end(&mut self, run: &Run<'_>, _out: &mut Vec<u8>) -> io::Result<()> {
+        if let Some(aside) = &self.aside {
+            // Twice: a draft leaves the figures as they are.
+            for _ in 0..2 {
+                let reader = (&TimeZone::UTC, HOSTILE, false);
+                let page = aside.draft(run.engine, run.now, reader, shown())?.page()?;
+                *self.page.borrow_mut() = page.into_bytes();
+            }
+            return Ok(());
+        }
         self.report.end(run, &mut self.page.borrow_mut())
     }
 }
 
+const HOSTILE: &str = "</script><script>alert(1)</script>";
+
+fn shown() -> Shown {
+    let cells = [(HOSTILE.to_owned(), None), ("1,200".to_owned(), Some(1200.0))];
+    Shown {
+        title: HOSTILE.to_owned(),
+        columns: vec![("PROCESS", false), ("SOCKETS", true)],
+        rows: vec![cells.to_vec()],
+        all: 7,
+    }
+}
+
 fn page_of(name: &str, stacks: Stacks) -> String {
+    page_by(name, stacks, false)
+}
+
+/// The page, made at the end or, `aside`, in the midst of a run.
+fn page_by(name: &str, stacks: Stacks, aside: bool) -> String {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/recordings/");
     let recording = std::fs::read(format!("{fixtures}{name}")).expect("the fixture");
     let (origin, mut reader) = Reader::open(recording.as_slice()).expect("a recording");
@@ -65,10 +96,11 @@ fn page_of(name: &str, stacks: Stacks) -> String {
         attach: false,
         stacks,
         zone: TimeZone::UTC,
-        source: "</script><script>alert(1)</script>".to_owned(),
+        source: HOSTILE.to_owned(),
     };
     let page = Rc::default();
-    let kept = Kept { report: Report::new(options), page: Rc::clone(&page) };
+    let aside = aside.then(|| Aside::new(Filter::default(), origin.start()));
+    let kept = Kept { report: Report::new(options), aside, page: Rc::clone(&page) };
     let rules = Rules {
         watch: Watch::new(crate::engine::rules::Options {
             jiffy_ns: origin.jiffy_ns,
@@ -91,6 +123,13 @@ fn page_of(name: &str, stacks: Stacks) -> String {
     assert_eq!(session.take_failures(), Vec::<String>::new());
     let bytes = page.borrow().clone();
     String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// The data of a page.
+fn data_of(page: &str) -> serde_json::Value {
+    let data = page.split("type=\"application/json\">").nth(1).expect("data");
+    let data = data.split("</script>").next().expect("its end");
+    serde_json::from_str(data).expect("JSON")
 }
 
 /// The texts of the elements of this name.
@@ -121,21 +160,26 @@ fn a_strangers_words_stay_words() {
     // Three scripts of ours, one of them data.
     assert_eq!(page.matches("<script").count(), 3);
     assert_eq!(page.matches("</script>").count(), 3);
-    let data = page.split("type=\"application/json\">").nth(1).expect("data");
-    let data = data.split("</script>").next().expect("its end");
-    let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    let data = data_of(&page);
     assert_eq!(data["stacks"][0][0], "java;</script><img src=x onerror=alert(2)>");
     assert_eq!(data["about"]["source"], "</script><script>alert(1)</script>");
 }
 
 #[test]
 fn the_figures_of_a_recording() {
-    let page = page_of("synthetic.tcpt", Stacks::default());
-    let data = page.split("type=\"application/json\">").nth(1).expect("data");
-    let data = data.split("</script>").next().expect("its end");
-    let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    let data = data_of(&page_of("synthetic.tcpt", Stacks::default()));
     let pretty = serde_json::to_string_pretty(&data).expect("JSON");
     insta::assert_snapshot!("synthetic", pretty);
+}
+
+#[test]
+fn a_report_in_the_midst_of_a_run_says_the_same() {
+    let page = page_by("synthetic.tcpt", Stacks::default(), true);
+    assert_eq!(page.matches("<script").count(), 3, "markup from what was shown");
+    let mut data = data_of(&page);
+    let shown = data.as_object_mut().and_then(|data| data.remove("shown")).expect("a table");
+    assert_eq!(shown["rows"][0][1], serde_json::json!(["1,200", 1200.0]));
+    assert_eq!(data, data_of(&page_of("synthetic.tcpt", Stacks::default())));
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub(super) struct Interval {
     pub(super) closed: u64,
     pub(super) retransmits: u64,
     pub(super) resets: u64,
+    pub(super) dropped: u64,
     pub(super) lost: u64,
     /// Of the looks in it, the one with the most sockets.
     pub(super) sockets: Option<ByState>,
@@ -42,6 +43,7 @@ impl Interval {
         self.closed += later.closed;
         self.retransmits += later.retransmits;
         self.resets += later.resets;
+        self.dropped += later.dropped;
         self.lost += later.lost;
         if total(later.sockets.as_ref()) >= total(self.sockets.as_ref()) && later.sockets.is_some()
         {
@@ -63,7 +65,7 @@ fn share(fds: Option<&Fullest>) -> u64 {
 }
 
 /// Intervals of the same width, one after the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Timeline {
     pub(super) start: MonoNs,
     pub(super) width_ns: u64,

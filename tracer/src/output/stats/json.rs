@@ -2,19 +2,35 @@
 
 use std::io::Write;
 
+use crate::engine::Engine;
 use crate::engine::stats::{By, Figures, Measure, Spread};
 use crate::output::json::{Object, string};
-use crate::output::lines::{Pen, times};
+use crate::output::lines::{Pen, drops, times};
 use crate::output::stats::labels::Group;
 use crate::output::stats::text::{Page, QUANTILES};
 
-pub(super) fn objects(pen: &mut Pen, page: &Page<'_>, groups: &[Group<'_>], out: &mut Vec<u8>) {
+pub(super) fn objects(
+    pen: &mut Pen,
+    engine: &Engine,
+    page: &Page<'_>,
+    groups: &[Group<'_>],
+    out: &mut Vec<u8>,
+) {
     for group in groups {
         figures(pen, page, &group.figures, Some(&group.names), out);
     }
     let others = page.stats.others();
     if others.connections != 0 && !page.stats.by().is_empty() {
         figures(pen, page, others, None, out);
+    }
+    for (reason, place, count) in page.drops.by_reason() {
+        let mut object = Object::event(out, "drops");
+        times(&mut object, &mut pen.clock, page.now);
+        object
+            .string("reason", drops::name(engine, reason).as_bytes())
+            .plain("hook", place.name())
+            .number("count", count)
+            .end();
     }
 }
 

@@ -8,7 +8,7 @@ mod text;
 use std::io;
 
 use crate::config::StatsOptions;
-use crate::engine::stats::Stats;
+use crate::engine::stats::{Drops, Stats};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::output::lines::Setting;
@@ -21,6 +21,8 @@ pub struct Statistics {
     setting: Setting,
     options: StatsOptions,
     stats: Stats,
+    /// Segments the kernel threw away: they belong to no group.
+    drops: Drops,
 }
 
 impl Statistics {
@@ -28,7 +30,7 @@ impl Statistics {
     #[must_use]
     pub fn new(setting: Setting, options: StatsOptions) -> Statistics {
         let stats = Stats::new(options.by.clone());
-        Statistics { setting, options, stats }
+        Statistics { setting, options, stats, drops: Drops::default() }
     }
 }
 
@@ -48,7 +50,8 @@ impl Output for Statistics {
     }
 
     #[inline]
-    fn update(&mut self, _engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
+    fn update(&mut self, engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
+        self.drops.update(engine, update, &self.setting.filter);
         match update {
             Update::Change { conn, change } => self.stats.change(conn, change),
             Update::Lost(loss) => self.setting.pen.loss(loss, out),
@@ -73,11 +76,12 @@ impl Output for Statistics {
 impl Statistics {
     /// `open`: connections that have not finished, once that is known.
     fn figures(&mut self, engine: &Engine, now: MonoNs, open: Option<u64>, out: &mut Vec<u8>) {
-        let groups = labels::groups(&self.stats, engine.names());
-        let pen = &mut self.setting.pen;
-        let page = text::Page { now, open, options: &self.options, stats: &self.stats };
+        let Statistics { setting, options, stats, drops } = self;
+        let groups = labels::groups(stats, engine.names());
+        let pen = &mut setting.pen;
+        let page = text::Page { now, open, options: &*options, stats: &*stats, drops: &*drops };
         if pen.json {
-            json::objects(pen, &page, &groups, out);
+            json::objects(pen, engine, &page, &groups, out);
         } else {
             text::page(pen, engine, &page, &groups, out);
         }

@@ -6,7 +6,7 @@ use tracer_common::TcpState;
 
 use crate::config::StatsOptions;
 use crate::engine::Engine;
-use crate::engine::stats::{Figures, Measure, Spread, Stats};
+use crate::engine::stats::{Drops, Figures, Measure, Spread, Stats};
 use crate::output::lines::{Pen, human};
 use crate::output::stats::labels::Group;
 use crate::text::{self, Paint, Row, Terminal};
@@ -29,6 +29,7 @@ pub(super) struct Page<'a> {
     pub(super) open: Option<u64>,
     pub(super) options: &'a StatsOptions,
     pub(super) stats: &'a Stats,
+    pub(super) drops: &'a Drops,
 }
 
 pub(super) fn page(
@@ -49,6 +50,7 @@ pub(super) fn page(
         let _ = write!(out, "; {open} still open, not counted");
     }
     out.push(b'\n');
+    dropped(pen.terminal, engine, page.drops, out);
     let shown = groups.len().min(page.options.top.unwrap_or(usize::MAX));
     for group in groups.get(..shown).unwrap_or_default() {
         if !page.stats.by().is_empty() {
@@ -191,13 +193,7 @@ fn footnote(terminal: Terminal, page: &Page<'_>, groups: &[Group<'_>], out: &mut
         let spreads = Measure::ALL.iter().filter_map(|measure| group.figures.spread(*measure));
         spreads.map(|spread| spread.left_out).sum::<u64>()
     };
-    let mut note = |text: &str| {
-        let mut row = Row::new(out, terminal, 0);
-        for word in text.split(' ') {
-            row.cell(0, Paint::Dim, word.as_bytes());
-        }
-        row.end();
-    };
+    let mut note = |text: &str| sentence(terminal, Paint::Dim, text, out);
     if groups.iter().any(|group| left_out(group) != 0) {
         note(
             "LEFT OUT: connections of which the figure is not known, because they are older than tcptrail, or something was lost. They are in no column.",
@@ -207,4 +203,30 @@ fn footnote(terminal: Terminal, page: &Page<'_>, groups: &[Group<'_>], out: &mut
         let percent = page.stats.precision() * 100.0;
         note(&format!("Quantiles are by nearest rank, and too large by at most {percent} %."));
     }
+}
+
+/// Segments that the kernel threw away, where there were any.
+fn dropped(terminal: Terminal, engine: &Engine, drops: &Drops, out: &mut Vec<u8>) {
+    if drops.all() == 0 {
+        return;
+    }
+    let segments = if drops.all() == 1 { "segment" } else { "segments" };
+    let mut words = Vec::new();
+    text::name(drops.words(engine).as_bytes(), &mut words);
+    let words = String::from_utf8_lossy(&words);
+    let untold = match drops.untold() {
+        0 => String::new(),
+        more => format!("; {more} more were not told one by one"),
+    };
+    let text = format!("{} {segments} dropped on this machine: {words}{untold}", drops.all());
+    sentence(terminal, Paint::Warn, &text, out);
+}
+
+/// Words, in lines as long as there is room for.
+fn sentence(terminal: Terminal, paint: Paint, text: &str, out: &mut Vec<u8>) {
+    let mut row = Row::new(out, terminal, 0);
+    for word in text.split(' ') {
+        row.cell(0, paint, word.as_bytes());
+    }
+    row.end();
 }

@@ -96,7 +96,7 @@ pub(super) const HELP: &[(For, &str, &str)] = &[
     (For::Always, "m", "mark the connection, for k"),
     (For::Always, "M", "mark all that are shown, up to 100"),
     (For::Always, "k", "end the marked sockets, or the row's; lists them and asks first"),
-    (For::Always, "w", "write what is shown into files"),
+    (For::Always, "w", "write a report (HTML), the table as text, JSON"),
     (For::Always, "y", "copy the command that shows the same without top"),
     (For::Always, "space", "stand still, and go on"),
     (For::Always, "Esc", "close; in the table: no marks, then no filter"),

@@ -7,6 +7,7 @@ use ratatui::Frame;
 
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
+use crate::output::report::Aside;
 use crate::output::top::command_line::Command;
 use crate::output::top::ending::{Ending, Hands};
 use crate::output::top::keys::{self, Action, Mode};
@@ -20,8 +21,8 @@ use crate::output::{Asked, Playback};
 use crate::time::MonoNs;
 use crate::time::clock::Clock;
 
-/// A table that took long to make is made anew after so many times as long: it may take a fortieth of the time.
-const SHARE: u64 = 40;
+/// A table that took long to make is made anew after so many times as long: it may take a fiftieth of the time.
+const SHARE: u64 = 50;
 
 /// What `top` is given.
 pub struct Options {
@@ -31,6 +32,8 @@ pub struct Options {
     pub scope_args: Vec<String>,
     /// The recording, as it was named.
     pub replay: Option<String>,
+    /// What a report says it is of: the name of the file, or of the machine.
+    pub source: String,
     /// What the terminal can show.
     pub color: bool,
     /// Nothing but ASCII.
@@ -45,6 +48,9 @@ pub struct Options {
 pub(super) struct Panel {
     scope: Filter,
     model: Model,
+    /// For the report that `w` writes.
+    aside: Aside,
+    source: String,
     state: State,
     table: Table,
     pane: Option<Pane>,
@@ -74,6 +80,8 @@ impl Panel {
         let replays = options.replay.is_some();
         let empty = Table::of(tabs::columns(Tab::default(), None), Vec::new(), "");
         Panel {
+            aside: Aside::new(options.scope.clone(), MonoNs(0)),
+            source: options.source,
             scope: options.scope,
             model: Model::default(),
             state: State::new(),
@@ -99,6 +107,7 @@ impl Panel {
     pub(super) fn begin(&mut self, engine: &Engine) {
         self.clock.set_anchor(engine.origin().anchor());
         self.model = Model::default();
+        self.aside = Aside::new(self.scope.clone(), engine.origin().start());
         (self.stale, self.next_table) = (true, MonoNs(0));
     }
 
@@ -109,6 +118,7 @@ impl Panel {
     /// Takes in an update.
     pub(super) fn update(&mut self, engine: &Engine, update: &Update<'_>) {
         self.model.update(engine, update, &self.scope);
+        self.aside.update(engine, update);
     }
 
     /// What the run costs, as read now.
@@ -313,19 +323,22 @@ impl Panel {
         let filter = &self.state.wanted.words;
         let filtered =
             if filter.is_empty() { String::new() } else { format!(", filter: {filter}") };
-        let tab = self.state.tab.name();
+        let tab = self.state.tab;
         let page = Page {
-            title: format!("tcptrail top: {tab} at {time}{filtered}"),
-            tab: TAB_NAMES[self.state.tab as usize],
+            title: format!("tcptrail top: {} at {time}{filtered}", tab.name()),
+            tab: TAB_NAMES[tab as usize],
             columns: self.table.columns,
             rows: rows.map(|row| tabs::cells_of(&scene, &self.table, row)).collect(),
-            all: self.table.len(),
+            all: self.table.len() + self.table.left_out,
         };
-        // 2026-11-20T11:05:47.123456789Z
-        let stamp: String =
-            time.chars().filter(|c| c.is_ascii_digit() || *c == 'T').take(15).collect();
-        self.saving.begin(page, format!("tcptrail-{}-{stamp}", TAB_NAMES[self.state.tab as usize]));
-        self.state.message = Some("writing...".to_owned());
+        let reader = (self.clock.zone(), self.source.as_str(), self.playback.is_none());
+        match self.aside.draft(engine, now, reader, page.shown()) {
+            Ok(draft) => {
+                self.saving.begin(page, draft, &time);
+                self.state.message = Some("writing...".to_owned());
+            }
+            Err(error) => self.state.message = Some(format!("nothing was written: {error}")),
+        }
     }
 
     /// Asks before sockets are ended: those that are marked, or the chosen one.

@@ -1,15 +1,19 @@
-//! `w`: the table as it is shown, into two files: text, and an object a line.
+//! `w`: a report of the run with the table as it is shown, and the table in two more files: text, and an object a line.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 
 use crate::output::json::Object;
-use crate::output::top::tabs::{Cell, Column};
+use crate::output::report::{Draft, Shown};
+use crate::output::top::tabs::{Cell, Column, Key, counted};
 
 /// Rows that are written at most.
-const MOST: usize = 100_000;
+const MOST: usize = 20_000;
+/// Of those, in the report: a browser has to lay them out.
+const MOST_SHOWN: usize = 500;
 
 /// A table on its way into files.
 #[derive(Debug, Default)]
@@ -29,6 +33,21 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) const MOST: usize = MOST;
+
+    /// As the report has it.
+    pub(super) fn shown(&self) -> Shown {
+        let cell = |cell: &Cell| {
+            let number = if let Key::Number(number) = cell.key { Some(number) } else { None };
+            (cell.text.clone(), number)
+        };
+        let rows = self.rows.iter().take(MOST_SHOWN);
+        Shown {
+            title: self.title.clone(),
+            columns: self.columns.iter().map(|column| (column.title, column.right)).collect(),
+            rows: rows.map(|row| row.iter().map(cell).collect()).collect(),
+            all: self.all,
+        }
+    }
 
     /// As text: columns as wide as what is in them.
     pub(super) fn text(&self) -> Vec<u8> {
@@ -90,12 +109,17 @@ fn name_of(title: &str) -> String {
 }
 
 impl Saving {
-    /// Writes on a thread of its own: a disk may take its time.
-    pub(super) fn begin(&mut self, page: Page, name: String) {
+    /// Writes on a thread of its own: a disk may take its time. `time` is in the names: 2026-11-20T11:05:47.123Z.
+    pub(super) fn begin(&mut self, page: Page, draft: Draft, time: &str) {
         let (sender, outcome) = channel();
         self.outcome = Some(outcome);
+        let stamp: String =
+            time.chars().filter(|c| c.is_ascii_digit() || *c == 'T').take(15).collect();
+        let name = PathBuf::from(format!("tcptrail-{}-{stamp}", page.tab));
         let work = move || {
-            let _ = sender.send(write(&page, &name));
+            let said = draft.page().map_err(|error| format!("nothing was written: {error}"));
+            let said = said.and_then(|html| write(&page, &html, &name));
+            let _ = sender.send(said.unwrap_or_else(|why| why));
         };
         if let Err(error) = std::thread::Builder::new().name("tcptrail-save".to_owned()).spawn(work)
         {
@@ -113,16 +137,43 @@ impl Saving {
     }
 }
 
-fn write(page: &Page, name: &str) -> String {
-    let files = [(format!("{name}.txt"), page.text()), (format!("{name}.ndjson"), page.ndjson())];
-    for (path, bytes) in &files {
+/// Writes all three files, or none.
+///
+/// # Errors
+/// Why there is none, in a sentence.
+fn write(page: &Page, html: &str, name: &Path) -> Result<String, String> {
+    let bytes = [html.as_bytes().to_vec(), page.text(), page.ndjson()];
+    let paths = ["html", "txt", "ndjson"].map(|kind| name.with_extension(kind));
+    let mut made: Vec<(File, &PathBuf)> = Vec::new();
+    for path in &paths {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        if let Err(error) = file.and_then(|mut file| file.write_all(bytes)) {
-            return format!("{path} cannot be written: {error}; start top in a folder of yours");
+        match file {
+            Ok(file) => made.push((file, path)),
+            Err(error) => return Err(refused(&made, path, &error)),
         }
     }
-    let [(text, _), (json, _)] = files;
-    format!("written: {} rows into {text} and {json}", page.rows.len())
+    for ((file, path), bytes) in made.iter().zip(&bytes) {
+        let mut file = file;
+        if let Err(error) = file.write_all(bytes) {
+            return Err(refused(&made, path, &error));
+        }
+    }
+    let whole = std::path::absolute(&paths[0]).unwrap_or_else(|_| paths[0].clone());
+    let rows = counted(page.rows.len() as u64, "row");
+    Ok(format!("written: {} (report), .txt and .ndjson ({rows})", whole.display()))
+}
+
+/// Takes back what was made.
+fn refused(made: &[(File, &PathBuf)], path: &Path, error: &io::Error) -> String {
+    for (_, path) in made {
+        // What cannot be removed stays; it is said that it is not whole.
+        let _ = std::fs::remove_file(path);
+    }
+    let why = match error.kind() {
+        io::ErrorKind::AlreadyExists => "it is there already: press w again".to_owned(),
+        _ => format!("{error}: start top in a folder of yours that has room"),
+    };
+    format!("nothing was written, {}: {why}", path.display())
 }
 
 #[cfg(test)]
@@ -161,8 +212,20 @@ mod tests {
     #[test]
     fn files_that_are_there_are_not_written_over() {
         let folder = tempfile::tempdir().expect("a folder");
-        let name = folder.path().join("top").display().to_string();
-        assert!(write(&page(), &name).starts_with("written: 2 rows"), "{}", write(&page(), &name));
-        assert!(write(&page(), &name).contains("cannot be written"));
+        let name = folder.path().join("top");
+        // One of the three is there: the two others are not left behind.
+        std::fs::write(name.with_extension("ndjson"), "mine").expect("written");
+        let refused = write(&page(), "<html>", &name).expect_err("it is there");
+        assert!(refused.contains("top.ndjson: it is there already"), "{refused}");
+        let left = std::fs::read_dir(folder.path()).expect("the folder").count();
+        assert_eq!(left, 1);
+        std::fs::remove_file(name.with_extension("ndjson")).expect("removed");
+        let said = write(&page(), "<html>", &name).expect("written");
+        let path = name.with_extension("html");
+        assert_eq!(
+            said,
+            format!("written: {} (report), .txt and .ndjson (2 rows)", path.display())
+        );
+        assert_eq!(std::fs::read(path).expect("the report"), b"<html>");
     }
 }

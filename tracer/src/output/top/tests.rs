@@ -42,6 +42,7 @@ fn options() -> Options {
         scope: Filter::default(),
         scope_args: Vec::new(),
         replay: None,
+        source: "recording".to_owned(),
         color: false,
         ascii: false,
         clock: Clock::new(Anchor { wall_at_zero: 0 }, TimeZone::UTC),

@@ -21,6 +21,7 @@ use foldhash::fast::FixedState;
 
 use crate::engine::conn::{Connection, Kind, Owner, PollKind, Role, Table};
 use crate::engine::open::is_open;
+use crate::engine::stats::Drops;
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::time::MonoNs;
@@ -43,6 +44,8 @@ pub(super) struct Model {
     pub(super) accepts: Accepts,
     /// Sockets of processes over time.
     pub(super) growths: Growths,
+    /// Segments that the kernel threw away.
+    pub(super) drops: Drops,
     /// What the run costs itself; unknown in a replay.
     pub(super) cost: Option<Cost>,
     /// When every socket was last walked: queues and round-trip times are not younger.
@@ -54,8 +57,11 @@ pub(super) struct Model {
 impl Model {
     /// Takes in one update. Of connections only those in `scope` count.
     pub(super) fn update(&mut self, engine: &Engine, update: &Update<'_>, scope: &Filter) {
+        self.drops.update(engine, update, scope);
         match update {
-            Update::Change { conn, change } => self.change(conn, change.kind, change.at),
+            Update::Change { conn, change } => {
+                self.change(engine.table(), conn, change.kind, change.at);
+            }
             Update::Walked { poll, now } if poll.kind == PollKind::All => {
                 self.walked = Some(*now);
             }
@@ -71,17 +77,17 @@ impl Model {
         }
     }
 
-    fn change(&mut self, conn: &Connection, kind: Kind, at: MonoNs) {
+    fn change(&mut self, table: &Table, conn: &Connection, kind: Kind, at: MonoNs) {
         self.rates.count(conn, &kind);
         match kind {
             Kind::Transition { old, new, .. } => {
                 if conn.role != Role::Listener {
-                    self.remotes.transition(conn, old, new, at);
+                    self.remotes.transition((table, conn), (old, new), at);
                 }
             }
             Kind::Retransmit { .. } | Kind::Reset { .. } => self.marks.add(conn.id, &kind, at),
             Kind::Finished => {
-                self.remotes.finished(conn, at);
+                self.remotes.finished(table, conn, at);
                 self.accepts.finished(conn);
             }
             Kind::Dropped { .. } => {}

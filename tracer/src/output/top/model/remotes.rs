@@ -6,7 +6,7 @@ use foldhash::fast::FixedState;
 use hdrhistogram::Histogram;
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Connection, How, Role};
+use crate::engine::conn::{Connection, How, Role, Table};
 use crate::event::Family;
 use crate::time::MonoNs;
 
@@ -33,12 +33,16 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// Of a connection; `None` for a listener.
-    pub(crate) fn of(conn: &Connection) -> Option<Remote> {
+    pub(crate) fn of(table: &Table, conn: &Connection) -> Option<Remote> {
         let tuple = &conn.tuple;
         let (side, port) = match conn.role {
             Role::Listener => return None,
             Role::Client => (Side::Out, tuple.remote_port),
             Role::Server => (Side::In, tuple.local_port),
+            // It was there before the run. Who listens at its port is the server.
+            Role::Unknown if table.has_listener(conn.netns, tuple.local_port) => {
+                (Side::In, tuple.local_port)
+            }
             // Nothing tells; a server's port is the smaller, as a rule.
             Role::Unknown if tuple.local_port < tuple.remote_port => (Side::In, tuple.local_port),
             Role::Unknown => (Side::Out, tuple.remote_port),
@@ -90,9 +94,8 @@ impl Remotes {
     /// A connection changed its state.
     pub(super) fn transition(
         &mut self,
-        conn: &Connection,
-        old: TcpState,
-        new: TcpState,
+        (table, conn): (&Table, &Connection),
+        (old, new): (TcpState, TcpState),
         at: MonoNs,
     ) {
         let opens = matches!(
@@ -103,7 +106,7 @@ impl Remotes {
         if !opens && !established {
             return;
         }
-        let Some(remote) = Remote::of(conn) else { return };
+        let Some(remote) = Remote::of(table, conn) else { return };
         let figures = self.by_remote.entry(remote).or_default();
         figures.last = at;
         if opens {
@@ -116,8 +119,8 @@ impl Remotes {
     }
 
     /// A connection has ended.
-    pub(super) fn finished(&mut self, conn: &Connection, at: MonoNs) {
-        let Some(remote) = Remote::of(conn) else { return };
+    pub(super) fn finished(&mut self, table: &Table, conn: &Connection, at: MonoNs) {
+        let Some(remote) = Remote::of(table, conn) else { return };
         let figures = self.by_remote.entry(remote).or_default();
         figures.last = at;
         figures.ended += 1;

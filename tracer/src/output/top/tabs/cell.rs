@@ -8,7 +8,7 @@ use crate::engine::conn::{Connection, Spent};
 use crate::event::Comm;
 use crate::output::lines;
 use crate::text;
-pub(crate) use crate::text::Paint;
+pub(crate) use crate::text::{Paint, thousands};
 use crate::time::Human;
 
 /// How rows of a group become one row, in a column.
@@ -170,19 +170,6 @@ impl Cell {
 #[expect(clippy::cast_precision_loss, reason = "sorted by, and shown in two digits")]
 pub(crate) fn float(number: u64) -> f64 {
     number as f64
-}
-
-/// `1,204`.
-pub(crate) fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at != 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `>=14m00s`, `~60.0s`, `-`.

@@ -5,6 +5,7 @@ use tracer_common::TcpState;
 use crate::engine::book::Seen;
 use crate::engine::conn::{Connection, Ends, How};
 use crate::event::{Direction, Shape, SockId};
+use crate::output::lines::drops;
 use crate::output::top::model::MarkKind;
 use crate::output::top::tabs::cell::{self, Paint, counted, harmless, process};
 use crate::output::top::tabs::connections::{Whose, owner, whose, words};
@@ -129,6 +130,7 @@ fn traffic(pane: &mut Pane, scene: &Scene<'_>, conn: &Connection) {
             pane.painted("payload", Paint::Dim, why);
         }
     }
+    dropped(pane, scene, conn);
     pane.maybe("handshake", conn.handshake_ns().map(|ns| Human(ns).to_string()));
     if let Some(ns) = conn.accept_ns() {
         pane.fact("accepted", format!("after at most {}", Human(ns)));
@@ -144,6 +146,15 @@ fn traffic(pane: &mut Pane, scene: &Scene<'_>, conn: &Connection) {
         let said = format!("{} to {} in {since}", us(least), us(most));
         let values = rtts.iter().map(|(_, rtt)| *rtt).collect();
         pane.lines.push(PaneLine::Spark("RTT over time", values, said));
+    }
+}
+
+/// Which of its segments the kernel threw away, and why.
+fn dropped(pane: &mut Pane, scene: &Scene<'_>, conn: &Connection) {
+    let mut words = Vec::new();
+    drops::of_connection(scene.engine, conn, &mut words);
+    if !words.is_empty() {
+        pane.painted("dropped", Paint::Bad, String::from_utf8_lossy(&words));
     }
 }
 

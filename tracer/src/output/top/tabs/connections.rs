@@ -101,7 +101,7 @@ pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
         lazy.sort_unstable_by(|one, other| one.key.cmp(&other.key).then(one.id.cmp(&other.id)));
     }
     let empty = "no connections";
-    Table { columns: COLUMNS, rows: Vec::new(), lazy, empty: empty.to_owned() }
+    Table { columns: COLUMNS, rows: Vec::new(), lazy, left_out: 0, empty: empty.to_owned() }
 }
 
 /// The texts of its row that are no figures, each on a line, in lower case. Of a hundred thousand each is looked

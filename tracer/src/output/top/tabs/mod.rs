@@ -17,7 +17,7 @@ mod scene;
 mod tab;
 mod table;
 
-pub(super) use cell::{Cell, Column, Paint, counted, ends, spent_text, thousands};
+pub(super) use cell::{Cell, Column, Key, Paint, counted, ends, spent_text, thousands};
 pub(super) use connections::owner;
 pub(super) use life::Life;
 pub(super) use pane::{Pane, PaneLine};
@@ -35,11 +35,11 @@ use crate::output::top::words::Wanted;
 pub(super) fn table(tab: Tab, scene: &Scene<'_>, order: &Order<'_>) -> Table {
     let mut table = match (tab, order.group) {
         (Tab::Connections, None) => return connections::table(scene, order),
+        (Tab::Remotes, _) => return remotes::table(scene, order),
         (Tab::Connections, Some(by)) => connections::grouped(scene, order, by),
         (Tab::Findings, _) => findings::table(scene, order.wanted),
         (Tab::Processes, _) => processes::table(scene, order.wanted),
         (Tab::Listeners, _) => listeners::table(scene, order.wanted),
-        (Tab::Remotes, _) => remotes::table(scene, order.wanted),
         (Tab::Openers, _) => openers::table(scene, order.wanted),
     };
     table.keep(|row| order.wanted.has_text(row.cells.iter().map(|cell| cell.text.as_str())));

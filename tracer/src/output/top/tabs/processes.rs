@@ -217,7 +217,7 @@ fn remotes(pane: &mut Pane, scene: &Scene<'_>, conns: &[&Connection]) {
     let mut counts: HashMap<String, u64> = HashMap::new();
     for conn in conns.iter().filter(|conn| conn.role != Role::Listener) {
         let remote = conn.tuple.remote();
-        let name = match Remote::of(conn).map(|remote| remote.side) {
+        let name = match Remote::of(scene.table(), conn).map(|remote| remote.side) {
             Some(Side::In) => format!("{} to :{}", remote.ip(), conn.tuple.local_port),
             _ => remote_end(scene.engine, conn),
         };

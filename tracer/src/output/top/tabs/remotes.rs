@@ -9,12 +9,13 @@ use crate::engine::conn::Connection;
 use crate::event::{Family, Tuple};
 use crate::output::top::model::{Figures, Remote, Side};
 use crate::output::top::tabs::cell::{
-    Cell, Column, Fold, Paint, endpoint, figures, text_column, thousands,
+    Cell, Column, Fold, Paint, counted, endpoint, figures, text_column, thousands,
 };
 use crate::output::top::tabs::pane::Pane;
 use crate::output::top::tabs::processes::by_state;
 use crate::output::top::tabs::row::{Row, RowId};
 use crate::output::top::tabs::scene::Scene;
+use crate::output::top::tabs::tab::Order;
 use crate::output::top::tabs::table::Table;
 use crate::output::top::words::Wanted;
 use crate::time::Human;
@@ -57,10 +58,88 @@ fn again(conn: &Connection) -> bool {
     counted || seen.syn != 0 || seen.synack != 0 || seen.fin != 0 || seen.data != 0
 }
 
-pub(super) fn table(scene: &Scene<'_>, wanted: &Wanted) -> Table {
+/// Rows that are made. There may be a hundred thousand remotes: of more, those that come first.
+const MOST_ROWS: usize = 2_000;
+
+/// What is known of one, or of all with one address.
+struct Sum {
+    remote: Remote,
+    /// Remotes that it is about, and those of them whose way is another than the first's.
+    members: u64,
+    others: u64,
+    open: Open,
+    opened: u64,
+    failed: u64,
+    broken: u64,
+    ended: u64,
+    /// Half of the handshakes took no longer, and 99 of 100; microseconds.
+    p50: Option<u64>,
+    p99: Option<u64>,
+}
+
+impl Sum {
+    fn of(scene: &Scene<'_>, remote: Remote, open: Open) -> Sum {
+        let figures = scene.model.remotes.get(&remote);
+        let count = |of: fn(&Figures) -> u64| figures.map_or(0, of);
+        let again = open.again + count(|figures| figures.again);
+        Sum {
+            remote,
+            members: 1,
+            others: 0,
+            open: Open { again, ..open },
+            opened: count(|figures| figures.opened),
+            failed: count(|figures| figures.failed),
+            broken: count(|figures| figures.broken),
+            ended: count(|figures| figures.ended),
+            p50: figures.and_then(|figures| figures.handshake(0.5)),
+            p99: figures.and_then(|figures| figures.handshake(0.99)),
+        }
+    }
+
+    fn add(&mut self, other: &Sum) {
+        let way =
+            |sum: &Sum| (sum.remote.side, (sum.remote.side == Side::In).then_some(sum.remote.port));
+        self.others += u64::from(way(self) != way(other));
+        self.members += 1;
+        self.open.count += other.open.count;
+        self.open.again += other.open.again;
+        self.open.send_queue += other.open.send_queue;
+        self.opened += other.opened;
+        self.failed += other.failed;
+        self.broken += other.broken;
+        self.ended += other.ended;
+        self.p50 = self.p50.max(other.p50);
+        self.p99 = self.p99.max(other.p99);
+    }
+
+    /// Connections that may have had to send something again.
+    fn seen(&self) -> u64 {
+        self.open.count + self.ended
+    }
+
+    /// By what it is sorted; `None` is not known.
+    fn key(&self, column: usize) -> Option<u128> {
+        Some(match column {
+            0 => u128::from_be_bytes(self.remote.addr),
+            1 => u128::from(self.remote.side == Side::In) << 16 | u128::from(self.remote.port),
+            2 => self.open.count.into(),
+            3 => self.opened.into(),
+            4 => self.failed.into(),
+            5 => self.broken.into(),
+            6 => self.p50?.into(),
+            7 => self.p99?.into(),
+            8 => (u128::from(self.open.again) << 64).checked_div(self.seen().into())?,
+            _ => self.open.send_queue.into(),
+        })
+    }
+}
+
+/// Remotes that are wanted, or their addresses, in their order.
+pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
+    let wanted = order.wanted;
     let mut open: HashMap<Remote, Open, FixedState> = HashMap::default();
     for conn in scene.wanted(wanted).filter(|conn| is_there(conn)) {
-        let Some(remote) = Remote::of(conn) else { continue };
+        let Some(remote) = Remote::of(scene.table(), conn) else { continue };
         let sum = open.entry(remote).or_default();
         sum.count += 1;
         sum.again += u64::from(again(conn));
@@ -74,10 +153,50 @@ pub(super) fn table(scene: &Scene<'_>, wanted: &Wanted) -> Table {
             open.entry(*remote).or_default();
         }
     }
-    let mut rows: Vec<Row> =
-        open.into_iter().map(|(remote, open)| row(scene, remote, open)).collect();
-    rows.sort_by(|one, other| one.cells[0].text.cmp(&other.cells[0].text));
-    Table::of(COLUMNS, rows, "nobody is talked to")
+    if wanted.wants_text() {
+        open.retain(|remote, _| {
+            let (address, way) = name(remote);
+            wanted.has_text([address.as_str(), way.as_str()].into_iter())
+        });
+    }
+    let sums = open.into_iter().map(|(remote, open)| Sum::of(scene, remote, open));
+    let mut sums: Vec<Sum> = sums.collect();
+    if order.group.is_some() {
+        sums = by_address(sums);
+    }
+    let left_out = sums.len().saturating_sub(MOST_ROWS);
+    sort(&mut sums, order);
+    let row = |sum| row(sum, order.group.is_some());
+    let rows = sums.into_iter().map(row).collect();
+    Table { left_out, ..Table::of(COLUMNS, rows, "nobody is talked to") }
+}
+
+fn by_address(mut sums: Vec<Sum>) -> Vec<Sum> {
+    sums.sort_unstable_by_key(|sum| sum.remote);
+    let mut groups: Vec<Sum> = Vec::new();
+    for sum in sums {
+        let place = |sum: &Sum| (sum.remote.addr, sum.remote.v6);
+        match groups.last_mut().filter(|last| place(last) == place(&sum)) {
+            Some(group) => group.add(&sum),
+            None => groups.push(sum),
+        }
+    }
+    groups
+}
+
+/// Those that come first, in their order; what is not known comes last.
+fn sort(sums: &mut Vec<Sum>, order: &Order<'_>) {
+    let compare = |one: &Sum, other: &Sum| {
+        let (less, more) = (one.key(order.column), other.key(order.column));
+        let by_key = if order.descending { more.cmp(&less) } else { less.cmp(&more) };
+        let unknown_last = less.is_none().cmp(&more.is_none());
+        unknown_last.then(by_key).then_with(|| one.remote.cmp(&other.remote))
+    };
+    if sums.len() > MOST_ROWS {
+        sums.select_nth_unstable_by(MOST_ROWS, compare);
+        sums.truncate(MOST_ROWS);
+    }
+    sums.sort_unstable_by(compare);
 }
 
 fn is_there(conn: &Connection) -> bool {
@@ -118,35 +237,37 @@ fn words(remote: &Remote) -> String {
     }
 }
 
-fn row(scene: &Scene<'_>, remote: Remote, open: Open) -> Row {
-    let (address, way) = name(&remote);
-    let figures = scene.model.remotes.get(&remote);
-    let count = |of: fn(&Figures) -> u64| figures.map_or(0, of);
-    let ended = count(|figures| figures.ended);
-    let handshake = |quantile| {
-        let us = figures.and_then(|figures| figures.handshake(quantile));
-        Cell::time(us.map(|us| us * 1_000))
+fn row(sum: Sum, grouped: bool) -> Row {
+    let (address, way) = name(&sum.remote);
+    let ip = ends(&sum.remote).remote().ip();
+    let handshake = |us: Option<u64>| Cell::time(us.map(|us| us * 1_000));
+    let address = if grouped { format!("{ip} ({})", thousands(sum.members)) } else { address };
+    let way = match sum.others {
+        0 => way,
+        others => format!("{way} and {}", counted(others, "other")),
     };
     let cells = vec![
         Cell::text(address),
         Cell::text(way),
-        Cell::count(open.count),
-        Cell::count(count(|figures| figures.opened)),
-        Cell::count(count(|figures| figures.failed)).marked(Paint::Bad),
-        Cell::count(count(|figures| figures.broken)).marked(Paint::Warn),
-        handshake(0.5),
-        handshake(0.99),
-        Cell::percent(open.again + count(|figures| figures.again), open.count + ended)
-            .marked(Paint::Warn),
-        Cell::bytes(open.send_queue).marked(Paint::Warn),
+        Cell::count(sum.open.count),
+        Cell::count(sum.opened),
+        Cell::count(sum.failed).marked(Paint::Bad),
+        Cell::count(sum.broken).marked(Paint::Warn),
+        handshake(sum.p50),
+        handshake(sum.p99),
+        Cell::percent(sum.open.again, sum.seen()).marked(Paint::Warn),
+        Cell::bytes(sum.open.send_queue).marked(Paint::Warn),
     ];
-    Row { id: RowId::Remote(remote), cells, words: words(&remote) }
+    if grouped {
+        return Row { id: RowId::Group(ip.to_string()), cells, words: format!("addr:{ip}") };
+    }
+    Row { id: RowId::Remote(sum.remote), cells, words: words(&sum.remote) }
 }
 
 pub(super) fn pane(scene: &Scene<'_>, remote: &Remote, wanted: &Wanted) -> Option<Pane> {
     let conns: Vec<&Connection> = scene
         .wanted(wanted)
-        .filter(|conn| is_there(conn) && Remote::of(conn) == Some(*remote))
+        .filter(|conn| is_there(conn) && Remote::of(scene.table(), conn) == Some(*remote))
         .collect();
     let figures = scene.model.remotes.get(remote);
     if conns.is_empty() && figures.is_none() {

@@ -23,6 +23,8 @@ pub(crate) struct Table {
     /// Rows, or for connections only their order.
     pub(crate) rows: Vec<Row>,
     pub(crate) lazy: Vec<Lazy>,
+    /// Further rows, that there are too many of to be made.
+    pub(crate) left_out: usize,
     /// Shown where there are no rows.
     pub(crate) empty: String,
 }
@@ -30,7 +32,7 @@ pub(crate) struct Table {
 impl Table {
     /// Of these rows.
     pub(crate) fn of(columns: &'static [Column], rows: Vec<Row>, empty: impl Into<String>) -> Self {
-        Table { columns, rows, lazy: Vec::new(), empty: empty.into() }
+        Table { columns, rows, lazy: Vec::new(), left_out: 0, empty: empty.into() }
     }
 
     /// How many rows there are.

@@ -165,6 +165,10 @@ fn third(pen: &mut Pen<'_, '_>, screen: &Screen<'_>) {
     pen.put("  lost ", theme.dim());
     let paint = if header.lost == 0 { Paint::Good } else { Paint::Bad };
     pen.put(&thousands(header.lost), theme.paint(paint));
+    // Where none was dropped, the room is better used.
+    if let dropped @ 1.. = screen.scene.model.drops.all() {
+        pen.put("  dropped ", theme.dim()).put(&thousands(dropped), theme.paint(Paint::Warn));
+    }
     if let Some(cost) = &header.cost {
         let share =
             cost.share.map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", share * 100.0));

@@ -31,10 +31,13 @@ pub(crate) fn draw(
     }
     let rows = screen.table.len() as u64;
     let group = state.sheet().group.and_then(|by| state.tab.groups().get(by));
-    let text = match group {
-        Some(name) => format!("{} by {name}", thousands(rows)),
-        None => thousands(rows),
-    };
+    let mut text = thousands(rows);
+    if let more @ 1.. = screen.table.left_out as u64 {
+        text = format!("the first {text} of {}", thousands(rows + more));
+    }
+    if let Some(name) = group {
+        text = format!("{text} by {name}");
+    }
     let width = columns(&text);
     if usize::from(area.right() - x) > width {
         let at = area.right() - u16::try_from(width).unwrap_or(0);
