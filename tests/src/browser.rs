@@ -68,6 +68,12 @@ impl Page {
         self.order("Emulation.setDeviceMetricsOverride", size);
     }
 
+    /// As for somebody who has chosen a dark theme.
+    pub fn dark(&mut self) {
+        let features = json!([{"name": "prefers-color-scheme", "value": "dark"}]);
+        self.order("Emulation.setEmulatedMedia", json!({"features": features}));
+    }
+
     /// The value of an expression in the page.
     pub fn value(&mut self, expression: &str) -> Value {
         let how = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});

@@ -11,6 +11,7 @@ pub mod java;
 pub mod jdks;
 pub mod netns;
 pub mod pace;
+pub mod reported;
 pub mod servers;
 pub mod tcptrail;
 pub mod tmux;

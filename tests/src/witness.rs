@@ -195,3 +195,14 @@ pub fn eventually<R>(
 pub fn in_state(netns: &Netns, state: &str) -> Result<usize> {
     Ok(ss(netns)?.iter().filter(|socket| socket.state == state).count())
 }
+
+/// Bytes: the most that was resident so far of a process that lives.
+///
+/// # Errors
+/// When it does not.
+pub fn peak_memory(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}

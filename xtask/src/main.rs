@@ -99,7 +99,8 @@ enum Verb {
     /// Build, then put a mixed load on tcptrail for half an hour and see what becomes of it.
     #[command(disable_help_flag = true)]
     Soak {
-        /// Arguments for the soak program: `--duration 30m`; `--verdicts [--minutes 10] [--only pools|wrk|deploy]` runs
+        /// Arguments for the soak program: `--duration 30m`; `--report` instead reports a recording of a million
+        /// connections and opens it in Chromium; `--verdicts [--minutes 10] [--only pools|wrk|deploy]` runs
         /// healthy software instead, of which nothing may be called a leak.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,

@@ -12,8 +12,8 @@ pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
     build::all()?;
     setup::test_tools();
     let mut soak = cargo();
-    soak.args(["build", "--release", "--package", "tests", "--bin", "soak"]);
-    must(&mut soak, "build the soak program", "fix what the compiler says above")?;
+    soak.args(["build", "--release", "--package", "tests", "--bin", "soak", "--bin", "load"]);
+    must(&mut soak, "build the soak programs", "fix what the compiler says above")?;
     let status = as_root(target().join("release/soak"))
         .arg("--tcptrail")
         .arg(binary())

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 use tests::java::{Program, line_of};
 use tests::netns::Netns;
 use tests::pace::is_slow;
-use tests::tcptrail::{Event, Tcptrail};
+use tests::reported;
+use tests::tcptrail::{Event, Tcptrail, command};
 use tests::traffic::connect;
 use tests::witness::now_ns;
 
@@ -50,6 +51,12 @@ fn the_servlet_that_forgets_is_named_and_the_mended_one_is_not() -> Result<()> {
     }
     let netns = Netns::new()?;
     let backend = closing_server(&netns, MISSING)?.to_string();
+    let dir = tempfile::tempdir()?;
+    let html = dir.path().join("incident.html");
+    let place = html.to_str().context("UTF-8")?;
+    // The first: it does not say when it is attached, those after it do.
+    let args = ["report", "--netns", netns.name(), "--threshold", "CLOSE_WAIT=3s", "--for", "5m"];
+    let report = Tcptrail::spawn(command(&[&args[..], &["-o", place]].concat()))?;
     let mut leaks = leaks(&netns, &["--comm", "java"])?;
     let mut stuck = stuck(&netns, "CLOSE_WAIT=3s")?;
     let mut leaking = Program::java(&netns, &[], "PageServlet", &["8089", &backend, "leak"])?;
@@ -101,7 +108,16 @@ fn the_servlet_that_forgets_is_named_and_the_mended_one_is_not() -> Result<()> {
     let accused =
         run.of_kind("stuck").find(|event| event.number("pid") == Some(mended.pid().into()));
     ensure!(accused.is_none(), "the mended one is accused: {accused:?}");
-    run.check_whole()
+    run.check_whole()?;
+    let run = report.stop()?;
+    ensure!(run.code() == Some(0) && run.stderr.contains("open it in a browser"), "{}", run.stderr);
+    if !tests::ready(&["chromium", "mkfifo"]) {
+        return Ok(());
+    }
+    let process = format!("java[{pid}] leaks CLOSE_WAIT");
+    let words = [process.as_str(), "opened by com.acme.PageServlet.doGet", "close() is missing"];
+    let charts = ["chart-states", "chart-rates", "chart-findings", "chart-stacks"];
+    reported::check(&html, &words, &charts, "java")
 }
 
 #[test]

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::netns::Netns;
+use tests::witness::peak_memory;
 
 use crate::Tools;
 use crate::figures::Figure;
 use crate::measure::churn;
-use crate::process::{cpu_ns, peak_memory};
+use crate::process::cpu_ns;
 use crate::subject::{Subject, Tracer};
 use crate::target::Target;
 

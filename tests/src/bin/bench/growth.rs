@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::netns::Netns;
+use tests::witness::peak_memory;
 
 use crate::Tools;
 use crate::capacity::beside;
 use crate::compare::aligned;
 use crate::measure::churn;
-use crate::process::{cpu_ns, peak_memory};
+use crate::process::cpu_ns;
 use crate::subject::{Subject, Tracer};
 
 /// Connections a second: 1x, 10x, 100x.

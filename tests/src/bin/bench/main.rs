@@ -10,6 +10,7 @@ mod latency;
 mod lost;
 mod measure;
 mod process;
+mod screen;
 mod subject;
 mod target;
 
@@ -79,6 +80,8 @@ enum Part {
     Replay,
     /// A hundred thousand open sockets.
     Sockets,
+    /// `top` beside a hundred thousand open sockets.
+    Top,
     /// What it costs to hear of drops: on the plain load, under a scan, with losses.
     Drops,
     /// Cost at 1, 10 and 100 times the connections and sockets.
@@ -112,9 +115,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// Many.
+const SOCKETS: u64 = 100_000;
+
 /// What `--targets` measures.
-const OF_TARGETS: [Part; 6] =
-    [Part::Compare, Part::Lost, Part::Latency, Part::Replay, Part::Sockets, Part::Drops];
+const OF_TARGETS: [Part; 7] =
+    [Part::Compare, Part::Lost, Part::Latency, Part::Replay, Part::Sockets, Part::Top, Part::Drops];
 
 fn run(cli: Cli) -> Result<ExitCode> {
     ensure!(geteuid().is_root(), "tracing needs root");
@@ -124,7 +130,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let parts = if cli.targets { OF_TARGETS.to_vec() } else { cli.parts };
     let (rounds, seconds) = if cli.quick { (2, 0.5) } else { (cli.rounds, cli.seconds) };
     let part = |wanted| parts.contains(&wanted);
-
     println!("{}", machine());
     let mut targets = Vec::new();
     let mut results = serde_json::Map::new();
@@ -147,15 +152,18 @@ fn run(cli: Cli) -> Result<ExitCode> {
         targets.extend(lost::targets(&tools, dir, transitions)?);
     }
     if part(Part::Latency) {
-        let idle = Duration::from_secs(if cli.quick { 3 } else { 20 });
-        targets.extend(latency::targets(&tools, dir, idle)?);
+        let idle = if cli.quick { 3 } else { 20 };
+        targets.extend(latency::targets(&tools, dir, Duration::from_secs(idle))?);
     }
     if part(Part::Replay) {
         let connections = if cli.quick { 100_000 } else { 1_000_000 };
         targets.extend(capacity::replay(&tools, dir, connections)?);
     }
     if part(Part::Sockets) {
-        targets.extend(capacity::sockets(&tools, dir, 100_000)?);
+        targets.extend(capacity::sockets(&tools, dir, SOCKETS)?);
+    }
+    if part(Part::Top) {
+        targets.extend(screen::targets(&tools, SOCKETS, cli.quick)?);
     }
     if part(Part::Drops) {
         targets.extend(drops::targets(&tools, dir, rounds, seconds)?);

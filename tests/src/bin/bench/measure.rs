@@ -119,7 +119,7 @@ pub(crate) fn sample(
         })
         .collect();
     sleep(DRAIN);
-    let peak = pid.map_or(Ok(0), process::peak_memory)?;
+    let peak = pid.map_or(Ok(0), tests::witness::peak_memory)?;
     let started_in = tracer.as_ref().map_or(0.0, |tracer| tracer.started_in.as_secs_f64());
     let left = tracer.map(Tracer::stop).transpose()?;
     Ok(Sample {

@@ -20,18 +20,6 @@ pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
     Ok(total)
 }
 
-/// Bytes: the most that was resident so far.
-pub(crate) fn peak_memory(pid: u32) -> Result<u64> {
-    status(pid, "VmHWM:")
-}
-
-fn status(pid: u32, key: &str) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(key)).context("no such line")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib * 1024)
-}
-
 /// What a program has done since it was loaded, as far as the kernel counted it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ran {

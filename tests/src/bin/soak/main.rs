@@ -5,11 +5,13 @@
 //! (which records too), `list --watch` and `stuck`. What they say is compared with `ss` and with what was
 //! done; their memory has to be flat. `cargo xtask soak` builds and runs it.
 //!
-//! `--verdicts` instead runs healthy software for minutes, of which nothing may be called a leak.
+//! `--report` instead makes half a million connections, whose two ends are a million for tcptrail, and has their
+//! recording reported and opened in a browser. `--verdicts` runs healthy software for minutes, of which nothing may be called a leak.
 
 mod figures;
 mod follow;
 mod load;
+mod report;
 mod verdicts;
 
 use std::collections::BTreeSet;
@@ -41,6 +43,9 @@ struct Args {
     /// The tcptrail to watch with
     #[arg(long)]
     tcptrail: Option<PathBuf>,
+    /// Report a recording of so many connections instead; each has two ends, which count as two
+    #[arg(long, conflicts_with = "verdicts", num_args = 0..=1, default_missing_value = "500000")]
+    report: Option<u64>,
     /// Run pools, wrk and deploys instead, of which nothing may be called a leak
     #[arg(long)]
     verdicts: bool,
@@ -76,7 +81,13 @@ fn main() -> ExitCode {
             let program = args.tcptrail.clone().unwrap_or_else(tests::tcptrail::binary);
             verdicts::run(&program, args.minutes, args.only)
         }
-        None => soak(&args),
+        None => match args.report {
+            Some(connections) => {
+                let program = args.tcptrail.clone().unwrap_or_else(tests::tcptrail::binary);
+                report::run(&program, connections)
+            }
+            None => soak(&args),
+        },
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
