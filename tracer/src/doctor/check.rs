@@ -1,36 +1,66 @@
-//! One thing that was tried, and its line.
+//! What was tried, a line each, written as soon as it is known: trying the programs takes seconds on a busy machine.
+
+use std::io::Write;
 
 use crate::output::json::Object;
 use crate::text::{self, Paint, Row, Terminal};
 
+/// Everything that is tried.
+pub(super) struct Checks<'a> {
+    out: &'a mut dyn Write,
+    json: bool,
+    terminal: Terminal,
+    /// All that is required works.
+    pub(super) works: bool,
+    /// Everything works.
+    pub(super) complete: bool,
+}
+
+impl<'a> Checks<'a> {
+    /// None so far.
+    pub(super) fn new(out: &'a mut dyn Write, json: bool, terminal: Terminal) -> Checks<'a> {
+        Checks { out, json, terminal, works: true, complete: true }
+    }
+
+    /// Adds one. Without one that is `required` nothing works.
+    pub(super) fn push(&mut self, name: &str, required: bool, outcome: Result<String, String>) {
+        self.complete &= outcome.is_ok();
+        self.works &= outcome.is_ok() || !required;
+        let check = Check { name: name.to_owned(), outcome, required };
+        let mut line = Vec::new();
+        if self.json {
+            check.json(&mut line)
+        } else {
+            check.text(self.terminal, &mut line)
+        }
+        self.write(&line);
+    }
+
+    /// A reader that has gone has seen enough.
+    pub(super) fn write(&mut self, line: &[u8]) {
+        let _ = self.out.write_all(line);
+        let _ = self.out.flush();
+    }
+}
+
 /// One thing that was tried.
-pub(super) struct Check {
-    pub(super) name: String,
+struct Check {
+    name: String,
     /// Works, or what is lost without it.
-    pub(super) outcome: Result<String, String>,
+    outcome: Result<String, String>,
     /// Without it nothing works.
-    pub(super) required: bool,
+    required: bool,
 }
 
 impl Check {
-    /// Adds one.
-    pub(super) fn push(
-        checks: &mut Vec<Check>,
-        name: &str,
-        required: bool,
-        outcome: Result<String, String>,
-    ) {
-        checks.push(Check { name: name.to_owned(), outcome, required });
-    }
-
-    pub(super) fn json(&self, out: &mut Vec<u8>) {
+    fn json(&self, out: &mut Vec<u8>) {
         let mut object = Object::event(out, "check");
         object.string("name", self.name.as_bytes()).boolean("ok", self.outcome.is_ok());
         let (Ok(detail) | Err(detail)) = &self.outcome;
         object.string("detail", detail.as_bytes()).boolean("required", self.required).end();
     }
 
-    pub(super) fn text(&self, terminal: Terminal, out: &mut Vec<u8>) {
+    fn text(&self, terminal: Terminal, out: &mut Vec<u8>) {
         let (mark, paint): (&[u8], _) = match (&self.outcome, self.required) {
             (Ok(_), _) => (b"ok", Paint::Good),
             (Err(_), true) => (b"NO", Paint::Bad),

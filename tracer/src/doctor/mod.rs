@@ -5,7 +5,7 @@ mod programs;
 
 use std::io::Write;
 
-use crate::doctor::check::Check;
+use crate::doctor::check::Checks;
 use crate::kernel::cgroups::{self, Mounts};
 use crate::kernel::{destroy, netns, preflight};
 use crate::text::Terminal;
@@ -14,48 +14,39 @@ use crate::text::Terminal;
 #[must_use]
 pub fn run(json: bool) -> u8 {
     let terminal = Terminal::of_stdout(std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()));
-    let (out, works) = report(json, terminal);
-    // A reader that has gone has seen enough.
-    let _ = std::io::stdout().write_all(&out);
-    u8::from(!works)
+    u8::from(!report(&mut std::io::stdout(), json, terminal))
 }
 
 /// Tries everything; the lines as they are in a file.
 #[must_use]
 pub fn text() -> String {
-    let (out, _) = report(false, Terminal { width: None, color: false });
+    let mut out = Vec::new();
+    report(&mut out, false, Terminal { width: None, color: false });
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Tries everything; the lines for a terminal or as JSON, and whether tracing works.
-fn report(json: bool, terminal: Terminal) -> (Vec<u8>, bool) {
-    let mut checks = Vec::new();
+/// Tries everything, and writes the lines for a terminal or as JSON. Returns whether tracing works.
+fn report(out: &mut dyn Write, json: bool, terminal: Terminal) -> bool {
+    let mut checks = Checks::new(out, json, terminal);
     examine(&mut checks);
-    let works = checks.iter().all(|check| check.outcome.is_ok() || !check.required);
-    let mut out = Vec::new();
-    for check in &checks {
-        if json { check.json(&mut out) } else { check.text(terminal, &mut out) }
-    }
     if !json {
-        let complete = checks.iter().all(|check| check.outcome.is_ok());
-        let verdict = match (works, complete) {
-            (true, true) => "Everything works.",
-            (true, false) => "Tracing works; what is missing is named above.",
-            (false, _) => "Tracing does not work here; the first line marked NO says why.",
+        let verdict = match (checks.works, checks.complete) {
+            (true, true) => "Everything works.\n",
+            (true, false) => "Tracing works; what is missing is named above.\n",
+            (false, _) => "Tracing does not work here; the first line marked NO says why.\n",
         };
-        out.extend_from_slice(verdict.as_bytes());
-        out.push(b'\n');
+        checks.write(verdict.as_bytes());
     }
-    (out, works)
+    checks.works
 }
 
-fn examine(checks: &mut Vec<Check>) {
+fn examine(checks: &mut Checks<'_>) {
     let (release, machine) = preflight::kernel_names();
-    Check::push(checks, "kernel", true, Ok(format!("{release} {machine}")));
+    checks.push("kernel", true, Ok(format!("{release} {machine}")));
 
     let capabilities = preflight::Capabilities::of_this_process();
     let permitted = capabilities.bpf && capabilities.perfmon;
-    Check::push(checks, "privileges", true, match (permitted, capabilities.sys_admin) {
+    checks.push("privileges", true, match (permitted, capabilities.sys_admin) {
         (true, true) => Ok("CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN".into()),
         (true, false) => Ok("CAP_BPF, CAP_PERFMON; without CAP_SYS_ADMIN only sockets of this network namespace are listed".into()),
         (false, _) => Err("no CAP_BPF and CAP_PERFMON: run as root (sudo tcptrail doctor)".into()),
@@ -63,22 +54,21 @@ fn examine(checks: &mut Vec<Check>) {
 
     let resolved = match preflight::resolve() {
         Ok(resolved) => {
-            Check::push(checks, "BTF", true, Ok(preflight::VMLINUX_BTF.into()));
+            checks.push("BTF", true, Ok(preflight::VMLINUX_BTF.into()));
             for missing in &resolved.missing {
-                Check::push(
-                    checks,
+                checks.push(
                     &missing.field,
                     false,
                     Err(format!("not in this kernel: {}", missing.cost)),
                 );
             }
             for (name, cost) in resolved.lacks() {
-                Check::push(checks, name, false, Err(format!("not in this kernel: {cost}")));
+                checks.push(name, false, Err(format!("not in this kernel: {cost}")));
             }
             resolved
         }
         Err(error) => {
-            Check::push(checks, "BTF", true, Err(error.to_string()));
+            checks.push("BTF", true, Err(error.to_string()));
             return;
         }
     };
@@ -87,12 +77,12 @@ fn examine(checks: &mut Vec<Check>) {
     }
     let ends = destroy::probe().map_err(|reason| format!("{reason}: kill does not work"));
     let ended = || "a connection made on loopback was ended: kill works".to_owned();
-    Check::push(checks, "SOCK_DESTROY", false, ends.map(|()| ended()));
+    checks.push("SOCK_DESTROY", false, ends.map(|()| ended()));
     if resolved.layout.cgroup != 0 {
-        Check::push(checks, "cgroups", false, cgroup_names(&cgroups::mounts()));
+        checks.push("cgroups", false, cgroup_names(&cgroups::mounts()));
     }
     let namespaces = netns::all().len();
-    Check::push(checks, "network namespaces", false, Ok(format!("{namespaces} found")));
+    checks.push("network namespaces", false, Ok(format!("{namespaces} found")));
 }
 
 /// Sockets have a cgroup of version 2, by its number; names come from where that is mounted.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracer_common::globals::Filter;
 
-use crate::doctor::check::Check;
+use crate::doctor::check::Checks;
 use crate::engine::conn::PollKind;
 use crate::engine::decode;
 use crate::event::What;
@@ -17,10 +17,10 @@ use crate::kernel::stacks;
 use crate::privileges::{self, Circumstances, Need};
 
 /// Tries all programs, and what is left of privileges once they are attached.
-pub(super) fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
+pub(super) fn try_programs(checks: &mut Checks<'_>, resolved: &Resolved) {
     let btf = match loader::kernel_btf() {
         Ok(btf) => btf,
-        Err(error) => return Check::push(checks, "kernel BTF", true, Err(error.to_string())),
+        Err(error) => return checks.push("kernel BTF", true, Err(error.to_string())),
     };
     let wants_capability = try_events(checks, resolved, &btf);
     let circumstances = Circumstances {
@@ -39,13 +39,13 @@ pub(super) fn try_programs(checks: &mut Vec<Check>, resolved: &Resolved) {
     };
     match Poller::start(resolved, &btf, options) {
         Ok(mut poller) => try_iterators(checks, &mut poller),
-        Err(error) => Check::push(checks, "iterators", false, Err(error.to_string())),
+        Err(error) => checks.push("iterators", false, Err(error.to_string())),
     }
     try_privileges(checks, circumstances);
 }
 
 /// The programs that tell of events. Says whether reading them wants a capability.
-fn try_events(checks: &mut Vec<Check>, resolved: &Resolved, btf: &KernelBtf) -> bool {
+fn try_events(checks: &mut Checks<'_>, resolved: &Resolved, btf: &KernelBtf) -> bool {
     let options = Options {
         filter: Filter::default(),
         ring_bytes: 1 << 20,
@@ -58,34 +58,27 @@ fn try_events(checks: &mut Vec<Check>, resolved: &Resolved, btf: &KernelBtf) -> 
         Ok((programs, ring)) => {
             let wants_capability = programs.want_capability().unwrap_or(true);
             for hook in &programs.hooks {
-                Check::push(
-                    checks,
-                    &format!("tp_btf/{}", hook.name),
-                    hook.required,
-                    attached(hook),
-                );
+                checks.push(&format!("tp_btf/{}", hook.name), hook.required, attached(hook));
             }
-            Check::push(checks, "an event arrives", true, see_an_event(ring));
+            checks.push("an event arrives", true, see_an_event(ring));
             wants_capability
         }
         Err(error) => {
-            Check::push(checks, "eBPF programs", true, Err(error.to_string()));
+            checks.push("eBPF programs", true, Err(error.to_string()));
             false
         }
     }
 }
 
 /// The programs that take stacks.
-fn try_stacks(checks: &mut Vec<Check>, resolved: &Resolved, btf: &KernelBtf) {
+fn try_stacks(checks: &mut Checks<'_>, resolved: &Resolved, btf: &KernelBtf) {
     match stacks::load(resolved, &crate::filter::Filter::default(), true, btf) {
         Ok((programs, _)) => {
             for hook in &programs.hooks {
-                Check::push(checks, &format!("stacks: {}", hook.name), false, attached(hook));
+                checks.push(&format!("stacks: {}", hook.name), false, attached(hook));
             }
         }
-        Err(error) => {
-            Check::push(checks, "stacks", false, Err(format!("{error}: leaks does not work")))
-        }
+        Err(error) => checks.push("stacks", false, Err(format!("{error}: leaks does not work"))),
     }
 }
 
@@ -97,7 +90,7 @@ fn attached(hook: &Hook) -> Result<String, String> {
 }
 
 /// What each thread of a run keeps.
-fn try_privileges(checks: &mut Vec<Check>, circumstances: Circumstances) {
+fn try_privileges(checks: &mut Checks<'_>, circumstances: Circumstances) {
     for (name, needs) in [
         ("kept by tail, life, stuck, record", privileges::main_thread(false, circumstances)),
         ("kept by list", privileges::main_thread(true, circumstances)),
@@ -108,7 +101,7 @@ fn try_privileges(checks: &mut Vec<Check>, circumstances: Circumstances) {
             privileges::poller(Circumstances { one_namespace: true, ..circumstances }),
         ),
     ] {
-        Check::push(checks, name, false, give_up(&needs));
+        checks.push(name, false, give_up(&needs));
     }
 }
 
@@ -148,7 +141,7 @@ fn see_an_event(mut ring: Reader) -> Result<String, String> {
     Err("a connection made on loopback was not seen within a second".to_owned())
 }
 
-fn try_iterators(checks: &mut Vec<Check>, poller: &mut Poller) {
+fn try_iterators(checks: &mut Checks<'_>, poller: &mut Poller) {
     for (name, request, outcome, cost) in [
         (
             "iter/tcp",
@@ -178,6 +171,6 @@ fn try_iterators(checks: &mut Vec<Check>, poller: &mut Poller) {
                 None => Err("its thread ended".to_owned()),
             }
         });
-        Check::push(checks, name, false, outcome.map_err(|reason| format!("{reason}: {cost}")));
+        checks.push(name, false, outcome.map_err(|reason| format!("{reason}: {cost}")));
     }
 }

@@ -8,6 +8,7 @@ mod clone;
 mod debian;
 mod enter;
 mod files;
+mod image;
 mod lint;
 mod rpm;
 mod tarball;
@@ -24,10 +25,11 @@ use crate::command::{is_root, target};
 use crate::{dist, setup};
 
 /// Roots, in the order of the table.
-const ROOTS: [&str; 6] = ["debian-11", "debian-12", "debian-13", "rpm", "busybox", "nothing"];
+const ROOTS: [&str; 7] =
+    ["debian-11", "debian-12", "debian-13", "rpm", "busybox", "nothing", "image"];
 
 /// Programs this verb uses, and Debian's packages that have them.
-const TOOLS: [(&str, &str); 12] = [
+const TOOLS: [(&str, &str); 14] = [
     ("debootstrap", "debootstrap"),
     ("dpkg-deb", "dpkg"),
     ("lintian", "lintian"),
@@ -40,11 +42,13 @@ const TOOLS: [(&str, &str); 12] = [
     ("ip", "iproute2"),
     ("python3", "python3"),
     ("zstd", "zstd"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
 ];
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Which: debian-11, debian-12, debian-13, rpm, busybox, nothing; all of them when left out.
+    /// Which: debian-11, debian-12, debian-13, rpm, busybox, nothing, image; all of them when left out.
     roots: Vec<String>,
     /// Instead: clone and build in a root that has git, this machine's Rust and a linker, and nothing else.
     #[arg(long)]
@@ -78,6 +82,7 @@ struct Files {
     deb: PathBuf,
     rpm: PathBuf,
     tarball: PathBuf,
+    image: PathBuf,
     /// Name of the folder in the archive.
     folder: String,
 }
@@ -111,6 +116,7 @@ pub(crate) fn verb(options: &Options) -> Result<ExitCode> {
             "rpm" => rpm::run(&release)?,
             "busybox" => tarball::busybox(&release)?,
             "nothing" => tarball::nothing(&release)?,
+            "image" => image::run(&release)?,
             _ => debian::run(name, &release)?,
         };
         rows.push(row);
@@ -141,6 +147,7 @@ fn release() -> Result<Files> {
         rpm: find(&format!(".{arch}.rpm"))?,
         folder: name.trim_end_matches(".tar.zst").to_owned(),
         tarball,
+        image: find(".oci.tar")?,
     })
 }
 
