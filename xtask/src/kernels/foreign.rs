@@ -61,7 +61,7 @@ pub(super) const TOOLS: [(&str, &str); 3] = [
     ("dpkg-deb", "dpkg"),
 ];
 /// What links the C programs there.
-const LIBC: (&str, &str) = ("/usr/aarch64-linux-gnu/lib/libc.so.6", "libc6-dev-arm64-cross");
+const LIBC: (&str, &str) = ("/usr/aarch64-linux-gnu/include/features.h", "libc6-dev-arm64-cross");
 
 /// Installs what is missing.
 pub(super) fn required() -> Result<()> {
