@@ -1,11 +1,12 @@
 //! Segments lost on purpose: each retransmit is told with its kind, state and count, and as often as
 //! the kernel itself counted.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::netns::Netns;
+use tests::netns::{Netns, Pair};
 use tests::pace::{patience, slack};
 use tests::ready;
 use tests::tcptrail::{Event, Run, Tcptrail, shown};
@@ -297,6 +298,174 @@ fn a_lost_fin() -> Result<()> {
 #[test]
 fn a_lost_second_fin() -> Result<()> {
     once_and_twice(lost_second_fin)
+}
+
+/// What was sent again, by cause, as told one by one and as the kernel counted it in the namespace.
+const CAUSES: [(&str, &str); 4] = [
+    ("timeout", "TCPTimeouts"),
+    ("fast", "TCPFastRetrans"),
+    ("tail_loss_probe", "TCPLossProbes"),
+    ("slow_start", "TCPSlowStartRetrans"),
+];
+
+/// A sender at the left of a pair, a receiver at its right that hears nothing of some segments.
+struct Lossy {
+    pair: Pair,
+    both: Both,
+    tail: Tcptrail,
+    life: Tcptrail,
+}
+
+/// How often for each of [`CAUSES`], and how many segments the peer had already.
+type Told = ([u64; 4], u64);
+
+impl Lossy {
+    fn new() -> Result<Lossy> {
+        let pair = Pair::new()?;
+        let listener = listen(&pair.right, "0.0.0.0:8089")?;
+        let to: SocketAddr = (Pair::RIGHT.parse::<std::net::Ipv4Addr>()?, 8089).into();
+        let tail = Tcptrail::start(&["--netns", pair.left.name()])?;
+        let life = Tcptrail::start(&["life", "--netns", pair.left.name()])?;
+        let both = Both::new(&pair.left, &listener, to)?;
+        both.client.set_nodelay(true)?;
+        Ok(Lossy { pair, both, tail, life })
+    }
+
+    /// Closes it in order, and compares what was told with what the kernel has counted.
+    fn end(self) -> Result<Told> {
+        let Lossy { pair, both, mut tail, life } = self;
+        let ends = finish(both)?;
+        tail.wait_for("the sender's end", |event| {
+            event.kind() == "transition"
+                && event.text("local") == shown(ends.client)
+                && event.text("new") == "TIME_WAIT"
+        })?;
+        let counted = counters(&pair.left)?;
+        let (tail, life) = (tail.stop()?, life.stop()?);
+        tail.check_whole()?;
+        life.check_whole()?;
+        let told = CAUSES.map(|(cause, _)| {
+            let of = |event: &&Event| event.0["cause"] == cause && event.0["error"].is_null();
+            let all = tail.of_kind("retransmit").filter(of);
+            all.filter_map(|event| event.number("segments")).sum::<u64>()
+        });
+        let kernel = CAUSES.map(|(_, counter)| counted[counter]);
+        ensure!(told == kernel, "{CAUSES:?}: told {told:?}, counted {kernel:?}");
+        ensure!(told.iter().sum::<u64>() == counted["RetransSegs"], "{told:?}: {counted:?}");
+        for event in tail.of_kind("retransmit") {
+            let waited = event.number("rto_ns").is_some_and(|ns| ns >= 150_000_000);
+            ensure!(waited == (event.text("cause") == "timeout"), "{event:?}");
+        }
+        let side = life.side(ends.client, ends.server);
+        let close = side.only("close")?;
+        if counted["RetransSegs"] == 0 {
+            ensure!(close.0["retransmit_causes"].is_null(), "{close:?}");
+            return Ok((told, 0));
+        }
+        let of_life = CAUSES.map(|(cause, _)| close.0["retransmit_causes"][cause].as_u64());
+        ensure!(of_life == told.map(Some), "{of_life:?}, not {told:?}: {close:?}");
+        ensure!(close.0["retransmit_causes"]["unknown"] == 0, "{close:?}");
+        let spurious = close.number("spurious_retransmits").context("no figure")?;
+        let twice = counted["TCPDSACKRecv"] + counted["TCPDSACKOfoRecv"];
+        ensure!(spurious == twice, "{spurious} spurious, {twice} D-SACKs came: {close:?}");
+        Ok((told, spurious))
+    }
+}
+
+#[test]
+fn a_lost_tail_is_probed_for_and_then_waited_for() -> Result<()> {
+    if !ready(&["nft"]) {
+        return Ok(());
+    }
+    let lossy = Lossy::new()?;
+    lossy.pair.right.lose_first(2, DATA)?;
+    transfer(&lossy.both.client, &lossy.both.server, 100)?;
+    let ([timeout, fast, probe, slow], spurious) = lossy.end()?;
+    ensure!((timeout, fast, probe, slow, spurious) == (1, 0, 1, 0, 0), "{timeout} {fast} {probe}");
+    Ok(())
+}
+
+/// The first of some segments is lost: the ACKs of the others say so.
+#[test]
+fn a_lost_segment_that_others_follow_is_sent_again_at_once() -> Result<()> {
+    if !ready(&["nft"]) {
+        return Ok(());
+    }
+    let lossy = Lossy::new()?;
+    lossy.pair.right.lose_first(1, DATA)?;
+    for _ in 0..6 {
+        (&lossy.both.client).write_all(&[b'x'; 100])?;
+    }
+    (&lossy.both.server).read_exact(&mut [0; 600])?;
+    let ([timeout, fast, probe, slow], spurious) = lossy.end()?;
+    ensure!((timeout, fast, probe, slow, spurious) == (0, 1, 0, 0, 0), "{timeout} {fast} {probe}");
+    Ok(())
+}
+
+/// All of a window is lost, the probe too: after the timeout the rest follows bit by bit.
+#[test]
+fn what_a_timeout_declares_lost_is_sent_again_after_it() -> Result<()> {
+    if !ready(&["nft"]) {
+        return Ok(());
+    }
+    let lossy = Lossy::new()?;
+    lossy.pair.right.lose_first(1_000, "tcp dport 8089 tcp flags & ack == ack")?;
+    (&lossy.both.client).write_all(&[b'x'; 8_000])?;
+    // The probe and the first timeout.
+    eventually("a timeout", Duration::from_secs(5), || {
+        Ok((counters(&lossy.pair.left)?["TCPTimeouts"] != 0).then_some(()))
+    })?;
+    lossy.pair.right.nft("flush ruleset")?;
+    (&lossy.both.server).read_exact(&mut [0; 8_000])?;
+    let ([timeout, _, probe, slow], _) = lossy.end()?;
+    ensure!(timeout != 0 && probe != 0 && slow > 1, "{timeout} {probe} {slow}");
+    Ok(())
+}
+
+/// The ACK is lost, not the data: the peer says that it had it already.
+#[test]
+fn what_the_peer_had_already_is_spurious() -> Result<()> {
+    if !ready(&["nft"]) {
+        return Ok(());
+    }
+    let lossy = Lossy::new()?;
+    lossy.pair.left.lose_first(1, BARE_ACK)?;
+    transfer(&lossy.both.client, &lossy.both.server, 100)?;
+    // Until it was acknowledged at last.
+    let end = shown(lossy.both.ends.client);
+    eventually("the ACK", Duration::from_secs(5), || {
+        let all = ss(&lossy.pair.left)?;
+        let socket = all.into_iter().find(|socket| socket.local == end);
+        let open = socket.context("ss does not have it")?.figure("unacked").is_some();
+        Ok((!open).then_some(()))
+    })?;
+    let ([timeout, fast, probe, slow], spurious) = lossy.end()?;
+    ensure!((timeout, fast, probe, slow, spurious) == (0, 0, 1, 0, 1), "{timeout} {fast} {probe}");
+    Ok(())
+}
+
+/// One packet in twenty, of two megabytes: whatever the kernel makes of it.
+#[test]
+fn steady_loss_is_told_as_the_kernel_counts_it() -> Result<()> {
+    if !ready(&["nft"]) {
+        return Ok(());
+    }
+    let lossy = Lossy::new()?;
+    // Else they are few and long.
+    lossy.pair.left.ip(&["link", "set", "eth0", "gso_max_segs", "2"])?;
+    lossy.pair.right.nft(
+        "table inet loss {
+            chain arriving {
+                type filter hook input priority 0; policy accept;
+                tcp dport 8089 numgen inc mod 20 == 0 drop
+            }
+        }",
+    )?;
+    transfer(&lossy.both.client, &lossy.both.server, 2_000_000)?;
+    lossy.pair.right.nft("flush ruleset")?;
+    let (told, _) = lossy.end()?;
+    ensure!(told.iter().sum::<u64>() > 3, "{told:?}");
+    Ok(())
 }
 
 /// Age of the only socket in a state, as `list` tells it, and as it is.

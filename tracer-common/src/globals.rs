@@ -173,6 +173,14 @@ pub struct Layout {
     pub rt_flags: u32,
     /// `rt6_info.rt6i_flags`.
     pub rt6_flags: u32,
+    /// The byte of `struct tcp_sock` whose lowest bits are `icsk_ca_state`.
+    pub ca_state: u32,
+    /// `tcp_sock.icsk_pending`, which timer runs, 8 bits.
+    pub icsk_pending: u32,
+    /// `tcp_sock.icsk_rto`, jiffies.
+    pub icsk_rto: u32,
+    /// `tcp_sock.dsack_dups`.
+    pub dsack_dups: u32,
 }
 
 /// How many values each kind of filter holds in the kernel.
@@ -266,8 +274,8 @@ pub struct Settings {
     pub half_closed: u32,
     /// 1: the walk over descriptors counts those that are no TCP sockets, by kind.
     pub descriptors: u32,
-    /// Fills it up to whole words.
-    pub pad: u32,
+    /// 1: `tcp_retransmit_skb` has an argument for the error.
+    pub retransmit_error: u32,
 }
 
 /// What the loader tells the program on `kfree_skb`.
@@ -307,7 +315,7 @@ pub struct Pace {
 const _: () = {
     assert!(size_of::<DropSettings>() == 48);
     assert!(size_of::<Pace>() == 16);
-    assert!(size_of::<Layout>() == 76 * 4);
+    assert!(size_of::<Layout>() == 80 * 4);
     assert!(size_of::<Layout>().is_multiple_of(8));
     assert!(offset_of!(Layout, sport) == 19 * 4);
     assert!(offset_of!(Layout, num_retrans) == 34 * 4);

@@ -19,7 +19,10 @@ use core::mem::{align_of, offset_of, size_of};
 /// 5: [`RecordKind::Dropped`].
 ///
 /// 6: [`flags::EXITING`].
-pub const WIRE_VERSION: u16 = 6;
+///
+/// 7: why a segment was sent again, see [`again`]; how many segments the peer got twice, in [`Record::detail`] of a
+/// transition to CLOSE. Both are 0 in older records, which stands for "not told".
+pub const WIRE_VERSION: u16 = 7;
 
 /// The oldest version whose records can still be read.
 pub const OLDEST_WIRE_VERSION: u16 = 1;
@@ -151,6 +154,23 @@ pub mod dropped {
     pub const ACK: u8 = 1 << 4;
 }
 
+/// Why a segment was sent again: of a [`RecordKind::Retransmit`] the low byte of [`Record::detail_more`]. Its high two
+/// bytes are how many segments of the path's size were sent at once (`tcp_skb_pcount`). [`Record::tid`] is the timeout
+/// that the socket has now (`icsk_rto`, jiffies): of [`again::TIMEOUT`] the one that has just run out.
+/// [`Record::error`] is not 0 when the segment was not sent after all (`err` of the tracepoint, 6.17 and later).
+pub mod again {
+    /// The retransmission timer ran out (`tcp_retransmit_timer`).
+    pub const TIMEOUT: u8 = 1;
+    /// Later segments were acknowledged and this one was not (`TCP_CA_Recovery`).
+    pub const FAST: u8 = 2;
+    /// The last segment as a probe, because no ACK came (`tcp_send_loss_probe`).
+    pub const PROBE: u8 = 3;
+    /// The timer had run out before, and all that was on the way then counts as lost (`TCP_CA_Loss`).
+    pub const SLOW_START: u8 = 4;
+    /// None of these.
+    pub const OTHER: u8 = 5;
+}
+
 /// Bits of [`HolderRow::ends`].
 pub mod ends {
     /// It has a local port.
@@ -202,7 +222,7 @@ pub struct Record {
     /// its zone.
     pub pid: u32,
     /// Thread id of the acting task ([`flags::OWNER`]); of a received RST with [`flags::AGES`], jiffies
-    /// since an ACK last came (`rcv_tstamp`).
+    /// since an ACK last came (`rcv_tstamp`); of a retransmit see [`again`].
     pub tid: u32,
     /// Name of the acting process: its first thread's ([`flags::OWNER`]).
     pub comm: [u8; 16],
@@ -220,10 +240,12 @@ pub struct Record {
     /// A reset's reason (`enum sk_rst_reason`); of a retransmit the segment's length in sequence
     /// numbers, so that a bare FIN or SYN has 1; of a transition out of SYN_RECV, with
     /// `detail_more`, the socket's address, by which LISTEN->SYN_RECV is found
-    /// ([`flags::ID_IS_ADDRESS`]); with [`flags::AGES`], jiffies since data was last sent (`lsndtime`).
+    /// ([`flags::ID_IS_ADDRESS`]); with [`flags::AGES`], jiffies since data was last sent (`lsndtime`); of any
+    /// other transition to CLOSE, from version 7 on, 1 and how many segments the peer said it got twice
+    /// (`dsack_dups`).
     pub detail: u32,
     /// The second four bytes of that address; with [`flags::AGES`], jiffies since data last came
-    /// (`lrcvtime`); else zero.
+    /// (`lrcvtime`); of a retransmit see [`again`]; else zero.
     pub detail_more: u32,
     /// Name of the acting thread ([`flags::OWNER`]).
     pub thread: [u8; 16],

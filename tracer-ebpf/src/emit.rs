@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 use tracer_common::TcpState;
 use tracer_common::wire::{self, COVERED, Record, RecordKind, flags};
 
-use crate::layout::{Kernel, load};
+use crate::layout::{Kernel, has, load};
 use crate::maps::{DROPS, RING, WAKE, global};
 use crate::memory::clear;
 use crate::owner::{write_nobody, write_owner};
@@ -26,6 +26,7 @@ pub struct Subject {
     pub flags: u16,
     pub error: u16,
     pub detail: u64,
+    /// Of a retransmit the socket's timeout, which goes into `tid`.
     pub retransmits: u32,
     /// Read the counters of `struct tcp_sock`.
     pub counters: bool,
@@ -99,6 +100,7 @@ fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &S
             (&raw mut (*record).detail).cast::<u64>().write(subject.detail);
             if subject.counters && write_counters(record, full) {
                 bits |= flags::COUNTERS;
+                write_segments(record, full, subject);
             } else {
                 clear((&raw mut (*record).bytes_sent).cast::<[u64; 3]>());
                 (*record).retransmits = subject.retransmits;
@@ -145,6 +147,41 @@ unsafe fn write_counters(record: *mut Record, full: Kernel) -> bool {
         }
     }
     true
+}
+
+/// What is told of segments: of a retransmit the timeout, at the end which of them came twice.
+///
+/// # Safety
+/// `record` points to a reserved record, whose other fields have been written.
+#[inline(always)]
+unsafe fn write_segments(record: *mut Record, full: Kernel, subject: &Subject) {
+    let ends = subject.kind as u8 == RecordKind::Transition as u8
+        && subject.new_state == TcpState::Close.number()
+        && subject.old_state != TcpState::SynRecv.number();
+    // SAFETY: the record is ours to write.
+    unsafe {
+        if subject.kind as u8 == RecordKind::Retransmit as u8 {
+            (*record).tid = subject.retransmits;
+        }
+        if ends {
+            (*record).detail = got_twice(full);
+        }
+    }
+}
+
+/// 1 and how many segments the peer said it got twice (D-SACK, `tcp_dsack_seen`); 0 where that is not known.
+#[inline(always)]
+fn got_twice(full: Kernel) -> u32 {
+    if !has!(dsack_dups) {
+        return 0;
+    }
+    // SAFETY: as in `write_counters`.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(full.cast_mut()) }.cast_const().cast::<c_void>();
+    if tcp.is_null() {
+        return 0;
+    }
+    let times: u32 = load!(tcp, dsack_dups);
+    times.saturating_add(1)
 }
 
 /// How many jiffies ago data was last sent and received, and for a RST an ACK. False when `full` is no TCP

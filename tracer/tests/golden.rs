@@ -20,7 +20,9 @@ use tracer::source::recording::{Ended, Item, Reader};
 use tracer::text::Terminal;
 use tracer::time::MonoNs;
 use tracer_common::TcpState;
-use tracer_common::wire::{AF_INET, AF_INET6, HolderRow, Record, RecordKind, SocketRow, flags};
+use tracer_common::wire::{
+    AF_INET, AF_INET6, HolderRow, Record, RecordKind, SocketRow, again, flags,
+};
 use zerocopy::{FromZeros, IntoBytes};
 
 fn fixture(name: &str) -> PathBuf {
@@ -239,6 +241,10 @@ impl Sock {
     fn again(self, ms: f64, state: TcpState, length: u32, so_far: u32) -> Record {
         let mut sock = self.flags(flags::LAST_SEGMENT).counters(0, 0, so_far, 0);
         sock.record.detail = length;
+        // Data by other ACKs, all else by a timeout of 200 ms.
+        let why = if state == TcpState::Established { again::FAST } else { again::TIMEOUT };
+        sock.record.detail_more = u32::from(why) | 1 << 16;
+        sock.record.tid = jiffies(200);
         sock.kind(RecordKind::Retransmit, ms, state)
     }
 

@@ -10,8 +10,8 @@ use tracer_common::wire::{
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::event::{
-    Actor, Ages, Comm, Counters, Direction, Drop, Dropped, Event, Existing, Family, Holder, Place,
-    Segment, Shape, SockId, SocketFlags, Tuple, What,
+    Actor, Again, Ages, Cause, Comm, Counters, Direction, Drop, Dropped, Event, Existing, Family,
+    Holder, Place, Segment, Shape, SockId, SocketFlags, Tuple, What,
 };
 use crate::time::MonoNs;
 
@@ -93,14 +93,18 @@ fn from_record(record: &Record) -> Result<Event, DecodeError> {
     let new = TcpState::try_from(record.new_state)?;
     let what = match kind {
         RecordKind::Transition => What::Transition { old, new, actor: actor(record) },
-        RecordKind::Retransmit => {
-            What::Retransmit { segment: segment(record, new), state: new, times: 0 }
-        }
+        RecordKind::Retransmit => What::Retransmit {
+            segment: segment(record, new),
+            state: new,
+            times: 0,
+            again: again(record),
+        },
         RecordKind::RetransmitSynack => What::Retransmit {
             segment: Segment::SynAck,
             state: TcpState::SynRecv,
             // tcp_rtx_synack counts after its tracepoint.
             times: record.retransmits.saturating_add(1),
+            again: Again::default(),
         },
         RecordKind::ResetSent => {
             let reason = if record.flags & flags::AGES == 0 { record.detail } else { 0 };
@@ -114,6 +118,17 @@ fn from_record(record: &Record) -> Result<Event, DecodeError> {
         RecordKind::Socket => return Err(DecodeError::Kind(record.kind)),
     };
     common(record, what)
+}
+
+fn again(record: &Record) -> Again {
+    let [why, _, low, high] = record.detail_more.to_le_bytes();
+    let cause = Cause::of_wire(why);
+    Again {
+        cause,
+        segments: u16::from_le_bytes([low, high]),
+        rto: if cause == Some(Cause::Timeout) { record.tid } else { 0 },
+        error: record.error,
+    }
 }
 
 fn dropped(record: &Record) -> Result<Drop, DecodeError> {
@@ -169,6 +184,12 @@ fn common(record: &Record, what: What) -> Result<Event, DecodeError> {
         bytes_received: record.bytes_received.saturating_sub(u64::from(is(flags::DONE))),
         retransmits: record.retransmits,
         srtt_us: (record.srtt_us != 0).then_some(record.srtt_us),
+        got_twice: match what {
+            What::Transition { old, new: TcpState::Close, .. } if old != TcpState::SynRecv => {
+                record.detail
+            }
+            _ => 0,
+        },
     });
     let ages = is(flags::AGES).then_some(Ages {
         since_sent: record.detail,
@@ -391,6 +412,30 @@ mod tests {
         assert_eq!(with(TcpState::LastAck, 1, true), Segment::Fin);
         assert_eq!(with(TcpState::FinWait1, 1, false), Segment::Data);
         assert_eq!(with(TcpState::FinWait1, 1449, true), Segment::Data);
+    }
+
+    #[test]
+    fn why_a_segment_was_sent_again() {
+        let with = |more: u32, rto: u32, error: u16| {
+            let mut record = record();
+            record.kind = RecordKind::Retransmit as u8;
+            (record.detail_more, record.tid, record.error) = (more, rto, error);
+            match event(record.as_bytes()).expect("sound").what {
+                What::Retransmit { again, .. } => again,
+                other => panic!("{other:?}"),
+            }
+        };
+        let again = |cause, segments, rto, error| Again { cause, segments, rto, error };
+        // Of version 5 and before.
+        assert_eq!(with(0, 0, 0), Again::default());
+        assert_eq!(with(1 | 1 << 16, 50, 0), again(Some(Cause::Timeout), 1, 50, 0));
+        // Only of a timeout it is what ran out.
+        assert_eq!(with(2 | 3 << 16, 50, 0), again(Some(Cause::Fast), 3, 0, 0));
+        assert_eq!(with(3 | 1 << 16, 50, 1), again(Some(Cause::Probe), 1, 0, 1));
+        assert_eq!(with(4, 0, 0), again(Some(Cause::SlowStart), 0, 0, 0));
+        for other in [5, 77] {
+            assert_eq!(with(other, 50, 0), Again::default());
+        }
     }
 
     proptest! {

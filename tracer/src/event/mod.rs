@@ -1,5 +1,6 @@
 //! What the kernel told, typed. `decode` makes these from wire records; `conn` takes them.
 
+mod again;
 mod dropped;
 mod loss;
 mod row;
@@ -8,6 +9,7 @@ mod task;
 
 use tracer_common::TcpState;
 
+pub use again::{Again, Cause};
 pub use dropped::{Drop, Dropped, Place, in_words as drop_in_words};
 pub use loss::{Loss, LossCause};
 pub use row::{Existing, Holder, Shape};
@@ -27,6 +29,8 @@ pub struct Counters {
     pub retransmits: u32,
     /// Smoothed round-trip time, microseconds; `None` without a sample.
     pub srtt_us: Option<u32>,
+    /// 1 and how many segments the peer said it got twice; 0: not known.
+    pub got_twice: u32,
 }
 
 /// How long before an event data last went over the connection, in jiffies.
@@ -157,6 +161,8 @@ pub enum What {
         state: TcpState,
         /// Times this SYN-ACK was sent again; of other segments 0, the counters tell.
         times: u32,
+        /// Why, and how.
+        again: Again,
     },
     /// A RST was sent or received.
     Reset {

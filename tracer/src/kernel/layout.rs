@@ -95,6 +95,8 @@ const NO_KINDS: Need = Optional("what descriptors are that are no TCP sockets is
 const NO_TIME_WAITS: Need = Optional(
     "where tcp_max_tw_buckets is reached, connections without a TIME_WAIT are known as such only after a look",
 );
+const CAUSE_UNKNOWN: &str = "why a segment was sent again is not known";
+const NO_CAUSE: Need = Optional(CAUSE_UNKNOWN);
 const NO_DROPS: Need = Optional("segments that the kernel drops are not told");
 const NO_INODE: Need = Optional("socket inodes are not shown");
 
@@ -224,10 +226,17 @@ const ROWS: &[Row] = &[
     row!(netdev_net, "net_device", ["nd_net.net"], Pointer, NO_DROPS),
     row!(rt_flags, "rtable", ["rt_flags"], Bytes(4), NO_DROPS),
     row!(rt6_flags, "rt6_info", ["rt6i_flags"], Bytes(4), NO_DROPS),
+    row!(icsk_pending, "tcp_sock", ["inet_conn.icsk_pending"], Bytes(1), NO_CAUSE),
+    row!(icsk_rto, "tcp_sock", ["inet_conn.icsk_rto"], Bytes(4), NO_CAUSE),
+    row!(dsack_dups, "tcp_sock", ["dsack_dups"], Bytes(4),
+        Optional("which segments were sent again for nothing is not known")),
 ];
 
 /// The third ACK came, and nothing after it: `tcp_check_req` with `TCP_DEFER_ACCEPT`.
 const ACKED: &str = "req.acked";
+
+/// In which phase of congestion control a socket is (`enum tcp_ca_state`).
+const CA_STATE: &str = "inet_conn.icsk_ca_state";
 
 /// What a tracepoint's typedef is named after its own name.
 const TRACE_PREFIX: &str = "btf_trace_";
@@ -265,14 +274,7 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, LayoutError> {
             (_, Optional(cost)) => missing.push(Missing { field: row.name(), cost }),
         }
     }
-    // A bit field, in its row neither of a size nor at a byte.
-    if let Some((offset, bit)) = btf.bit("tcp_request_sock", ACKED) {
-        (layout.req_acked, layout.req_acked_bit) = (offset, bit);
-    } else {
-        let cost =
-            "third ACKs that TCP_DEFER_ACCEPT set aside are not told from those that never came";
-        missing.push(Missing { field: format!("tcp_request_sock.{ACKED}"), cost });
-    }
+    bit_fields(btf, &mut layout, &mut missing);
 
     // The programs follow the three pointers without looking back.
     if layout.cgroup == 0 || layout.cgroup_kn == 0 || layout.kn_id == 0 {
@@ -285,10 +287,13 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, LayoutError> {
 
     // void *, struct sock *, struct sk_buff *, and by 6.12 enum sk_rst_reason.
     let send_reset_args = btf.func_args(&format!("{TRACE_PREFIX}{}", names::SEND_RESET));
+    // void *, struct sock *, struct sk_buff *, and by 6.17 an error.
+    let retransmit_args = btf.func_args(&format!("{TRACE_PREFIX}{}", names::RETRANSMIT));
     Ok(Resolved {
         layout,
         missing,
         send_reset_has_reason: send_reset_args >= Some(4),
+        retransmit_has_error: retransmit_args >= Some(4),
         // The prototypes' own helpers: what is in BTF is in the kernel.
         cookie_helper: btf.has_func("bpf_get_socket_ptr_cookie"),
         sock_from_file: btf.has_func("bpf_sock_from_file"),
@@ -306,6 +311,25 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, LayoutError> {
             .filter(|name| btf.has_typedef(&format!("{TRACE_PREFIX}{name}")))
             .collect(),
     })
+}
+
+/// What would be in its row neither of a size nor at a byte.
+fn bit_fields(btf: &Btf, layout: &mut Layout, missing: &mut Vec<Missing>) {
+    if let Some((offset, bit)) = btf.bit("tcp_request_sock", ACKED) {
+        (layout.req_acked, layout.req_acked_bit) = (offset, bit);
+    } else {
+        let cost =
+            "third ACKs that TCP_DEFER_ACCEPT set aside are not told from those that never came";
+        missing.push(Missing { field: format!("tcp_request_sock.{ACKED}"), cost });
+    }
+    // Another, of five bits: the programs take the lowest of its byte.
+    match (btf.bit("tcp_sock", CA_STATE), NO_CAUSE) {
+        (Some((offset, 1)), _) => layout.ca_state = offset,
+        (_, Optional(cost)) => {
+            missing.push(Missing { field: format!("tcp_sock.{CA_STATE}"), cost })
+        }
+        (_, Required) => {}
+    }
 }
 
 fn reset_reasons(btf: &Btf) -> Vec<String> {
@@ -404,6 +428,17 @@ mod tests {
         check(|l| &mut l.skb_cb, [40; 7]);
     }
 
+    #[test]
+    fn what_says_why_a_segment_was_sent_again() {
+        check(|l| &mut l.ca_state, [1232, 1280, 1288, 1248, 1248, 1280, 1248]);
+        check(|l| &mut l.icsk_pending, [1234, 1282, 1290, 1250, 1250, 1282, 1250]);
+        check(|l| &mut l.icsk_rto, [1152, 1216, 1224, 1184, 1184, 1216, 1184]);
+        check(|l| &mut l.dsack_dups, [1464, 1504, 1880, 1880, 1856, 1936, 1864]);
+        let error =
+            KERNELS.map(|kernel| resolve_bytes(fixture(kernel)).unwrap().retransmit_has_error);
+        assert_eq!(error, [false, false, false, false, true, true, true]);
+    }
+
     /// Checks what a kernel lacks and which tracepoints it has.
     #[track_caller]
     fn check_kernel(kernel: &str, missing: &[&str], reason: bool, without: &[&str]) {
@@ -461,8 +496,8 @@ mod tests {
         let slots: BTreeSet<usize> =
             ROWS.iter().map(|row| std::ptr::from_mut((row.slot)(&mut layout)).addr()).collect();
         assert_eq!(slots.len(), ROWS.len());
-        // Two more are for a bit: its byte and its place there.
-        assert_eq!(slots.len(), size_of::<Layout>() / 4 - 2);
+        // Three more are for bits: two bytes, and a place there.
+        assert_eq!(slots.len(), size_of::<Layout>() / 4 - 3);
     }
 
     #[test]

@@ -168,11 +168,11 @@ pub(super) fn load_object(
         wake_every_ns: WAKE_EVERY_NS,
         cookie_helper: u32::from(resolved.cookie_helper),
         reset_reason: u32::from(resolved.send_reset_has_reason),
+        retransmit_error: u32::from(resolved.retransmit_has_error),
         sock_from_file: u32::from(resolved.sock_from_file),
         task_btf: u32::from(resolved.task_btf),
         half_closed: u32::from(options.half_closed),
         descriptors: u32::from(options.descriptors),
-        pad: 0,
     };
     let level = if options.debug { LOG_DEBUG } else { LOG_OFF };
     let ebpf = EbpfLoader::new()

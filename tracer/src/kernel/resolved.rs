@@ -31,6 +31,8 @@ pub struct Resolved {
     pub missing: Vec<Missing>,
     /// `tcp_send_reset` has a reason argument.
     pub send_reset_has_reason: bool,
+    /// `tcp_retransmit_skb` has an error argument: it is called for what was not sent, too (6.17 and later).
+    pub retransmit_has_error: bool,
     /// `bpf_get_socket_cookie` may be called in tracing programs (5.12 and later).
     pub cookie_helper: bool,
     /// `bpf_sock_from_file` exists (5.11 and later).

@@ -3,7 +3,7 @@
 use tracer_common::TcpState;
 
 use crate::engine::conn::spent::Spent;
-use crate::event::{Ages, Direction, Drop, Segment};
+use crate::event::{Again, Ages, Direction, Drop, Segment};
 use crate::time::MonoNs;
 
 /// A connection in the table, valid until [`Table::settle`].
@@ -52,6 +52,8 @@ pub enum Kind {
         state: TcpState,
         /// Retransmits of the connection so far, this one included; `None` where not known.
         count: Option<u32>,
+        /// Why, and how.
+        again: Again,
     },
     /// A RST was sent or received.
     Reset {

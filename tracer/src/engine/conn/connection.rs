@@ -198,6 +198,7 @@ impl Connection {
             bytes_received: self.bytes_received,
             retransmits: self.segments_again,
             srtt_us: (self.srtt_us != 0).then_some(self.srtt_us),
+            got_twice: 0,
         })
     }
 

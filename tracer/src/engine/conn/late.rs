@@ -3,6 +3,7 @@
 
 use tracer_common::TcpState;
 
+use crate::engine::conn::causes::Causes;
 use crate::event::{Comm, SockId};
 
 /// Most boxes kept for others.
@@ -50,6 +51,10 @@ pub(crate) struct Late {
     pub(super) last_peer: Option<Peer>,
     /// Index of the interface it is bound to, 0 for none: few are.
     pub(super) interface: u32,
+    /// Why segments were sent again: few have any.
+    pub(super) causes: Causes,
+    /// 1 and how many of them the peer got twice; 0: not known.
+    pub(super) got_twice: u32,
     /// The state before a mini-socket of which it is not known yet whether there is one.
     pub(super) doubt: Option<TcpState>,
 }

@@ -8,14 +8,14 @@ use crate::engine::conn::mini::LEAST_SYNACKS;
 use crate::engine::conn::role::Role;
 use crate::engine::conn::spent::Known;
 use crate::engine::conn::table::Table;
-use crate::event::{Direction, Event, Segment, Shape};
+use crate::event::{Again, Direction, Event, Segment, Shape};
 use crate::time::MonoNs;
 
 impl Table {
     pub(super) fn retransmit(
         &mut self,
         event: &Event,
-        segment: Segment,
+        (segment, again): (Segment, Again),
         state: TcpState,
         times: u32,
         changes: &mut Vec<Change>,
@@ -56,11 +56,12 @@ impl Table {
             }
         };
         conn.count(event.counters);
+        conn.sent_again(again, &mut self.spare);
         self.fill_in(index, event, changes);
         changes.push(Change {
             at: event.at,
             conn: ConnRef(index),
-            kind: Kind::Retransmit { segment, state, count },
+            kind: Kind::Retransmit { segment, state, count, again },
         });
     }
 

@@ -199,8 +199,8 @@ impl Table {
             What::Transition { old, new, actor } => {
                 self.transition(event, old, new, actor, changes);
             }
-            What::Retransmit { segment, state, times } => {
-                self.retransmit(event, segment, state, times, changes);
+            What::Retransmit { segment, state, times, again } => {
+                self.retransmit(event, (segment, again), state, times, changes);
             }
             What::Reset { direction, state, reason } => {
                 self.reset(event, direction, state, reason, changes);

@@ -99,6 +99,9 @@ impl Table {
         }
         conn.last = event.at;
         conn.count(event.counters);
+        if let Some(counters) = event.counters {
+            conn.got_twice(counters.got_twice, &mut self.spare);
+        }
         conn.orphan = event.flags.dead;
         Some(in_old)
     }

@@ -12,7 +12,7 @@ use crate::output::json::Object;
 use crate::output::lines::ended;
 use crate::output::lines::ends::{self, Growing};
 use crate::output::lines::{
-    Pen, Setting, drops, human, process, socket, spent, surroundings, times,
+    Pen, Setting, again, drops, human, process, socket, spent, surroundings, times,
 };
 use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row, Terminal};
@@ -213,6 +213,7 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, at: MonoNs, out: &mut
     if conn.mark == Mark::TimeWaitOverflow {
         object.boolean("time_wait_overflow", true);
     }
+    again::of_life(&mut object, conn);
     drops::of_life(&mut object, engine, conn);
     object.boolean("accepted", conn.accepted).number_or_null("accept_at_most_ns", conn.accept_ns());
     surroundings(&mut object, engine.names(), conn);
@@ -335,9 +336,7 @@ fn figures(row: &mut Row<'_>, conn: &Connection, wide: bool, cell: &mut Vec<u8>)
     };
     figure("sent", 5, &|cell| text::bytes(counters.bytes_sent, cell));
     figure("received", 5, &|cell| text::bytes(counters.bytes_received, cell));
-    figure("rtx", 3, &|cell| {
-        let _ = write!(cell, "{}", counters.retransmits);
-    });
+    figure("rtx", 3, &|cell| again::all(conn, cell));
     figure("rtt", 6, &|cell| match counters.srtt_us {
         Some(us) => human(u64::from(us) * 1000, cell),
         None => cell.push(b'-'),

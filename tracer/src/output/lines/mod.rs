@@ -1,5 +1,6 @@
 //! Lines for a person or a program to read: a view each, as text and as JSON.
 
+mod again;
 pub(crate) mod drops;
 mod ended;
 pub(crate) mod ends;

@@ -11,7 +11,7 @@ use crate::filter::Filter;
 use crate::output::json::Object;
 use crate::output::lines::ended;
 use crate::output::lines::ends::{self, Growing};
-use crate::output::lines::{Pen, Setting, direction, drops, process, socket, spent, times};
+use crate::output::lines::{Pen, Setting, again, direction, drops, process, socket, spent, times};
 use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
@@ -216,15 +216,13 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
             }
             object.end();
         }
-        Kind::Retransmit { segment, state, count } => {
+        Kind::Retransmit { segment, state, count, again: how } => {
             let mut object = Object::event(out, "retransmit");
             times(&mut object, &mut pen.clock, change.at);
             socket(&mut object, engine, conn);
-            object
-                .plain("kind", segment.name())
-                .plain("state", state.name())
-                .number_or_null("count", count)
-                .end();
+            object.plain("kind", segment.name()).plain("state", state.name());
+            again::json(&mut object, engine, count, how);
+            object.end();
         }
         Kind::Reset { direction: way, state, reason, ages } => {
             let mut object = Object::event(out, "reset");
@@ -375,10 +373,7 @@ fn note(engine: &Engine, conn: &Connection, change: &Change, cell: &mut Vec<u8>)
             };
             cell.extend_from_slice(word.as_bytes());
         }
-        Kind::Retransmit { count: Some(count), .. } => {
-            // A write to a Vec cannot fail.
-            let _ = write!(cell, "#{count}");
-        }
+        Kind::Retransmit { count, again: how, .. } => again::note(engine, count, how, cell),
         Kind::Reset { reason, .. } => {
             if let Some(reason) = engine.origin().reset_reason(reason) {
                 // A recording may have any.

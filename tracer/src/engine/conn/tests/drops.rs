@@ -37,7 +37,12 @@ fn the_socket_that_the_kernel_names_has_it_and_its_port() {
 
 #[test]
 fn a_client_whose_port_is_not_known_yet_has_it_later() {
-    let again = What::Retransmit { segment: Segment::Syn, state: TcpState::SynSent, times: 0 };
+    let again = What::Retransmit {
+        segment: Segment::Syn,
+        state: TcpState::SynSent,
+        times: 0,
+        again: Again::default(),
+    };
     let client = life(7).syn(0).what(1_000, again);
     check(
         Script::from(client).and(at_the_server(1, SYN)).and(at_the_server(1_001, SYN)),

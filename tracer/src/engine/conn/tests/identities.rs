@@ -188,7 +188,12 @@ fn request_socket_and_mini_socket_are_one_connection() {
     let (request, mini) = (CHILD + 0x1000, CHILD + 0x2000);
     let ends = tuple(1, PORT, 2, 5000);
     let at = |ms, old, new| event(ms, CHILD, None, ends, step(old, new));
-    let again = What::Retransmit { segment: Segment::SynAck, state: TcpState::SynRecv, times: 1 };
+    let again = What::Retransmit {
+        segment: Segment::SynAck,
+        state: TcpState::SynRecv,
+        times: 1,
+        again: Again::default(),
+    };
     let script = [
         event(1, request, None, ends, row(Shape::Request, TcpState::SynRecv)),
         event(2, request, None, ends, again),

@@ -3,6 +3,7 @@
 //! `check` runs a script and compares; `identities` has kernels without cookies, `lives` has what tracepoints tell, `rows` what iterators tell,
 //! `properties` what must hold whatever is told.
 
+mod again;
 mod drops;
 mod ends;
 mod failed;
@@ -17,8 +18,8 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::{Change, Connection, Kind, Options, Poll, PollKind, Role, Spent, Table};
 use crate::event::{
-    Actor, Comm, Counters, Direction, Event, Existing, Family, Holder, Segment, Shape, SockId,
-    SocketFlags, Tuple, What,
+    Actor, Again, Comm, Counters, Direction, Event, Existing, Family, Holder, Segment, Shape,
+    SockId, SocketFlags, Tuple, What,
 };
 use crate::time::MonoNs;
 
@@ -239,13 +240,17 @@ impl Life {
     fn retransmit(self, segment: Segment, ms: u64, so_far: u32) -> Life {
         let state = self.state;
         let counters = Counters { retransmits: so_far, ..Counters::default() };
-        self.what(ms, What::Retransmit { segment, state, times: 0 }).counters(counters)
+        self.what(ms, What::Retransmit { segment, state, times: 0, again: Again::default() })
+            .counters(counters)
     }
 
     /// A SYN-ACK of a request socket, sent again for the `times`th time.
     fn synack(self, ms: u64, times: u32) -> Life {
         let state = TcpState::SynRecv;
-        self.what(ms, What::Retransmit { segment: Segment::SynAck, state, times })
+        self.what(
+            ms,
+            What::Retransmit { segment: Segment::SynAck, state, times, again: Again::default() },
+        )
     }
 
     fn reset(self, direction: Direction, ms: u64) -> Life {
@@ -475,10 +480,10 @@ fn line(conn: &Connection, change: &Change, out: &mut String) {
         Kind::Transition { old, new, in_old, .. } => {
             writeln!(out, "{old} > {new} {}", spent(in_old))
         }
-        Kind::Retransmit { segment, state, count: Some(count) } => {
+        Kind::Retransmit { segment, state, count: Some(count), .. } => {
             writeln!(out, "{} again in {state}: {count}", segment.name())
         }
-        Kind::Retransmit { segment, state, count: None } => {
+        Kind::Retransmit { segment, state, count: None, .. } => {
             writeln!(out, "{} again in {state}", segment.name())
         }
         Kind::Reset { direction, state, .. } => {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::Cause;
 
 const IDS: u64 = 5;
 
@@ -196,7 +197,9 @@ impl Run {
                     2 => Segment::Data,
                     _ => Segment::Fin,
                 };
-                event.what = What::Retransmit { segment, state: any_state(state), times };
+                let cause = Cause::of_wire(u8::try_from(times % 6).unwrap_or(0));
+                let again = Again { cause, segments: times as u16, ..Again::default() };
+                event.what = What::Retransmit { segment, state: any_state(state), times, again };
             }
             AnyWhat::Reset { state, sent } => {
                 let direction = if sent { Direction::Sent } else { Direction::Received };

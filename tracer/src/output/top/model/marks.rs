@@ -104,13 +104,19 @@ impl Marks {
 mod tests {
     use tracer_common::TcpState;
 
+    use crate::event::Again;
+
     use super::*;
 
     #[test]
     fn marks_are_bounded_and_keep_the_first_and_the_last() {
         let mut marks = Marks::default();
-        let kind =
-            Kind::Retransmit { segment: Segment::Data, state: TcpState::Established, count: None };
+        let kind = Kind::Retransmit {
+            segment: Segment::Data,
+            state: TcpState::Established,
+            count: None,
+            again: Again::default(),
+        };
         for at in 0..1000 {
             marks.add(SockId(1), &kind, MonoNs(at));
         }
