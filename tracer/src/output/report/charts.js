@@ -80,7 +80,7 @@ const TO = Math.max(data.about.to, FROM + 1);
 function steps(most, count) {
   const raw = most / count;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map(one => one * power).find(one => one >= raw);
+  const step = [1, 2, 2.5, 5, 10].map(one => one * power).find(one => one >= raw && (power < 1 || Number.isInteger(one)));
   return Math.max(step, 1);
 }
 function frame(width, height) {

@@ -320,12 +320,13 @@ impl Panel {
         let mut time = Vec::new();
         self.clock.rfc3339(now, &mut time);
         let time = String::from_utf8_lossy(&time).into_owned();
+        let second = time.get(..19).map_or_else(|| time.clone(), |second| format!("{second}Z"));
         let filter = &self.state.wanted.words;
         let filtered =
             if filter.is_empty() { String::new() } else { format!(", filter: {filter}") };
         let tab = self.state.tab;
         let page = Page {
-            title: format!("tcptrail top: {} at {time}{filtered}", tab.name()),
+            title: format!("tcptrail top: {} at {second}{filtered}", tab.name()),
             tab: TAB_NAMES[tab as usize],
             columns: self.table.columns,
             rows: rows.map(|row| tabs::cells_of(&scene, &self.table, row)).collect(),
