@@ -95,7 +95,7 @@ pub fn filter(data: &[u8]) {
             Some('c') => common.filters.comm.push(value()),
             Some('n') => common.filters.netns = Some(value()),
             Some('g') => common.filters.cgroup = Some(value().into()),
-            Some('m') => common.limits.ring_size = value(),
+            Some('m') => common.limits.ring_size = Some(value()),
             Some('t') => drop(Thresholds::default().set(chars.as_str())),
             Some('f') => drop(Gate::parse(chars.as_str())),
             Some('d') => drop(humantime::parse_duration(chars.as_str())),

@@ -14,7 +14,7 @@ use tracer::source::{kill, live};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
     if cli.version {
         return done(print(generate::version(cli.common.output.verbose > 0).as_bytes()));
     }
@@ -35,10 +35,18 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
+    cli = match config::with_file(cli, std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
+    let checks = matches!(&cli.command, Some(Command::Serve(args)) if args.check_config);
     let mut config = match config::resolve(cli.command, &cli.common) {
         Ok(config) => config,
         Err(error) => return wrong_usage(&error),
     };
+    if checks {
+        return done(print(b"the configuration is right\n"));
+    }
     if let (Show::Incident(options), Source::Live { .. }) = (&mut config.show, &config.source) {
         options.doctor = doctor::text();
     }

@@ -99,9 +99,10 @@ pub struct OutputArgs {
 #[derive(Args, Debug, Clone, Default)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// Memory for events on their way out of the kernel: a power of two, 4KiB to 1GiB
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", global = true)]
-    pub ring_size: String,
+    /// Memory for events on their way out of the kernel: a power of two, 4KiB to 1GiB; 16MiB when left out, for
+    /// `serve` 4MiB
+    #[arg(long, value_name = "SIZE", global = true)]
+    pub ring_size: Option<String>,
     /// Most connections kept in memory; what is beyond is counted as lost
     #[arg(long, value_name = "N", default_value_t = 1_000_000, global = true)]
     pub max_connections: usize,

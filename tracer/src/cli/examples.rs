@@ -102,6 +102,15 @@ Examples:
   tcptrail kill --lport 8089 --state FIN_WAIT2,LAST_ACK --yes --max 1000
       without a question, up to a thousand; exit code 1 when one remains";
 
+pub(super) const SERVE: &str = "\
+Examples:
+  tcptrail serve
+      metrics on http://127.0.0.1:9435/metrics, findings as JSON on /findings and as a page on /
+  tcptrail serve --config /etc/tcptrail.toml --check-config
+      whether the file is right: its keys are the options of this page, without the dashes
+  tcptrail serve --listen unix:/run/tcptrail/http.sock
+      only for who may open that socket, such as a reverse proxy with TLS and passwords";
+
 pub(super) const RECORD: &str = "\
 Examples:
   tcptrail record incident.tcpt --duration 10m

@@ -9,8 +9,10 @@ use clap_complete::Shell;
 mod common;
 mod examples;
 pub mod generate;
+mod serve;
 
 pub use common::{Common, Filters, RoleArg};
+pub use serve::ServeArgs;
 
 /// The whole life of TCP connections, from the kernel: every state, who holds it, how it ended.
 #[derive(Parser, Debug)]
@@ -69,6 +71,9 @@ pub enum Command {
     /// End the connections that the filters choose, after a question that shows them
     #[command(after_help = examples::KILL)]
     Kill(KillArgs),
+    /// Stay there as a service: Prometheus metrics and findings over HTTP
+    #[command(after_help = examples::SERVE)]
+    Serve(ServeArgs),
     /// Write everything received to FILE, to look at later with `replay`
     #[command(after_help = examples::RECORD)]
     Record {

@@ -27,6 +27,7 @@ pub(super) fn check(show: &Show, common: &Common) -> Result<(), UsageError> {
         Show::Incident(_) | Show::Report(_) => {
             "incident and report need whole lives: for figures of the ends use `tcptrail stats --by remote,how`"
         }
+        Show::Serve(_) => "the counters of serve have the ends as a label",
         Show::Nothing => "a recording has everything: give it to `tcptrail replay FILE life`",
     };
     Err(UsageError(format!("{option} is for tail, life and stats, live and in replay; {instead}")))
@@ -59,7 +60,9 @@ mod tests {
         check("tcptrail --failed --port 443", Ok(()));
         check("tcptrail replay a.tcpt stats --failed --by remote,how,failed", Ok(()));
         check("tcptrail list --how fin", Err("--how is for tail, life and stats"));
-        for command in ["list", "stuck", "leaks", "incident", "report", "record a.tcpt", "kill"] {
+        for command in
+            ["list", "stuck", "leaks", "incident", "report", "record a.tcpt", "kill", "serve"]
+        {
             check(&format!("tcptrail {command} --failed"), Err("--failed is for tail, life"));
         }
         check("tcptrail record a.tcpt --failed", Err("tcptrail replay FILE life"));

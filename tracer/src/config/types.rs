@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::listing::Listing;
+use crate::config::serve::ServeOptions;
 use crate::engine::rules::{self, Gate, Thresholds};
 use crate::engine::stats::By;
 use crate::filter::Filter;
@@ -41,6 +42,8 @@ pub enum Show {
     Top(TopOptions),
     /// Sockets that are to be ended.
     Kill(KillOptions),
+    /// Metrics and findings over HTTP.
+    Serve(ServeOptions),
     /// Nothing: only recording.
     Nothing,
 }
@@ -186,6 +189,7 @@ impl Config {
             Show::Incident(options) => (options.thresholds, Vec::new()),
             Show::Report(options) => (options.thresholds, Vec::new()),
             Show::Top(options) => (options.thresholds, Vec::new()),
+            Show::Serve(options) => (options.thresholds, Vec::new()),
             _ => Default::default(),
         };
         rules::Options { thresholds, gates, jiffy_ns }

@@ -99,7 +99,8 @@ fn namespace(inode: u32, way: &Way) -> Option<NetnsFacts> {
     {
         return None;
     }
-    let counters = counters(["ListenOverflows", "TCPTimeWaitOverflow"]);
+    let counters =
+        counters(["ListenOverflows", "TCPTimeWaitOverflow", "ListenDrops", "SyncookiesSent"]);
     Some(NetnsFacts {
         inode,
         port_range: port_range(),
@@ -113,6 +114,8 @@ fn namespace(inode: u32, way: &Way) -> Option<NetnsFacts> {
         syncookies: sysctl("tcp_syncookies"),
         tw_reuse: sysctl("tcp_tw_reuse"),
         listen_overflows: counters[0],
+        listen_drops: counters[2],
+        syn_cookies: counters[3],
         time_wait_overflows: counters[1],
         max_tw_buckets: sysctl("tcp_max_tw_buckets"),
         reserved_ports: port_range().and_then(reserved_ports),

@@ -155,6 +155,21 @@ pub fn container(path: &[u8]) -> Option<&[u8]> {
     })
 }
 
+/// What runs in a cgroup, by its path: the container, as its tools shorten its id, else the unit of systemd. `None` for
+/// what is no workload: sessions of people, and paths that say nothing.
+#[must_use]
+pub fn workload(path: &[u8]) -> Option<&[u8]> {
+    if let Some(id) = container(path) {
+        return Some(id.get(..12).unwrap_or(id));
+    }
+    let mut parts = path.split(|&byte| byte == b'/').rev();
+    parts.find(|part| {
+        let service = part.ends_with(b".service") && !part.starts_with(b"user@");
+        let session = part.starts_with(b"session-") || *part == b"init.scope";
+        service || part.ends_with(b".scope") && !session
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -177,6 +192,29 @@ mod tests {
         check("/system.slice/nginx.service".to_owned(), None);
         check(format!("/x/{id}0"), None);
         check("/".to_owned(), None);
+    }
+
+    #[test]
+    fn workloads_are_containers_and_units() {
+        let id = "0123456789abcdef".repeat(4);
+        let check = |path: &str, expect: Option<&str>| {
+            assert_eq!(workload(path.as_bytes()), expect.map(str::as_bytes), "{path}");
+        };
+        check("/system.slice/nginx.service", Some("nginx.service"));
+        check("/system.slice/app.service/worker", Some("app.service"));
+        check(
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/x.service",
+            Some("x.service"),
+        );
+        check(&format!("/system.slice/docker-{id}.scope"), Some("0123456789ab"));
+        check("/lxc/web", Some("web"));
+        check("/machine.slice/run-u12.scope", Some("run-u12.scope"));
+        // Of a session the process says more.
+        check("/user.slice/user-0.slice/session-3.scope", None);
+        check("/user.slice/user-1000.slice/user@1000.service/init.scope", None);
+        check("/init.scope", None);
+        check("/mine/too", None);
+        check("/", None);
     }
 
     #[test]
@@ -212,7 +250,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             Names::default().take_in(&bytes);
-            let _ = container(&bytes);
+            let _ = (container(&bytes), workload(&bytes));
         }
     }
 }

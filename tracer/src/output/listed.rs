@@ -13,6 +13,7 @@ use crate::output::incident::{self, PAGE_WIDTH, Replayed, Watching};
 use crate::output::lines::{Form, Leaks, Life, List, Pen, Setting, Stuck, Tail};
 use crate::output::record::{Recorder, open_output};
 use crate::output::report::{self, Report, Stacks};
+use crate::output::serve::Serve;
 use crate::output::stats::Statistics;
 use crate::output::top::{self, Hands, Top};
 use crate::text::Terminal;
@@ -59,6 +60,11 @@ pub fn outputs(config: &Config, live: bool, hands: Hands) -> Result<Vec<Box<dyn 
         Show::Incident(options) if live => outputs.push(Box::new(incident(config, options)?)),
         Show::Incident(_) => outputs.push(Box::new(replayed(config)?)),
         Show::Report(options) => outputs.push(Box::new(report(config, options)?)),
+        Show::Serve(options) => {
+            outputs.push(Box::new(Serve::new(options.clone(), config.filter.clone())?));
+            // Findings as lines, for the journal.
+            outputs.push(Box::new(Stuck::new(setting(), Form::Lines, options.openers, false)));
+        }
         Show::Top(options) => outputs.push(Box::new(top(config, options, hands)?)),
         // It has an output of its own: see `source::kill`.
         Show::Kill(_) | Show::Nothing => {}

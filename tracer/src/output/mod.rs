@@ -3,6 +3,7 @@
 //!
 //! A new output is a folder here, and a line in `listed`.
 
+mod cost;
 pub mod incident;
 pub mod json;
 pub mod kill;
@@ -13,6 +14,7 @@ mod playback;
 pub mod record;
 pub mod report;
 mod selection;
+pub mod serve;
 pub mod session;
 pub mod stats;
 pub mod top;

@@ -16,6 +16,15 @@ use crate::time::MonoNs;
 /// Destinations whose ports are followed.
 const MOST_ROUTES: usize = 1_024;
 
+/// Local ports towards one destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortUse {
+    /// In use, and not to be had for a new connection.
+    pub taken: u64,
+    /// How many there are.
+    pub limit: u64,
+}
+
 /// What is followed of them from look to look.
 #[derive(Debug, Default)]
 pub(crate) struct Exhaustion {
@@ -24,6 +33,8 @@ pub(crate) struct Exhaustion {
     held: HashMap<u32, Held, FixedState>,
     routes: HashMap<Route, Series, FixedState>,
     port_findings: Vec<Finding>,
+    /// By process, its destination that has most of its ports in use.
+    port_use: HashMap<u32, PortUse, FixedState>,
     shares: Shares,
 }
 
@@ -41,6 +52,12 @@ impl Exhaustion {
     /// How much of each is in use.
     pub(crate) fn shares(&self) -> &Shares {
         &self.shares
+    }
+
+    /// Ports in use by process: of the destination that it has most of them in use for, as of the last count. Only of
+    /// one of those processes that share a destination.
+    pub(crate) fn port_use(&self) -> impl Iterator<Item = (u32, PortUse)> {
+        self.port_use.iter().map(|(&pid, &port_use)| (pid, port_use))
     }
 
     /// Looks at what a scan found, and adds what runs out to the findings.
@@ -85,6 +102,7 @@ impl Exhaustion {
         let within = scene.thresholds.of(RuleId::Ports);
         self.routes.retain(|route, _| found.routes.contains_key(route));
         self.port_findings.clear();
+        self.port_use.clear();
         self.shares.ports = 0;
         let mut routes: Vec<_> = found.routes.iter().collect();
         routes.sort_unstable_by_key(|(route, in_use)| (std::cmp::Reverse(in_use.ports), **route));
@@ -93,7 +111,15 @@ impl Exhaustion {
             let series = self.routes.entry(*route).or_default();
             series.push(scene.now, ports::taken(in_use));
             if let Some(range) = facts.ports().filter(|&range| range != 0) {
-                self.shares.ports = self.shares.ports.max(ports::taken(in_use) * 100 / range);
+                let taken = ports::taken(in_use);
+                self.shares.ports = self.shares.ports.max(taken * 100 / range);
+                if let Some(pid) = in_use.process.and_then(|process| process.pid) {
+                    let now = PortUse { taken, limit: range };
+                    let known = self.port_use.entry(pid).or_insert(now);
+                    if now.taken * known.limit > known.taken * now.limit {
+                        *known = now;
+                    }
+                }
             }
             self.port_findings.extend(ports::check(route, in_use, series, &facts, within));
         }

@@ -71,6 +71,7 @@ mod zones;
 mod tests;
 
 pub use descriptors::Descriptors;
+pub use exhaustion::PortUse;
 pub use finding::{Finding, Forecast, Process, Sample, Severity, Update, What};
 pub use gate::Gate;
 pub use group::Key;

@@ -73,6 +73,10 @@ pub struct NetnsFacts {
     pub tw_reuse: Option<u32>,
     /// `TcpExt: ListenOverflows`: SYNs and third ACKs for which a queue had no room.
     pub listen_overflows: Option<u64>,
+    /// `TcpExt: ListenDrops`: SYNs and third ACKs that a listener let fall, for whatever reason.
+    pub listen_drops: Option<u64>,
+    /// `TcpExt: SyncookiesSent`: SYN-ACKs with a cookie, because the queue of half-open connections was full.
+    pub syn_cookies: Option<u64>,
     /// `TcpExt: TCPTimeWaitOverflow`: connections that got no TIME_WAIT.
     pub time_wait_overflows: Option<u64>,
     /// `tcp_max_tw_buckets`.
@@ -170,6 +174,11 @@ impl Surroundings {
 
     pub(crate) fn processes(&self) -> impl Iterator<Item = (u32, &ProcessNow)> {
         self.processes.iter().map(|(&pid, process)| (pid, process))
+    }
+
+    /// Every network namespace that was read, as it was read last.
+    pub fn namespaces(&self) -> impl Iterator<Item = &NetnsFacts> {
+        self.netns.values()
     }
 
     /// Of a namespace; all unknown when it was not read.

@@ -10,7 +10,7 @@ use crate::engine::conn::{Change, Connection, Kind, Poll, Table, closed_by_colle
 use crate::engine::rules::closed::{self, Closed};
 use crate::engine::rules::cohort::Cohorts;
 use crate::engine::rules::collected::Collected;
-use crate::engine::rules::exhaustion::{self, Exhaustion};
+use crate::engine::rules::exhaustion::{self, Exhaustion, PortUse};
 use crate::engine::rules::fingerprint::Fins;
 use crate::engine::rules::group::place_of;
 use crate::engine::rules::idle::Idle;
@@ -249,6 +249,11 @@ impl Watch {
     pub fn descriptors(&self) -> impl Iterator<Item = (u32, u64, u64)> {
         let known = self.around.processes();
         known.filter_map(|(pid, process)| Some((pid, process.fds?, process.limit?)))
+    }
+
+    /// Local ports in use by process, as of the last count: of its destination that has most in use.
+    pub fn port_use(&self) -> impl Iterator<Item = (u32, PortUse)> {
+        self.exhaustion.port_use()
     }
 
     /// Findings that are a reason to act.

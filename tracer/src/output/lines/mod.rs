@@ -15,6 +15,7 @@ mod tail;
 pub use leaks::Leaks;
 pub use life::Life;
 pub use list::List;
+pub(crate) use stuck::object as finding_object;
 pub use stuck::{Form, Stuck};
 pub use tail::Tail;
 

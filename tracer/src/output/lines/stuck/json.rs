@@ -8,7 +8,7 @@ use crate::output::lines::{Pen, times};
 use crate::text;
 use crate::time::MonoNs;
 
-pub(super) fn object(
+pub(crate) fn object(
     pen: &mut Pen,
     update: &rules::Update,
     finding: &Finding,

@@ -2,6 +2,8 @@
 
 mod json;
 
+pub(crate) use json::object;
+
 use std::io::{self, Write};
 
 use crate::engine::rules::{self, Finding, Severity, Watch};

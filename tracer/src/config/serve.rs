@@ -1,0 +1,143 @@
+//! What `serve` is asked for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::cli::{Common, ServeArgs};
+use crate::config::error::UsageError;
+use crate::config::thresholds::thresholds;
+use crate::engine::rules::Thresholds;
+use crate::text::suggest;
+
+/// Where HTTP requests are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+/// A label that metrics about findings have only when asked for: each value is a series of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// The process.
+    Pid,
+    /// The local port.
+    Port,
+    /// The other end.
+    Remote,
+}
+
+impl Extra {
+    /// All, with their names.
+    pub const ALL: [(Extra, &'static str); 3] =
+        [(Extra::Pid, "pid"), (Extra::Port, "port"), (Extra::Remote, "remote")];
+
+    /// Its name, as a label and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Extra::ALL.iter().find(|(extra, _)| *extra == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// How `serve` runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServeOptions {
+    /// Where HTTP requests are answered.
+    pub listen: Vec<Listen>,
+    /// Labels asked for, in the order of [`Extra::ALL`].
+    pub labels: Vec<Extra>,
+    /// From when on something is stuck.
+    pub thresholds: Thresholds,
+    /// The code that opened a socket is to be named.
+    pub openers: bool,
+}
+
+pub(super) fn serve(args: &ServeArgs, common: &Common) -> Result<ServeOptions, UsageError> {
+    if !common.filters.state.is_empty() || common.filters.min_duration.is_some() {
+        return Err(UsageError(
+            "serve counts whole lives: leave --state and --min-duration out; connections have their state as a label"
+                .into(),
+        ));
+    }
+    let listen = args.listen.iter().map(|text| listen(text)).collect::<Result<_, _>>()?;
+    let asked = args.labels.iter().map(|text| label(text)).collect::<Result<Vec<_>, _>>()?;
+    let labels = Extra::ALL.into_iter().map(|(extra, _)| extra);
+    Ok(ServeOptions {
+        listen,
+        labels: labels.filter(|extra| asked.contains(extra)).collect(),
+        thresholds: thresholds(&args.threshold)?,
+        openers: !args.no_openers,
+    })
+}
+
+fn listen(text: &str) -> Result<Listen, UsageError> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return match path.starts_with('/') {
+            true => Ok(Listen::Unix(path.into())),
+            false => Err(UsageError(format!(
+                "--listen {text}: a service has no folder of its own: give the whole path, as in unix:/run/tcptrail/http.sock"
+            ))),
+        };
+    }
+    text.parse().map(Listen::Tcp).map_err(|_| {
+        UsageError(format!(
+            "--listen {text}: not an address with a port, such as 127.0.0.1:9435 or [::1]:9435, and not unix:PATH"
+        ))
+    })
+}
+
+fn label(text: &str) -> Result<Extra, UsageError> {
+    let found = Extra::ALL.iter().find(|(_, name)| *name == text);
+    found.map(|(extra, _)| *extra).ok_or_else(|| {
+        let names = Extra::ALL.map(|(_, name)| name);
+        let like = suggest::nearest(text, &names);
+        UsageError(format!("--labels {text}: not known{like}; one of {}", names.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::Cli;
+    use crate::config::{Extra, Listen, ServeOptions, Show, resolve};
+
+    fn options(line: &str) -> Result<ServeOptions, String> {
+        let cli = Cli::try_parse_from(line.split(' ')).expect("clap takes it");
+        let config = resolve(cli.command, &cli.common).map_err(|error| error.to_string())?;
+        match config.show {
+            Show::Serve(options) => Ok(options),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn where_it_listens_is_checked() {
+        let check = |words: &str, expect: Result<Vec<Listen>, &str>| {
+            let told = options(&format!("tcptrail serve{words}")).map(|options| options.listen);
+            match (told, expect) {
+                (Err(told), Err(part)) => assert!(told.contains(part), "{words}: {told}"),
+                (told, expect) => assert_eq!(told.ok(), expect.ok(), "{words}"),
+            }
+        };
+        let tcp = |text: &str| Listen::Tcp(text.parse().expect("an address"));
+        check("", Ok(vec![tcp("127.0.0.1:9435")]));
+        check(" --listen [::1]:80", Ok(vec![tcp("[::1]:80")]));
+        let both = " --listen 127.0.0.1:1 --listen unix:/run/x";
+        check(both, Ok(vec![tcp("127.0.0.1:1"), Listen::Unix("/run/x".into())]));
+        check(" --listen localhost", Err("not an address with a port"));
+        check(" --listen unix:x", Err("the whole path"));
+        check(" --state CLOSE_WAIT", Err("leave --state"));
+    }
+
+    #[test]
+    fn labels_are_checked() {
+        let labels = |words: &str| options(&format!("tcptrail serve{words}")).map(|it| it.labels);
+        assert_eq!(labels(""), Ok(vec![]));
+        assert_eq!(labels(" --labels remote,pid"), Ok(vec![Extra::Pid, Extra::Remote]));
+        let error = labels(" --labels prot").expect_err("no such label");
+        assert!(error.contains("did you mean port?"), "{error}");
+    }
+}

@@ -1,0 +1,398 @@
+//! A snapshot as Prometheus reads it: the classic text format, or OpenMetrics.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::registry::Registry;
+use tracer_common::names;
+
+use crate::config::Extra;
+use crate::event::{Cause, Direction, LossCause};
+use crate::input::{ITER_TCP, Origin};
+use crate::output::cost;
+use crate::output::serve::families::{Families, Labels, number};
+use crate::output::serve::histogram::seconds;
+use crate::output::serve::shared::{REFUSALS, Shared};
+use crate::output::serve::snapshot::Snapshot;
+
+/// Which text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Format {
+    /// Version 0.0.4, which everything reads.
+    Classic,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Format::Classic => prometheus_text::CONTENT_TYPE,
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// The whole page. Empty if it cannot be encoded, which no snapshot is known to bring about.
+pub(super) fn page(shared: &Arc<Shared>, snapshot: &Arc<Snapshot>, format: Format) -> String {
+    let mut registry = Registry::default();
+    let (shared, snapshot) = (Arc::clone(shared), Arc::clone(snapshot));
+    registry.register_collector(Box::new(Told { shared, snapshot }));
+    let mut page = String::new();
+    let told = match format {
+        Format::Classic => prometheus_text::encode(&mut page, &registry),
+        Format::OpenMetrics => text::encode(&mut page, &registry),
+    };
+    if told.is_err() {
+        page.clear();
+    }
+    page
+}
+
+/// What is told in one scrape.
+#[derive(Debug)]
+struct Told {
+    shared: Arc<Shared>,
+    snapshot: Arc<Snapshot>,
+}
+
+/// As in [`Origin::hooks`].
+const HOOKS: [&str; 9] = [
+    names::SET_STATE,
+    names::RETRANSMIT,
+    names::RETRANSMIT_SYNACK,
+    names::SEND_RESET,
+    names::RECEIVE_RESET,
+    names::ERROR_REPORT,
+    names::KFREE_SKB,
+    ITER_TCP,
+    "iter/task_file",
+];
+
+impl Collector for Told {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let (shared, snapshot) = (&*self.shared, &*self.snapshot);
+        let mut families = Families(&mut encoder);
+        let families = &mut families;
+        sockets(families, snapshot)?;
+        lives(families, snapshot)?;
+        segments(families, snapshot, &shared.origin)?;
+        times(families, snapshot)?;
+        findings(families, snapshot, &shared.labels)?;
+        limits(families, snapshot)?;
+        kernel(families, snapshot, &shared.origin)?;
+        ourselves(families, snapshot, shared)
+    }
+}
+
+fn sockets(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Error> {
+    families.gauges(
+        "tcptrail_connections",
+        "Sockets there are now, by what runs there (workload), which side opened the connection (role) and TCP state",
+        snapshot.gauges.open.iter().map(|((workload, role, state), count)| {
+            (vec![("workload", &**workload), ("role", *role), ("state", *state)], number(*count))
+        }),
+    )?;
+    families.gauges(
+        "tcptrail_workloads_folded",
+        "Workloads beyond the limit of 200: they are counted together as _other",
+        [(vec![], number(snapshot.folded as u64))],
+    )
+}
+
+fn lives(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let counts = || snapshot.counts.iter().map(|(workload, counts)| (&**workload, counts));
+    families.counters(
+        "tcptrail_connections_opened",
+        "Handshakes that were completed",
+        counts().flat_map(|(workload, counts)| {
+            let rows = counts.opened.iter();
+            rows.map(move |(role, n)| (vec![("workload", workload), ("role", role.name())], n))
+        }),
+    )?;
+    families.counters(
+        "tcptrail_connect_failures",
+        "Connects, and handshakes of servers, that failed",
+        counts().flat_map(|(workload, counts)| {
+            counts.failed.iter().map(move |((role, why), n)| {
+                let labels = [("role", role.name()), ("reason", why.name())];
+                ([&[("workload", workload)][..], &labels].concat(), n)
+            })
+        }),
+    )?;
+    families.counters(
+        "tcptrail_connections_closed",
+        "Connections that had been established and have ended, by how they ended",
+        counts().flat_map(|(workload, counts)| {
+            counts.closed.iter().map(move |((role, how), n)| {
+                let labels = [("role", role.name()), ("how", how.name())];
+                ([&[("workload", workload)][..], &labels].concat(), n)
+            })
+        }),
+    )
+}
+
+fn segments(
+    families: &mut Families<'_, '_>,
+    snapshot: &Snapshot,
+    origin: &Origin,
+) -> Result<(), Error> {
+    let counts = || snapshot.counts.iter().map(|(workload, counts)| (&**workload, counts));
+    families.counters(
+        "tcptrail_retransmits",
+        "Segments sent again, and why; those that the kernel sends at once count once",
+        counts().flat_map(|(workload, counts)| {
+            counts.retransmits.iter().map(move |((kind, cause), n)| {
+                let cause = cause.map_or("", Cause::name);
+                let labels = [("kind", kind.name()), ("cause", cause)];
+                ([&[("workload", workload)][..], &labels].concat(), n)
+            })
+        }),
+    )?;
+    families.counters(
+        "tcptrail_resets",
+        "RSTs sent and received; the reason is the kernel's, of those sent, empty where it gives none",
+        counts().flat_map(|(workload, counts)| {
+            counts.resets.iter().map(move |((way, reason), n)| {
+                let reason = origin.reset_reason(reason).unwrap_or_default();
+                let labels = [("direction", direction(way)), ("reason", reason)];
+                ([&[("workload", workload)][..], &labels].concat(), n)
+            })
+        }),
+    )?;
+    families.counters(
+        "tcptrail_bytes",
+        "Payload of connections that have ended, each byte once",
+        counts().flat_map(|(workload, counts)| {
+            let rows = counts.bytes.iter();
+            rows.map(move |(way, n)| {
+                (vec![("workload", workload), ("direction", direction(way))], n)
+            })
+        }),
+    )
+}
+
+fn times(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let times = &snapshot.times;
+    let all = [
+        (
+            "tcptrail_connection_duration_seconds",
+            "Lives of connections that have ended, from the first SYN to the end of the closing handshake",
+            "role",
+            &times.life,
+        ),
+        (
+            "tcptrail_handshake_duration_seconds",
+            "Three-way handshakes of connections that have ended",
+            "role",
+            &times.handshake,
+        ),
+        (
+            "tcptrail_accept_duration_seconds",
+            "From ESTABLISHED to accept(), at most; of connections that have ended",
+            "role",
+            &times.accept,
+        ),
+        (
+            "tcptrail_rtt_seconds",
+            "Smoothed round-trip times when connections ended",
+            "role",
+            &times.rtt,
+        ),
+        (
+            "tcptrail_state_duration_seconds",
+            "Times in each TCP state, of connections that have ended",
+            "state",
+            &times.in_state,
+        ),
+    ];
+    for (name, help, label, by) in &all {
+        families.histograms(name, help, label, by.iter())?;
+    }
+    let left_out = all.iter().map(|(name, _, _, by)| {
+        (vec![("metric", *name)], by.values().map(|histogram| histogram.left_out).sum())
+    });
+    families.counters(
+        "tcptrail_durations_left_out",
+        "Times that are in no histogram, because they are not known exactly: the connection is older than this run, \
+         or an event was lost",
+        left_out,
+    )
+}
+
+fn findings(
+    families: &mut Families<'_, '_>,
+    snapshot: &Snapshot,
+    extra: &[Extra],
+) -> Result<(), Error> {
+    fn labels<'a>(second: &'a str, extra: &'a [Extra], values: &'a [String]) -> Labels<'a> {
+        let names = ["workload", second].into_iter().chain(extra.iter().map(|label| label.name()));
+        names.zip(values.iter().map(String::as_str)).collect()
+    }
+    let found = &snapshot.gauges.findings;
+    families.gauges(
+        "tcptrail_findings",
+        "Findings there are now; /findings has their sentences",
+        found.iter().map(|(values, found)| (labels("rule", extra, values), number(found.count))),
+    )?;
+    families.gauges(
+        "tcptrail_finding_oldest_seconds",
+        "Age of the oldest socket of these findings, at least",
+        found.iter().filter(|(_, found)| found.oldest_ns != 0).map(|(values, found)| {
+            (labels("rule", extra, values), seconds(u128::from(found.oldest_ns)))
+        }),
+    )?;
+    families.gauges(
+        "tcptrail_leaked_sockets",
+        "Sockets of the 20 largest leaks. The fingerprint of a leak is the same on every machine",
+        snapshot
+            .gauges
+            .leaked
+            .iter()
+            .map(|(values, count)| (labels("fingerprint", extra, values), number(*count))),
+    )?;
+    families.infos(
+        "tcptrail_leak",
+        "What a fingerprint stands for: the rule, and the code that opened the sockets, where it is known",
+        snapshot.gauges.leaks.iter().map(|(mark, (rule, opener))| {
+            vec![("fingerprint", mark.as_str()), ("rule", *rule), ("opener", opener.as_str())]
+        }),
+    )
+}
+
+fn limits(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let gauges = &snapshot.gauges;
+    families.gauges(
+        "tcptrail_fds",
+        "File descriptors in use by the workload's process that is nearest to its limit",
+        gauges
+            .fds
+            .iter()
+            .map(|(workload, (fds, _))| (vec![("workload", &**workload)], number(*fds))),
+    )?;
+    families.gauges(
+        "tcptrail_fd_limit",
+        "Soft limit of file descriptors of that process",
+        gauges
+            .fds
+            .iter()
+            .map(|(workload, (_, limit))| (vec![("workload", &**workload)], number(*limit))),
+    )?;
+    for (name, help, by) in [
+        (
+            "tcptrail_fd_exhaustion_seconds",
+            "Time until a process of the workload has no file descriptor left, where their number grows steadily; 0 when \
+             there is none left",
+            &gauges.fds_left,
+        ),
+        (
+            "tcptrail_accept_queue_ratio",
+            "How full the accept queue of the workload's fullest listener is: 1 is full",
+            &gauges.accept_queue,
+        ),
+        (
+            "tcptrail_port_use_ratio",
+            "Local ports in use towards the destination for which the workload uses most: at 1 connect() fails",
+            &gauges.ports,
+        ),
+    ] {
+        let rows = by.iter().map(|(workload, value)| (vec![("workload", &**workload)], *value));
+        families.gauges(name, help, rows)?;
+    }
+    Ok(())
+}
+
+fn kernel(
+    families: &mut Families<'_, '_>,
+    snapshot: &Snapshot,
+    origin: &Origin,
+) -> Result<(), Error> {
+    let by = |of: fn(&crate::output::serve::snapshot::Network) -> Option<u64>| {
+        let classes = snapshot.namespaces.iter();
+        classes
+            .filter_map(move |(class, network)| Some((vec![("namespace", *class)], of(network)?)))
+    };
+    families.counters(
+        "tcptrail_listen_drops",
+        "SYNs and third ACKs that listeners let fall (TcpExt ListenDrops), since this run began",
+        by(|network| network.listen_drops),
+    )?;
+    families.counters(
+        "tcptrail_syn_cookies",
+        "SYN-ACKs with a cookie (TcpExt SyncookiesSent), since this run began",
+        by(|network| network.syn_cookies),
+    )?;
+    families.counters(
+        "tcptrail_time_wait_overflow",
+        "Connections that got no TIME_WAIT (TcpExt TCPTimeWaitOverflow), since this run began",
+        by(|network| network.time_wait_overflows),
+    )?;
+    let name =
+        |reason: u16| origin.drop_reasons.get(usize::from(reason)).map_or("", String::as_str);
+    families.counters(
+        "tcptrail_dropped_segments",
+        "TCP segments that the kernel threw away, by its reason",
+        snapshot.drops.iter().map(|(reason, count)| (vec![("reason", name(reason))], count)),
+    )
+}
+
+fn ourselves(
+    families: &mut Families<'_, '_>,
+    snapshot: &Snapshot,
+    shared: &Shared,
+) -> Result<(), Error> {
+    families.counters(
+        "tcptrail_events",
+        "Events taken in of sockets that pass the filters",
+        snapshot.events.iter().map(|(kind, count)| (vec![("kind", kind)], count)),
+    )?;
+    families.counters(
+        "tcptrail_events_lost",
+        "Events lost, by cause: figures that counted them are too low",
+        LossCause::ALL
+            .iter()
+            .zip(snapshot.lost)
+            .map(|(cause, n)| (vec![("cause", cause.name())], n)),
+    )?;
+    families.gauges(
+        "tcptrail_hook_active",
+        "Whether a tracepoint or iterator of the kernel is in use; `tcptrail doctor` says what is missed without it",
+        HOOKS.iter().map(|hook| (vec![("hook", *hook)], number(shared.origin.hooked(hook).into()))),
+    )?;
+    families.counters(
+        "tcptrail_http_refused",
+        "HTTP requests and connections that were refused",
+        REFUSALS.iter().zip(shared.refused()).map(|(why, count)| (vec![("reason", *why)], count)),
+    )?;
+    families.family(
+        "tcptrail_cpu_seconds",
+        "Processor time that tcptrail has used",
+        MetricType::Counter,
+        [(vec![], seconds(u128::from(cost::cpu_ns())))],
+        ConstCounter::new,
+    )?;
+    families.gauges(
+        "tcptrail_resident_bytes",
+        "Memory that tcptrail has in use",
+        cost::resident().map(|bytes| (vec![], number(bytes))),
+    )?;
+    families.infos(
+        "tcptrail_build",
+        "Version of tcptrail, and the kernel it runs on",
+        [vec![
+            ("version", shared.origin.version.as_str()),
+            ("kernel", shared.origin.kernel.as_str()),
+        ]],
+    )
+}
+
+const fn direction(way: Direction) -> &'static str {
+    match way {
+        Direction::Sent => "sent",
+        Direction::Received => "received",
+    }
+}
