@@ -86,6 +86,10 @@ pub(super) fn image(arch: Arch, plan: &Plan, running: &Running<'_>) -> Result<Pa
     for sub in ["proc", "sys", "dev", "run", "tmp", "mnt", "etc", "root", "tests"] {
         fs::create_dir_all(stage.join(sub))?;
     }
+    // Debian's comes with dash, which is essential: no package depends on it.
+    if fs::symlink_metadata(stage.join("usr/bin/sh")).is_err() {
+        symlink("bash", stage.join("usr/bin/sh"))?;
+    }
     put(&stage, "etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")?;
     put(&stage, "etc/group", "root:x:0:\nnogroup:x:65534:\n")?;
     let tcptrail = crate::dist::build_static(arch.name())?;
