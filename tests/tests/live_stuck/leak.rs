@@ -86,6 +86,24 @@ fn a_client_that_forgets_its_responses_leaks() -> Result<()> {
     stuck.stop()?.check_whole()
 }
 
+/// A server on port 8402 that closes each connection after a byte.
+fn answers_and_closes(netns: &Netns) -> Result<Python> {
+    let server = Python::start(
+        netns,
+        "s = listen(8402)\nwhile True:\n    c, _ = s.accept()\n    c.recv(1)\n    c.close()\n",
+    )?;
+    listening(netns)?;
+    Ok(server)
+}
+
+/// Waits until ss shows so many sockets in CLOSE_WAIT.
+fn half_closed_are(netns: &Netns, count: usize) -> Result<()> {
+    eventually("sockets in CLOSE_WAIT", Duration::from_secs(30), || {
+        let half_closed = ss(netns)?.iter().filter(|s| s.state == "CLOSE_WAIT").count();
+        Ok((half_closed >= count).then_some(()))
+    })
+}
+
 /// Sockets of before the start, sockets of since, and an opener that is known late: one finding, from its
 /// beginning to its end.
 #[test]
@@ -94,16 +112,9 @@ fn one_leak_is_one_finding() -> Result<()> {
         return Ok(());
     }
     let netns = Netns::new()?;
-    let _server = Python::start(
-        &netns,
-        "s = listen(8402)\nwhile True:\n    c, _ = s.accept()\n    c.recv(1)\n    c.close()\n",
-    )?;
-    listening(&netns)?;
+    let _server = answers_and_closes(&netns)?;
     let leaking = Program::java(&netns, &["-Xint"], "Crawler", &["8402", "200", "200"])?;
-    eventually("ten sockets of before", Duration::from_secs(30), || {
-        let half_closed = ss(&netns)?.iter().filter(|s| s.state == "CLOSE_WAIT").count();
-        Ok((half_closed >= 10).then_some(()))
-    })?;
+    half_closed_are(&netns, 10)?;
     let mut stuck = start(&netns, &["--threshold", "CLOSE_WAIT=2s"])?;
     let named = finding(&mut stuck, "close_wait", |event| {
         event.0["openers"][0]["count"].as_u64() > Some(10) && event.text("severity") == "leak"
@@ -130,11 +141,7 @@ fn old_sockets_beside_a_healthy_service_do_not_grow() -> Result<()> {
         return Ok(());
     }
     let netns = Netns::new()?;
-    let _server = Python::start(
-        &netns,
-        "s = listen(8402)\nwhile True:\n    c, _ = s.accept()\n    c.recv(1)\n    c.close()\n",
-    )?;
-    listening(&netns)?;
+    let _server = answers_and_closes(&netns)?;
     let client = Python::start(
         &netns,
         "def ask():
@@ -149,10 +156,8 @@ while True:
     time.sleep(0.1)
 ",
     )?;
-    eventually("the twelve and those in use", Duration::from_secs(10), || {
-        let half_closed = ss(&netns)?.iter().filter(|s| s.state == "CLOSE_WAIT").count();
-        Ok((half_closed >= 20).then_some(()))
-    })?;
+    // The twelve, and those in use.
+    half_closed_are(&netns, 20)?;
     let mut stuck = start(&netns, &["--threshold", "CLOSE_WAIT=2s"])?;
     let held = finding(&mut stuck, "close_wait", |event| event.number("count") == Some(12))?;
     // For longer than the leak took to be called one.
