@@ -74,6 +74,8 @@ fn link(task: u64) -> u64 {
 
 /// Words that tell one stack from another where frame pointers do not.
 const TELLING: usize = 512;
+/// Words that are looked at together.
+const GROUP: usize = 8;
 /// The smallest page there is: on larger ones pieces of this size serve as well.
 const PAGE: u64 = 4096;
 
@@ -209,26 +211,37 @@ unsafe fn hash_of_memory(
     // SAFETY: as promised.
     let begin = unsafe { behind_large_frame(&raw const (*memory).record, sp, range) };
     // The same few frames for whoever calls: return addresses into compiled code tell them apart.
-    let length = range.code_end - range.code_start;
+    let length = (range.code_end - range.code_start).min(MOST);
     // Unless the process is not known: then every word counts anyway.
     let interpreter = if range.start == 0 { 0 } else { range.end - range.start };
     // SAFETY: the memory is ours, and `at` within it.
     unsafe {
         (*memory).record.head.far = (begin - sp) as u32;
         read_first(memory, begin);
+        // In groups, and without a branch for each word: the verifier keeps a state at every branch of every turn, and
+        // compares each with all before it.
         let mut at = 0;
-        let mut below = 0;
         while at < TELLING {
-            let word = (*memory).words[at];
-            let is_code = (word.wrapping_sub(range.code_start) < length) as u64;
-            hash = mix(hash, word & is_code.wrapping_neg());
-            if word.wrapping_sub(range.start) < interpreter {
+            let word = |of: usize| (*memory).words[at + of];
+            let mut any = 0;
+            let mut of = 0;
+            while of < GROUP {
+                hash = mix(hash, word(of) & mask_of(word(of).wrapping_sub(range.code_start), length));
+                any |= mask_of(word(of).wrapping_sub(range.start), interpreter);
+                of += 1;
+            }
+            if any != 0 {
                 // Whatever method the interpreter runs, it is returned to at the same few addresses.
                 // The word below has its frame pointer.
-                hash = mix(hash, running(memory, begin, below));
+                let mut of = 0;
+                while of < GROUP {
+                    let fp = (*memory).words[(at + of).wrapping_sub(1) & (TELLING - 1)];
+                    let is_return = mask_of(word(of).wrapping_sub(range.start), interpreter);
+                    hash = mix(hash, running(memory, begin, fp) & is_return);
+                    of += 1;
+                }
             }
-            below = word;
-            at += 1;
+            at += GROUP;
         }
     }
     hash
@@ -268,6 +281,15 @@ fn mix(hash: u64, word: u64) -> u64 {
     (hash.rotate_left(5) ^ word).wrapping_mul(PRIME)
 }
 
+/// Largest limit of `mask_of`.
+const MOST: u64 = i64::MAX as u64;
+
+/// All bits where `value` is below `limit`, which is at most `MOST`; else none. Without a branch.
+#[inline(always)]
+fn mask_of(value: u64, limit: u64) -> u64 {
+    ((value.wrapping_sub(limit) & !value) as i64 >> 63) as u64
+}
+
 /// What an interpreted frame runs, as far as it tells one stack from another: method and bytecode. Nothing where
 /// the words are not those of a frame: they may be left over from one that is gone.
 ///
@@ -281,8 +303,10 @@ unsafe fn running(memory: *const StackMemory, begin: u64, fp: u64) -> u64 {
         let word = |below: usize| (*memory).words[at.wrapping_sub(below) & (TELLING - 1)];
         // Where its caller's stack ends (`interpreter_frame_sender_sp_offset`): above it.
         let above = word(1).wrapping_sub(fp);
-        let sound = at < TELLING && fp & 7 == 0 && above != 0 && above < LARGEST_FRAME;
-        (word(3) ^ word(BELOW).rotate_left(32)) & (sound as u64).wrapping_neg()
+        let is_near = mask_of(above.wrapping_sub(1), LARGEST_FRAME - 1);
+        let is_word = mask_of(fp & 7, 1);
+        let sound = mask_of(at as u64, TELLING as u64) & is_word & is_near;
+        (word(3) ^ word(BELOW).rotate_left(32)) & sound
     }
 }
 

@@ -64,11 +64,11 @@ impl Report {
         self.outcomes.get(&(binary.to_owned(), test.to_owned()))
     }
 
-    /// Whether no test of the plan failed, and all were run; when time is `short`, half of them.
+    /// Whether no test of the plan failed, and all were run; when time is `short`, a third of them.
     pub(crate) fn is_good(&self, plan: &Plan, short: bool) -> bool {
         let failed = self.outcomes.values().any(|outcome| matches!(outcome, Outcome::Failed(_)));
         let all = plan.tests().count();
-        let enough = if short { all.div_ceil(2) } else { all };
+        let enough = if short { all.div_ceil(3) } else { all };
         !failed && self.cut_off.is_none() && self.outcomes.len() >= enough
     }
 }
