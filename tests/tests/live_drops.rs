@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Socket, Type};
-use tests::hand::{ACK, Hand, RST, SYN, silence};
+use tests::hand::{ACK, Hand, RST, SYN, flood, silence};
 use tests::netns::{Netns, Pair};
 use tests::pace::patience;
 use tests::tcptrail::{Event, Run, Tcptrail, binary, run, shown};
@@ -386,6 +386,42 @@ fn data_into_a_closed_window() -> Result<()> {
         );
     }
     drop(server);
+    Ok(())
+}
+
+/// A flood: what is told one by one, what a later line counts, and the last of it at the end are all there was.
+#[test]
+fn a_flood_is_counted_to_its_last() -> Result<()> {
+    if !tells(&["nft"]) {
+        return Ok(());
+    }
+    let pair = Pair::new()?;
+    silence(&pair.left)?;
+    for key in ["ipv4/conf/all/rp_filter", "ipv4/conf/eth0/rp_filter"] {
+        pair.right.sysctl(key, "0")?;
+    }
+    pair.right.ip(&["route", "add", "10.99.0.0/16", "via", Pair::LEFT])?;
+    let tail = Tcptrail::start(&["tail", "--netns", pair.right.name()])?;
+    let from = (0_u32..6_000).map(|number| {
+        let [.., high, low] = number.to_be_bytes();
+        SocketAddrV4::new(Ipv4Addr::new(10, 99, high, low), 1_024)
+    });
+    flood(&pair.left, from, SocketAddrV4::new(Pair::RIGHT.parse()?, 9))?;
+    let mut before = 0;
+    let resets = eventually("the last RST", Duration::from_secs(10), || {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = counters(&pair.right)?["OutRsts"];
+        Ok((std::mem::replace(&mut before, now) == now && now > 2_000).then_some(now))
+    })?;
+    let run = tail.stop()?;
+    let rest = run.stderr.lines().find_map(|line| {
+        let (count, _) = line.split_once(" segments that the kernel dropped at the end")?;
+        count.strip_prefix("tcptrail: ")?.parse::<u64>().ok()
+    });
+    let (told, rest) = (told(&run, "NO_SOCKET"), rest.unwrap_or(0));
+    // What was too much in a second is counted in all namespaces together: other tests may add some.
+    let all = told + rest;
+    ensure!(all >= resets && all <= resets + 100, "{told} and {rest} of {resets}: {}", run.stderr);
     Ok(())
 }
 

@@ -5,11 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use socket2::{Domain, Socket, Type};
 use tests::hand::{flood, silence};
 use tests::netns::Pair;
 use tests::pace::is_slow;
 use tests::ready;
 use tests::traffic::{Both, listen};
+use tests::witness::counters;
 
 use crate::stage::{check_verdict, cleared, finding, silent, start};
 
@@ -110,6 +112,50 @@ fn a_flood_of_half_open_connections_is_told() -> Result<()> {
         return Ok(());
     }
     half_open(80)
+}
+
+/// More SYNs than the SYN queue takes: how many got a cookie, or were dropped, is what the kernel has counted.
+fn full_syn_queue(cookies: &str, says: &str, counter: &str) -> Result<()> {
+    let pair = Pair::new()?;
+    silence(&pair.left)?;
+    for key in ["ipv4/conf/all/rp_filter", "ipv4/conf/eth0/rp_filter"] {
+        pair.right.sysctl(key, "0")?;
+    }
+    pair.right.sysctl("ipv4/tcp_syncookies", cookies)?;
+    pair.right.ip(&["route", "add", "10.99.0.0/16", "via", Pair::LEFT])?;
+    let listener = pair.right.run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&std::net::SocketAddr::from(([0, 0, 0, 0], 8089)).into())?;
+        socket.listen(32)?;
+        Ok(socket)
+    })?;
+    // Counters are read every ten seconds: the finding is not to come before they were read again.
+    let mut stuck = start(&pair.right, &["--threshold", "SYN_RECV=13s"])?;
+    thread::sleep(Duration::from_secs(3));
+    let from = (0_u32..120).map(|number| {
+        let [.., high, low] = number.to_be_bytes();
+        SocketAddrV4::new(Ipv4Addr::new(10, 99, high, low), 1_024)
+    });
+    flood(&pair.left, from, SocketAddrV4::new(Pair::RIGHT.parse()?, 8089))?;
+    let found = finding(&mut stuck, "syn_recv", |_| true)?;
+    let counted = counters(&pair.right)?[counter];
+    ensure!(counted >= 60, "{counter}: {counted}");
+    check_verdict(&found, &[&format!("{counted} {says} ({counter})")])?;
+    drop(listener);
+    stuck.stop()?.check_whole()
+}
+
+#[test]
+fn what_a_full_syn_queue_does_is_counted() -> Result<()> {
+    if !ready(&["nft"]) {
+        return Ok(());
+    }
+    thread::scope(|scope| {
+        let without =
+            scope.spawn(|| full_syn_queue("0", "handshakes dropped", "ListenDrops"));
+        full_syn_queue("1", "SYNs answered with a cookie", "SyncookiesSent")?;
+        without.join().map_err(|_| anyhow::anyhow!("it panicked"))?
+    })
 }
 
 #[test]

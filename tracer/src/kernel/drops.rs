@@ -1,5 +1,8 @@
 //! Which drops are told: those that mean a loss.
 
+use std::io;
+
+use aya::maps::{MapData, PerCpuArray};
 use tracer_common::globals::DropSettings;
 
 use super::layout::{DropArgs, Resolved};
@@ -53,4 +56,22 @@ pub(super) fn settings(resolved: &Resolved) -> DropSettings {
         }
     }
     settings
+}
+
+/// How many were told, and how many not, by reason: a [`Pace`](tracer_common::globals::Pace) for each place.
+pub(super) struct Paces(pub(super) PerCpuArray<MapData, [u64; 2]>);
+
+impl Paces {
+    /// Drops that were counted and never told, because no line for their reason came after them.
+    pub(super) fn untold(&self) -> io::Result<u64> {
+        let mut sum = 0;
+        for place in 0..self.0.len() {
+            let per_cpu = self.0.get(&place, 0).map_err(io::Error::other)?;
+            for [_, counts] in per_cpu.iter() {
+                let [_, _, _, _, untold @ ..] = counts.to_ne_bytes();
+                sum += u64::from(u32::from_ne_bytes(untold));
+            }
+        }
+        Ok(sum)
+    }
 }

@@ -86,6 +86,7 @@ pub struct Programs {
     /// Every tracepoint that was tried.
     pub hooks: Vec<Hook>,
     drops: PerCpuArray<MapData, Drops>,
+    paces: drops::Paces,
     /// The second program on state changes is attached.
     covered: bool,
 }
@@ -124,7 +125,9 @@ pub fn load(
     let drops = take_map(&mut ebpf, names::DROPS)?;
     let ring = Reader(RingBuf::try_from(ring).map_err(EbpfError::from)?);
     let drops = PerCpuArray::try_from(drops).map_err(EbpfError::from)?;
-    Ok((Programs { ebpf, hooks, drops, covered }, ring))
+    let paces = take_map(&mut ebpf, names::DROP_PACE)?;
+    let paces = drops::Paces(PerCpuArray::try_from(paces).map_err(EbpfError::from)?);
+    Ok((Programs { ebpf, hooks, drops, paces, covered }, ring))
 }
 
 /// The kernel's BTF as aya wants it.
@@ -286,6 +289,14 @@ impl Programs {
     /// When the capabilities of this thread cannot be told.
     pub fn want_capability(&self) -> io::Result<bool> {
         privileges::is_refused_without(|| self.counts().is_ok())
+    }
+
+    /// Drops that were counted and are in no line: the last of a flood.
+    ///
+    /// # Errors
+    /// When the kernel does not let us read the map.
+    pub fn untold_drops(&self) -> io::Result<u64> {
+        self.paces.untold()
     }
 
     fn counts(&self) -> io::Result<Drops> {

@@ -73,9 +73,9 @@ pub struct NetnsFacts {
     pub tw_reuse: Option<u32>,
     /// `TcpExt: ListenOverflows`: SYNs and third ACKs for which a queue had no room.
     pub listen_overflows: Option<u64>,
-    /// `TcpExt: ListenDrops`: SYNs and third ACKs that a listener let fall, for whatever reason.
+    /// `TcpExt: ListenDrops`: SYNs and third ACKs that listeners dropped, for whatever reason.
     pub listen_drops: Option<u64>,
-    /// `TcpExt: SyncookiesSent`: SYN-ACKs with a cookie, because the queue of half-open connections was full.
+    /// `TcpExt: SyncookiesSent`: SYNs answered with a cookie, because the SYN queue was full.
     pub syn_cookies: Option<u64>,
     /// `TcpExt: TCPTimeWaitOverflow`: connections that got no TIME_WAIT.
     pub time_wait_overflows: Option<u64>,
@@ -122,6 +122,8 @@ impl ProcessNow {
 pub struct Surroundings {
     processes: HashMap<u32, ProcessNow, FixedState>,
     netns: HashMap<u32, NetnsFacts, FixedState>,
+    /// As they were read first.
+    first: HashMap<u32, NetnsFacts, FixedState>,
     slept_ns: u64,
     known: bool,
 }
@@ -151,6 +153,7 @@ impl Surroundings {
         }
         for read in &facts.netns {
             self.netns.insert(read.inode, *read);
+            self.first.entry(read.inode).or_insert(*read);
         }
         self.processes.retain(|_, process| at.since(process.at) < STALE_NS);
     }
@@ -184,6 +187,13 @@ impl Surroundings {
     /// Of a namespace; all unknown when it was not read.
     pub(crate) fn netns(&self, inode: u32) -> NetnsFacts {
         self.netns.get(&inode).copied().unwrap_or(NetnsFacts { inode, ..NetnsFacts::default() })
+    }
+
+    /// How far a counter of a namespace has come since it was read first; `None` when it is not known.
+    pub(crate) fn grown(&self, inode: u32, counter: fn(&NetnsFacts) -> Option<u64>) -> Option<u64> {
+        let (first, now) = (self.first.get(&inode)?, self.netns.get(&inode)?);
+        // Another namespace may have its inode by now.
+        counter(now)?.checked_sub(counter(first)?)
     }
 
     /// CLOCK_BOOTTIME of a CLOCK_MONOTONIC moment; `None` when nothing was read.

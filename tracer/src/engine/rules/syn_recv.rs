@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use crate::engine::conn::Mark;
 use crate::engine::rules::group::{Cause, Group};
-use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, drops, words};
+use crate::engine::rules::{
+    About, Look, Rule, Said, Severity, Stuck, Surroundings, drops, words,
+};
 
 pub(crate) struct SynRecv;
 
@@ -24,6 +26,24 @@ fn deferred(group: &Group, about: &About<'_>) -> Said {
 }
 
 const DEFERRED: &str = "No flood: the third ACKs came. The listener has TCP_DEFER_ACCEPT (Apache's AcceptFilter, nginx and                         haproxy: deferred, defer-accept), so a connection stays in SYN_RECV until its first data, or until the                         option's time is over. Browsers and probes that connect ahead look like this; the SYN queue counts                         them.";
+
+/// What the kernel counts of a full SYN queue. It tells no event of a cookie, nor of a SYN that it drops there, which to
+/// it is used up (`tcp_conn_request`); and it counts for all listeners of a network namespace together.
+fn queue_full(around: &Surroundings, netns: u32) -> String {
+    let cookies = around.grown(netns, |facts| facts.syn_cookies).unwrap_or(0);
+    let dropped = around.grown(netns, |facts| facts.listen_drops).unwrap_or(0);
+    let mut told = Vec::new();
+    if cookies != 0 {
+        told.push(format!("{} answered with a cookie (SyncookiesSent)", words::count(cookies, "SYN")));
+    }
+    if dropped != 0 {
+        told.push(format!("{} dropped (ListenDrops)", words::count(dropped, "handshake")));
+    }
+    if told.is_empty() {
+        return String::new();
+    }
+    format!("; in this network namespace {} since tcptrail looks", told.join(", "))
+}
 
 impl Rule for SynRecv {
     fn check(&self, look: &Look<'_>) -> Option<Stuck> {
@@ -53,6 +73,7 @@ impl Rule for SynRecv {
         if let Some(most) = facts.max_syn_backlog {
             let _ = write!(verdict, "; tcp_max_syn_backlog {most}");
         }
+        verdict.push_str(&queue_full(about.around, group.key.netns));
         Some(Said { verdict, severity: Severity::Stuck, forecast: None })
     }
 

@@ -34,6 +34,7 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
     if let (Some(stacks), Some(_)) = (&live.stacks, reported) {
         stacks.tell_lost(&live.session.engine.book);
     }
+    let untold = live.programs.untold_drops().unwrap_or(0);
     let Live { session, stdout, output_failed, start, .. } = live;
     let mut code = u8::from(output_failed);
     match stdout.finish(if stalled { Duration::ZERO } else { PATIENCE }) {
@@ -53,6 +54,12 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
     let text = summary(&session, now.since(start));
     if !text.is_empty() {
         eprintln!("{text}");
+    }
+    if untold != 0 {
+        eprintln!(
+            "tcptrail: {untold} segments that the kernel dropped at the end were too many in a second to be told one by \
+             one (in all network namespaces together)"
+        );
     }
     if code == 0 { exit_code(&session) } else { code }
 }
