@@ -151,8 +151,7 @@ fn what_a_full_syn_queue_does_is_counted() -> Result<()> {
         return Ok(());
     }
     thread::scope(|scope| {
-        let without =
-            scope.spawn(|| full_syn_queue("0", "handshakes dropped", "ListenDrops"));
+        let without = scope.spawn(|| full_syn_queue("0", "handshakes dropped", "ListenDrops"));
         full_syn_queue("1", "SYNs answered with a cookie", "SyncookiesSent")?;
         without.join().map_err(|_| anyhow::anyhow!("it panicked"))?
     })

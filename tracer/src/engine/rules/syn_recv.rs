@@ -4,9 +4,7 @@ use std::fmt::Write;
 
 use crate::engine::conn::Mark;
 use crate::engine::rules::group::{Cause, Group};
-use crate::engine::rules::{
-    About, Look, Rule, Said, Severity, Stuck, Surroundings, drops, words,
-};
+use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, Surroundings, drops, words};
 
 pub(crate) struct SynRecv;
 
@@ -34,7 +32,10 @@ fn queue_full(around: &Surroundings, netns: u32) -> String {
     let dropped = around.grown(netns, |facts| facts.listen_drops).unwrap_or(0);
     let mut told = Vec::new();
     if cookies != 0 {
-        told.push(format!("{} answered with a cookie (SyncookiesSent)", words::count(cookies, "SYN")));
+        told.push(format!(
+            "{} answered with a cookie (SyncookiesSent)",
+            words::count(cookies, "SYN")
+        ));
     }
     if dropped != 0 {
         told.push(format!("{} dropped (ListenDrops)", words::count(dropped, "handshake")));
@@ -106,5 +107,41 @@ impl Rule for SynRecv {
             );
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::rules::{Facts, NetnsFacts};
+
+    /// What is said after these were read one after the other: cookies and drops.
+    #[track_caller]
+    fn check(read: &[(Option<u64>, Option<u64>)], says: &str) {
+        let mut around = Surroundings::default();
+        for &(syn_cookies, listen_drops) in read {
+            let netns = NetnsFacts { inode: 7, syn_cookies, listen_drops, ..NetnsFacts::default() };
+            around.take_in(&Facts { netns: vec![netns], ..Facts::default() });
+        }
+        assert_eq!(queue_full(&around, 7), says);
+        assert_eq!(queue_full(&around, 8), "", "another namespace");
+    }
+
+    #[test]
+    fn what_was_counted_since_is_said() {
+        check(&[], "");
+        check(&[(Some(900), Some(900))], "");
+        check(&[(None, None), (Some(5), Some(5))], "");
+        // Another namespace has its inode by now.
+        check(&[(Some(900), Some(900)), (Some(5), Some(5))], "");
+        check(
+            &[(Some(900), Some(0)), (Some(901), Some(0))],
+            "; in this network namespace 1 SYN answered with a cookie (SyncookiesSent) since tcptrail looks",
+        );
+        check(
+            &[(Some(0), Some(10)), (Some(0), Some(11)), (Some(120), Some(12))],
+            "; in this network namespace 120 SYNs answered with a cookie (SyncookiesSent), 2 handshakes dropped \
+             (ListenDrops) since tcptrail looks",
+        );
     }
 }
