@@ -57,8 +57,8 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
     }
     if untold != 0 {
         eprintln!(
-            "tcptrail: {untold} segments that the kernel dropped at the end were too many in a second to be told one by \
-             one (in all network namespaces together)"
+            "tcptrail: the kernel dropped {untold} more segments before the end, too many in a second to show each; they are \
+             counted in all network namespaces together"
         );
     }
     if code == 0 { exit_code(&session) } else { code }
