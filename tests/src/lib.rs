@@ -15,6 +15,7 @@ pub mod reported;
 pub mod servers;
 pub mod tcptrail;
 pub mod tmux;
+pub mod trace;
 pub mod traffic;
 pub mod watch;
 pub mod web;

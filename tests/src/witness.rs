@@ -155,7 +155,7 @@ fn state(ss: &str) -> Result<&'static str> {
 pub fn counters(netns: &Netns) -> Result<BTreeMap<String, u64>> {
     netns.run(|| {
         let mut all = BTreeMap::new();
-        for (file, prefix) in [("snmp", "Tcp:"), ("netstat", "TcpExt:")] {
+        for (file, prefix) in [("snmp", "Ip:"), ("snmp", "Tcp:"), ("netstat", "TcpExt:")] {
             let text = fs::read_to_string(format!("/proc/thread-self/net/{file}"))?;
             let mut lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
             let names = lines.next().context("names of counters")?;

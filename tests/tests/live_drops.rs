@@ -1,6 +1,6 @@
 //! Segments that the kernel drops: what tcptrail says of each, and what the kernel's and netfilter's own counters say.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tests::netns::{Netns, Pair};
 use tests::pace::patience;
 use tests::tcptrail::{Event, Run, Tcptrail, binary, run, shown};
 use tests::tmux::Terminal;
+use tests::trace::Trace;
 use tests::traffic::{Both, accept, connect, listen, transfer};
 use tests::witness::{counters, eventually};
 use tests::{kernel, ready};
@@ -312,15 +313,17 @@ fn a_syn_that_the_reverse_path_filter_drops() -> Result<()> {
     Ok(())
 }
 
-/// Hand-made segments: what the kernel refuses of a connection, and what it merely has had already.
+/// Hand-made segments: what the kernel refuses of a connection is told with the kernel's own reason, and what it merely
+/// has had already is not.
 #[test]
 fn segments_that_tcp_itself_refuses() -> Result<()> {
-    if !tells(&["nft"]) {
+    if !tells(&["nft", "mount"]) {
         return Ok(());
     }
     let pair = Pair::new()?;
     silence(&pair.left)?;
     let listener = listen(&pair.right, "0.0.0.0:8089")?;
+    let Some(trace) = Trace::of_drops()? else { return Ok(()) };
     let mut tail = Tcptrail::start(&["tail", "--netns", pair.right.name()])?;
     let mut hand = hand(&pair, Pair::LEFT, 4_000)?;
     hand.connect()?;
@@ -328,23 +331,35 @@ fn segments_that_tcp_itself_refuses() -> Result<()> {
     hand.send(ACK, b"twenty bytes of data")?;
     hand.expect(ACK)?;
     let (seq, ack) = (hand.seq, hand.ack);
-    // The same data once more: old, and no loss.
+    let far = 0x4000_0000;
+    // The same data once more, and an ACK from before it: old, and no loss.
     hand.send_at(ACK, seq.wrapping_sub(20), ack, b"twenty bytes of data")?;
-    // A RST far outside the window.
-    hand.send_at(RST, seq.wrapping_add(0x4000_0000), ack, &[])?;
-    // Data far beyond it.
-    hand.send_at(ACK, seq.wrapping_add(0x4000_0000), ack, b"beyond")?;
+    hand.send_at(ACK, seq.wrapping_sub(21), ack, &[])?;
+    // ACKs of what was long ago, and of what was never sent.
+    hand.send_at(ACK, seq, ack.wrapping_sub(far), &[])?;
+    hand.send_at(ACK, seq, ack.wrapping_add(far), &[])?;
+    // A RST far outside the window, and data far beyond it.
+    hand.send_at(RST, seq.wrapping_add(far), ack, &[])?;
+    hand.send_at(ACK, seq.wrapping_add(far), ack, b"beyond")?;
     let received = |event: &Event| event.kind() == "drop" && event.text("segment") == "data";
     tail.wait_for("the data beyond the window", received)?;
     let run = tail.stop()?;
+    let kernel = trace.reasons()?;
     // What the hand's own kernel would say, the test's firewall drops.
     let of_tcp = || run.of_kind("drop").filter(|event| event.text("reason").starts_with("TCP_"));
     let found: Vec<(&str, &str)> =
         of_tcp().map(|event| (event.text("segment"), event.text("reason"))).collect();
     let sequence = |reason: &str| reason.starts_with("TCP_INVALID") && reason.ends_with("SEQUENCE");
-    ensure!(found.iter().any(|&(what, why)| what == "rst" && sequence(why)), "{found:?}");
-    ensure!(found.iter().any(|&(what, why)| what == "data" && sequence(why)), "{found:?}");
-    ensure!(found.len() == 2, "what came twice is no loss: {found:?}");
+    ensure!(found.len() == 4, "what came twice is no loss: {found:?}, {kernel:?}");
+    ensure!(found[..2] == [("ack", "TCP_TOO_OLD_ACK"), ("ack", "TCP_ACK_UNSENT_DATA")], "{found:?}");
+    ensure!(found[2].0 == "rst" && sequence(found[2].1), "{found:?}");
+    ensure!(found[3].0 == "data" && sequence(found[3].1), "{found:?}");
+    // Others' drops are in the kernel's trace as well.
+    let told = found.iter().map(|&(_, reason)| reason);
+    for reason in told.chain(["TCP_OLD_DATA", "TCP_OLD_SEQUENCE"]) {
+        let times = found.iter().filter(|&&(_, it)| it == reason).count().max(1) as u64;
+        ensure!(kernel.get(reason).is_some_and(|&count| count >= times), "{reason}: {kernel:?}");
+    }
     for event in of_tcp() {
         ensure!(
             event.text("direction") == "received" && event.text("role") == "server",
@@ -354,6 +369,53 @@ fn segments_that_tcp_itself_refuses() -> Result<()> {
     }
     drop(server);
     Ok(())
+}
+
+/// A route that ends nowhere, under a connection that is open: its segments have no IP header yet when they are
+/// dropped. A JVM's sockets, of IPv6, talk IPv4 like others.
+fn blackholed(to: SocketAddr) -> Result<()> {
+    let pair = Pair::new()?;
+    let listener = listen(&pair.right, "0.0.0.0:8089")?;
+    let mut tail = Tcptrail::start(&["tail", "--netns", pair.left.name()])?;
+    let client = connect(&pair.left, to)?;
+    let mut server = accept(&listener)?;
+    let route = ["blackhole", &format!("{}/32", Pair::RIGHT)];
+    pair.left.ip(&[&["route", "add"], &route[..]].concat())?;
+    (&client).write_all(&[b'x'; 100])?;
+    for _ in 0..2 {
+        tail.wait_for_next("a drop", |event| event.kind() == "drop")?;
+    }
+    pair.left.ip(&[&["route", "del"], &route[..]].concat())?;
+    // It gets there after all: from now on nothing is dropped.
+    server.read_exact(&mut [0; 100])?;
+    let counted = counters(&pair.left)?["OutNoRoutes"];
+    let run = tail.stop()?;
+    run.check_whole()?;
+    ensure!(told(&run, "IP_OUTNOROUTES") == counted, "{counted}: {:?}", run.events);
+    for event in drops(&run, "IP_OUTNOROUTES") {
+        let words = [("segment", "data"), ("hook", "output"), ("direction", "sent")];
+        ensure!(words.iter().all(|(key, word)| event.text(key) == *word), "{event:?}");
+        ensure!(event.number("payload") == Some(100), "{event:?}");
+        ensure!(event.text("role") == "client", "{event:?}");
+        ensure!(event.text("local") == shown(client.local_addr()?), "{event:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn data_that_a_blackhole_route_takes() -> Result<()> {
+    if !tells(&[]) {
+        return Ok(());
+    }
+    blackholed(right(8089)?)
+}
+
+#[test]
+fn data_of_an_ipv6_socket_that_a_blackhole_route_takes() -> Result<()> {
+    if !tells(&[]) {
+        return Ok(());
+    }
+    blackholed((Pair::RIGHT.parse::<Ipv4Addr>()?.to_ipv6_mapped(), 8089).into())
 }
 
 /// A window that stays closed: what comes all the same is dropped.

@@ -181,6 +181,10 @@ pub struct Layout {
     pub icsk_rto: u32,
     /// `tcp_sock.dsack_dups`.
     pub dsack_dups: u32,
+    /// `sk_buff.transport_header`, 16 bits: where the TCP header is, from `head` on.
+    pub skb_transport_header: u32,
+    /// `sk_buff.len`, bytes from its first header on.
+    pub skb_len: u32,
 }
 
 /// How many values each kind of filter holds in the kernel.
@@ -315,7 +319,7 @@ pub struct Pace {
 const _: () = {
     assert!(size_of::<DropSettings>() == 48);
     assert!(size_of::<Pace>() == 16);
-    assert!(size_of::<Layout>() == 80 * 4);
+    assert!(size_of::<Layout>() == 82 * 4);
     assert!(size_of::<Layout>().is_multiple_of(8));
     assert!(offset_of!(Layout, sport) == 19 * 4);
     assert!(offset_of!(Layout, num_retrans) == 34 * 4);

@@ -133,9 +133,35 @@ fn segment(skb: u64) -> Option<Segment> {
         segment_v4(ip)
     } else if protocol == ETH_P_IPV6 {
         segment_v6(ip)
+    } else if protocol == 0 {
+        unrouted(skb, head)
     } else {
         None
     }
+}
+
+/// A segment on its way out that has no IP header yet, because there is no route (`__ip_queue_xmit`): the socket says
+/// between whom it is.
+#[inline(always)]
+fn unrouted(skb: u64, head: u64) -> Option<Segment> {
+    let socket: u64 = probed(skb, global!(LAYOUT.skb_sk));
+    if socket == 0 || probed::<u16>(socket, global!(LAYOUT.protocol)) != IPPROTO_TCP {
+        return None;
+    }
+    // A socket of IPv6 may talk IPv4, as a JVM's do: `::ffff:0:0/96`.
+    let is_mapped = || {
+        let v6 = global!(LAYOUT.v6_daddr);
+        probed::<u64>(socket, v6) == 0 && probed::<u32>(socket, v6 + 8) == 0xffff_u32.to_be()
+    };
+    if probed::<u16>(socket, global!(LAYOUT.family)) != u16::from(AF_INET) && !is_mapped() {
+        return None;
+    }
+    let address = |offset| [u64::from(probed::<u32>(socket, offset)), 0];
+    let (source, destination) =
+        (address(global!(LAYOUT.rcv_saddr)), address(global!(LAYOUT.daddr)));
+    let tcp = head + u64::from(probed::<u16>(skb, global!(LAYOUT.skb_transport_header)));
+    let length = probed(skb, global!(LAYOUT.skb_len));
+    Some(transport(tcp, length, AF_INET, source, destination))
 }
 
 #[inline(always)]

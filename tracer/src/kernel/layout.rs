@@ -218,6 +218,8 @@ const ROWS: &[Row] = &[
     // Since 5.18 in groups without a name.
     row!(skb_head, "sk_buff", ["head"], Pointer, NO_DROPS),
     row!(skb_network_header, "sk_buff", ["network_header"], Bytes(2), NO_DROPS),
+    row!(skb_transport_header, "sk_buff", ["transport_header"], Bytes(2), NO_DROPS),
+    row!(skb_len, "sk_buff", ["len"], Bytes(4), NO_DROPS),
     row!(skb_protocol, "sk_buff", ["protocol"], Bytes(2), NO_DROPS),
     row!(skb_iif, "sk_buff", ["skb_iif"], Bytes(4), NO_DROPS),
     row!(skb_dev, "sk_buff", ["dev"], Pointer, NO_DROPS),

@@ -67,6 +67,8 @@ impl Fold {
         let interval = self.timeline.at(change.at);
         match change.kind {
             Kind::Transition { new: TcpState::Established, .. } => interval.opened += 1,
+            // It was not sent after all.
+            Kind::Retransmit { again, .. } if again.error != 0 => return,
             Kind::Retransmit { .. } => interval.retransmits += 1,
             Kind::Reset { .. } => interval.resets += 1,
             Kind::Finished if has_failed(conn) => interval.failed += 1,

@@ -75,6 +75,8 @@ impl Row {
                     self.handshake.add(ns);
                 }
             }
+            // It was not sent after all.
+            Kind::Retransmit { again, .. } if again.error != 0 => {}
             Kind::Retransmit { .. } => self.retransmits += 1,
             Kind::Reset { direction: Direction::Sent, .. } => self.resets_sent += 1,
             Kind::Reset { direction: Direction::Received, .. } => self.resets_received += 1,

@@ -47,6 +47,8 @@ impl Rates {
                 self.counts.opened += 1;
             }
             Kind::Transition { .. } | Kind::Dropped { .. } | Kind::Gone => {}
+            // It was not sent after all.
+            Kind::Retransmit { again, .. } if again.error != 0 => {}
             Kind::Retransmit { .. } => self.counts.retransmits += 1,
             Kind::Reset { .. } => self.counts.resets += 1,
             Kind::Finished if conn.role != Role::Listener => self.counts.closed += 1,
