@@ -226,7 +226,8 @@ unsafe fn hash_of_memory(
             let mut any = 0;
             let mut of = 0;
             while of < GROUP {
-                hash = mix(hash, word(of) & mask_of(word(of).wrapping_sub(range.code_start), length));
+                hash =
+                    mix(hash, word(of) & mask_of(word(of).wrapping_sub(range.code_start), length));
                 any |= mask_of(word(of).wrapping_sub(range.start), interpreter);
                 of += 1;
             }
