@@ -268,3 +268,104 @@ fn in_a_cgroup_namespace_a_filter_finds_what_is_inside() -> Result<()> {
     ensure!(!told(outside), "found outside: {stdout}");
     Ok(())
 }
+
+/// Names that people gave: of a unit, of a container of Docker, and of a pod, with the files where the engines and kubelet
+/// have them. The files are mounted for this test only; cgroups, sockets and paths are real.
+#[test]
+fn services_containers_and_pods_have_names_and_filters() -> Result<()> {
+    if !ready(&["unshare", "mount", "bash"]) || kernel() < (5, 15) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let mine = format!("tt-{}-{port}", id());
+    let tcptrail = binary();
+    let tcptrail = tcptrail.display();
+    let pod = CONTAINER.replace("0123", "3210");
+    let uid = "8f3b1c1e_4c5d_4e6f_8a9b_0c1d2e3f4a5b";
+    let list = format!("{tcptrail} list --json --port {port}");
+    let script = format!(
+        "{EMPTY} && mount -t tmpfs none /var/log && mount -t tmpfs none /var/lib || exit 77
+        {} || exit 77
+        docker=/var/lib/docker/containers/{CONTAINER}
+        mkdir -p /var/log/containers $docker
+        ln -s /nowhere /var/log/containers/web-6d4cf56db6-x7k2p_shop_app-{pod}.log
+        echo '{{\"Name\":\"/cache\"}}' >$docker/config.v2.json
+        home=$two$(sed -n 's/^0:://p' /proc/self/cgroup)
+        one=$two/{mine}/kubepods-burstable-pod{uid}.slice/cri-containerd-{pod}.scope
+        all=\"$one $two/{mine}/docker-{CONTAINER}.scope $two/{mine}/{mine}.service $two/{mine}/late-{mine}.service\"
+        mkdir -p $all || exit 77
+        rmdir $two/{mine}/late-{mine}.service
+        fd=3; for group in $all; do
+            [ -d $group ] || continue
+            echo $$ >$group/cgroup.procs || exit 77
+            eval \"exec $fd<>/dev/tcp/127.0.0.1/{port}\" || exit 1
+            fd=$((fd + 1))
+        done
+        echo $$ >$home/cgroup.procs
+        {list}; echo @@
+        {list} --pod 'shop/web-*'; echo @@
+        {list} --container cache; echo @@; {list} --container {}; echo @@
+        {list} --service {mine}; echo @@; {list} --service 'no-*'; echo @@
+        exec 7< <(exec {tcptrail} tail --json --service 'late-*'); tail=$!
+        read -r line <&7
+        mkdir $two/{mine}/late-{mine}.service
+        (echo $BASHPID >$two/{mine}/late-{mine}.service/cgroup.procs
+        for try in {{1..150}}; do exec 8<>/dev/tcp/127.0.0.1/{port}; exec 8>&-; sleep 0.1; done) &
+        read -t 15 -r line <&7; echo \"$line\"
+        kill -INT $tail; kill $!; wait
+        for try in {{1..100}}; do rmdir $two/{mine}/late-{mine}.service 2>/dev/null && break; sleep 0.1; done
+        rmdir ${{all% *}} ${{one%/*}} $two/{mine}",
+        version_2("/sys/fs/cgroup/unified"),
+        &CONTAINER[..12],
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "bash", "-c", &script]);
+    let Output { status, stdout, stderr } = netns.output(command)?;
+    let (stdout, stderr) = (String::from_utf8(stdout)?, String::from_utf8_lossy(&stderr));
+    if status.code() == Some(77) {
+        println!("skipped: cannot mount hierarchies of cgroups here: {stderr}");
+        return Ok(());
+    }
+    ensure!(status.success(), "{status}: {stdout}{stderr}");
+    let parts = stdout.split("@@\n").map(|part| {
+        let events = part.lines().map(|line| Ok(Event(serde_json::from_str(line)?)));
+        let events = events.collect::<Result<Vec<Event>>>()?.into_iter();
+        // Those of the shell: the listener is this test's.
+        let theirs = |event: &Event| {
+            ["socket", "transition"].contains(&event.kind()) && event.text("role") != "listener"
+        };
+        Ok(events.filter(theirs).collect::<Vec<_>>())
+    });
+    let [all, by_pod, by_name, by_id, by_service, none, late] =
+        &parts.collect::<Result<Vec<_>>>().with_context(|| format!("{stdout}{stderr}"))?[..]
+    else {
+        anyhow::bail!("not seven parts: {stdout}{stderr}");
+    };
+    let unit = format!("{mine}.service");
+    let expected = [
+        (3, ["", "app", "web-6d4cf56db6-x7k2p", "shop"]),
+        (4, ["", "cache", "", ""]),
+        (5, [&unit, "", "", ""]),
+    ];
+    for (fd, names) in expected {
+        let socket = client(all, fd)?;
+        let told =
+            ["service", "container_name", "pod", "k8s_namespace"].map(|key| socket.text(key));
+        ensure!(told == names, "descriptor {fd}: {told:?}, not {names:?}: {socket:?}");
+    }
+    for (what, found, fd) in [
+        ("--pod", by_pod, Some(3)),
+        ("--container NAME", by_name, Some(4)),
+        ("--container ID", by_id, Some(4)),
+        ("--service", by_service, Some(5)),
+        ("--service of nobody", none, None),
+    ] {
+        let fds: Vec<_> = found.iter().map(|event| event.number("fd")).collect();
+        ensure!(fds == Vec::from_iter(fd.map(Some)), "{what}: {fds:?}: {found:?}");
+    }
+    let late = late.first().context("nothing of a service that began later")?;
+    ensure!(late.text("service") == format!("late-{unit}"), "{late:?}");
+    Ok(())
+}

@@ -8,6 +8,8 @@ use tracer_common::globals::{self, FILTER_SLOTS};
 
 use crate::engine::conn::{Connection, How, Owner, Role, Unclaimed};
 use crate::event::{Family, Holder, Tuple};
+use crate::names::Names;
+use crate::places::Places;
 
 /// An address prefix; IPv4 stands v4-mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +87,8 @@ pub struct Filter {
     pub netns: Option<u32>,
     /// Cgroup; for events decided in the kernel, for sockets older than the run here.
     pub cgroup: Option<Cgroup>,
+    /// Service, container and pod; decided here.
+    pub places: Places,
     /// How it ended.
     pub hows: Vec<How>,
     /// It was never established.
@@ -94,6 +98,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Takes notice of names that have come: they decide which cgroups are wanted.
+    pub fn learn(&self, names: &Names) {
+        self.places.learn(names);
+    }
+
     /// Whether this connection is wanted at all; `None` while its local port is not known and
     /// decides.
     #[must_use]
@@ -105,6 +114,7 @@ impl Filter {
             || self.netns.is_some_and(|netns| netns != conn.netns)
             || !self.wants_address(&conn.tuple)
             || !self.wants_cgroup(conn)
+            || !self.places.wants(conn.cgroup)
         {
             return Some(false);
         }
@@ -133,7 +143,8 @@ impl Filter {
             }
             None => !by_ends,
         };
-        who && here && in_state && ends
+        // Of a descriptor nothing says where it runs.
+        who && here && in_state && ends && self.places.is_empty()
     }
 
     /// Whether dropped segments of no connection are wanted; `owner` has the listener they were for.
@@ -149,6 +160,7 @@ impl Filter {
         who && self.netns.is_none_or(|netns| netns == group.netns)
             && self.role.is_none_or(|role| role == Role::Listener && owner.is_some())
             && self.states.is_empty()
+            && self.places.is_empty()
             && self.min_ns == 0
             && !self.is_of_ends()
             // As in the kernel: the connection of either end may be meant.
@@ -172,6 +184,7 @@ impl Filter {
     #[must_use]
     pub fn is_partly_for_views(&self) -> bool {
         let here = !self.pids.is_empty() || !self.comms.is_empty() || !self.states.is_empty();
+        let here = here || !self.places.is_empty();
         here || self.role.is_some() || self.min_ns != 0 || self.is_of_ends()
     }
 

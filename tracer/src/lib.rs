@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod cli;
 pub mod config;
+pub mod containers;
 pub mod destroy;
 pub mod doctor;
 pub mod engine;
@@ -17,6 +18,7 @@ pub mod kernel;
 pub mod names;
 pub mod native;
 pub mod output;
+pub mod places;
 pub mod privileges;
 pub mod record_format;
 pub mod source;

@@ -18,7 +18,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("answer", &["event"]),
     ("text", &["event"]),
     ("engine::conn", &["event", "time"]),
-    ("filter", &["engine::conn", "event"]),
+    ("containers", &["names"]),
+    ("places", &["names"]),
+    ("filter", &["engine::conn", "event", "names", "places"]),
     ("destroy", &["engine::conn", "event"]),
     ("input", &["engine::conn", "event", "time"]),
     ("record_format", &["engine::conn", "event", "time"]),
@@ -33,7 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "kernel",
         &["destroy", "engine", "engine::conn", "event", "filter", "names", "privileges", "time"],
     ),
-    ("config", &["cli", "engine", "engine::conn", "event", "filter", "kernel", "text"]),
+    ("config", &["cli", "engine", "engine::conn", "event", "filter", "kernel", "places", "text"]),
     (
         "output",
         &[
@@ -59,6 +61,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "answer",
             "config",
+            "containers",
             "destroy",
             "engine",
             "engine::conn",

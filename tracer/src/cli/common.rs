@@ -60,6 +60,15 @@ pub struct Filters {
     /// Only sockets made in this cgroup or below it: a path below /sys/fs/cgroup
     #[arg(long, value_name = "PATH", global = true)]
     pub cgroup: Option<PathBuf>,
+    /// Only sockets of these services, with * for any characters: nginx, 'shop-*.service'; for several give it again
+    #[arg(long, value_name = "NAME", global = true)]
+    pub service: Vec<String>,
+    /// Only sockets of these containers: a name, with * for any characters, or 8 or more digits of an id
+    #[arg(long, value_name = "NAME|ID", global = true)]
+    pub container: Vec<String>,
+    /// Only sockets of these pods, with * for any characters: shop/web-0, 'shop/*', '*/web-*'
+    #[arg(long, value_name = "NS/NAME", global = true)]
+    pub pod: Vec<String>,
     /// Only connections that ended so, when they end (tail, life, stats): fin, rst_sent, rst_received, timeout,
     /// refused, unreachable, aborted, unknown
     #[arg(long, value_name = "HOW", value_delimiter = ',', global = true)]

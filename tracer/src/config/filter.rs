@@ -14,6 +14,7 @@ use crate::config::error::UsageError;
 use crate::engine::conn::{How, Role};
 use crate::event::Family;
 use crate::filter::{Cgroup, Filter, Ports, Prefix};
+use crate::places::Places;
 use crate::text::suggest;
 
 /// All of them, checked.
@@ -41,6 +42,11 @@ pub(super) fn filter(args: &Filters) -> Result<Filter, UsageError> {
         }),
         netns: args.netns.as_deref().map(netns).transpose()?,
         cgroup: args.cgroup.as_deref().map(cgroup).transpose()?,
+        places: Places::new(
+            args.service.clone(),
+            args.container.clone(),
+            args.pod.iter().map(|text| pod(text)).collect::<Result<_, _>>()?,
+        ),
         hows: args.how.iter().map(|text| how(text)).collect::<Result<_, _>>()?,
         failed: args.failed,
         min_ns: args
@@ -172,6 +178,18 @@ fn cgroup(path: &Path) -> Result<Cgroup, UsageError> {
     Ok(Cgroup { id, level, within })
 }
 
+fn pod(text: &str) -> Result<(String, String), UsageError> {
+    let parts = text.split_once('/').filter(|(namespace, name)| {
+        !namespace.is_empty() && !name.is_empty() && !name.contains('/')
+    });
+    let (namespace, name) = parts.ok_or_else(|| {
+        UsageError(format!(
+            "--pod {text}: not a namespace and a pod; write NAMESPACE/NAME, or '*/NAME' for any namespace"
+        ))
+    })?;
+    Ok((namespace.to_owned(), name.to_owned()))
+}
+
 /// The filter that [`Config::filter_args`](super::Config::filter_args) made words of.
 ///
 /// # Errors
@@ -200,6 +218,11 @@ pub(super) fn filter_words(args: &Filters) -> Vec<String> {
     list("--role", args.role.iter().map(|role| format!("{role:?}").to_lowercase()).collect());
     list("--netns", args.netns.iter().cloned().collect());
     list("--cgroup", args.cgroup.iter().map(|path| path.display().to_string()).collect());
+    for (option, values) in
+        [("--service", &args.service), ("--container", &args.container), ("--pod", &args.pod)]
+    {
+        values.iter().for_each(|value| list(option, vec![value.clone()]));
+    }
     list("--how", args.how.clone());
     list(
         "--min-duration",
@@ -249,6 +272,17 @@ mod tests {
         check("[2001:db8::1]", true);
         check("10.0.0", false);
         check("10.0.0.0/", false);
+    }
+
+    #[test]
+    fn pods_have_a_namespace() {
+        let check = |text: &str, good| assert_eq!(pod(text).is_ok(), good, "{text}");
+        check("shop/web-0", true);
+        check("*/*", true);
+        check("web-0", false);
+        check("/web-0", false);
+        check("shop/", false);
+        check("a/b/c", false);
     }
 
     #[test]

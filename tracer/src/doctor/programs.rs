@@ -26,6 +26,7 @@ pub(super) fn try_programs(checks: &mut Checks<'_>, resolved: &Resolved) {
     let circumstances = Circumstances {
         bpf_wants_capability: wants_capability,
         one_namespace: false,
+        other_user: privileges::is_other_user(),
         lists_descriptors: false,
     };
     try_stacks(checks, resolved, &btf);

@@ -223,6 +223,7 @@ impl Engine {
     fn take_names(&mut self, bytes: &[u8]) {
         self.names.take_in(bytes);
         if let Some(rules) = &mut self.rules {
+            rules.scope.learn(&self.names);
             for (id, opener) in names::openers(bytes) {
                 let opener = String::from_utf8_lossy(opener);
                 rules.watch.openers.learn(SockId(id), opener.into());

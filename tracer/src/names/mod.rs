@@ -1,12 +1,21 @@
 //! Names the kernel's records have only numbers for: paths of cgroups, executables of processes, interfaces.
 
+mod place;
+
 use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use place::Whereabouts;
+pub use place::{Kept, Place, container, workload};
 
 /// What a name is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Entry {
     /// A cgroup's id.
     Cgroup(u64),
+    /// A cgroup's id: what its container's tools call it, as [`Given::encode`] makes it.
+    Container(u64),
     /// A process's id.
     Executable(u32),
     /// A socket's identity: the code that opened it.
@@ -15,11 +24,12 @@ pub enum Entry {
     Interface(u32, u32),
 }
 
-/// Appends an entry in the form of [`Input::Names`](crate::input::Input::Names): kind (`c`, `x`, `o` or `i`),
+/// Appends an entry in the form of [`Input::Names`](crate::input::Input::Names): kind (`c`, `k`, `x`, `o` or `i`),
 /// number as eight little-endian bytes, length as two, name.
 pub fn encode(entry: Entry, name: &[u8], out: &mut Vec<u8>) {
     let (kind, number) = match entry {
         Entry::Cgroup(id) => (b'c', id),
+        Entry::Container(id) => (b'k', id),
         Entry::Executable(pid) => (b'x', u64::from(pid)),
         Entry::Opener(id) => (b'o', id),
         Entry::Interface(netns, index) => (b'i', in_namespace(netns, index)),
@@ -30,6 +40,31 @@ pub fn encode(entry: Entry, name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&number.to_le_bytes());
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(name);
+}
+
+/// What a container is called by the tools that made it. Strangers chose these names.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Given {
+    /// Its own name.
+    pub container: Option<String>,
+    /// The namespace of its pod, in Kubernetes.
+    pub namespace: Option<String>,
+    /// Its pod.
+    pub pod: Option<String>,
+}
+
+impl Given {
+    /// The three, in this order, with a zero byte after each; what is not known is empty.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for name in [&self.container, &self.namespace, &self.pod] {
+            let name = name.as_deref().unwrap_or_default().as_bytes();
+            bytes.extend(name.iter().filter(|&&byte| byte != 0));
+            bytes.push(0);
+        }
+        bytes
+    }
 }
 
 const fn in_namespace(netns: u32, index: u32) -> u64 {
@@ -45,7 +80,9 @@ const EACH: usize = 48;
 pub struct Names {
     /// What they take.
     size: usize,
-    cgroups: HashMap<u64, Box<[u8]>>,
+    cgroups: HashMap<u64, Whereabouts, RandomState>,
+    /// Counts up when a cgroup gets a name or another one.
+    version: u64,
     executables: HashMap<u64, Box<[u8]>>,
     interfaces: HashMap<u64, Box<[u8]>>,
 }
@@ -54,34 +91,70 @@ impl Names {
     /// Takes in what [`encode`] made; stops at what makes no sense.
     pub fn take_in(&mut self, mut bytes: &[u8]) {
         while let Some((kind, number, name, rest)) = split(bytes) {
-            let names = match kind {
-                b'c' => &mut self.cgroups,
-                b'x' => &mut self.executables,
-                b'i' => &mut self.interfaces,
+            bytes = rest;
+            let size = match kind {
+                b'c' | b'k' => self.name_cgroup(number, kind, name),
+                b'x' => put(&mut self.executables, number, name),
+                b'i' => put(&mut self.interfaces, number, name),
                 // For whoever looks for the stuck: see `openers`.
-                b'o' => {
-                    bytes = rest;
-                    continue;
-                }
+                b'o' => continue,
                 _ => return,
             };
-            if names.get(&number).is_none_or(|known| **known != *name) {
-                let before = names.insert(number, name.into());
-                self.size -= before.map_or(0, |before| before.len() + EACH);
-                self.size += name.len() + EACH;
-                if self.size > MOST {
-                    // Those that are still there will be named again.
-                    *self = Names::default();
-                }
+            self.size = self.size.saturating_add_signed(size);
+            if self.size > MOST {
+                // Those that are still there will be named again.
+                *self = Names { version: self.version + 1, ..Names::default() };
             }
-            bytes = rest;
         }
+    }
+
+    fn name_cgroup(&mut self, id: u64, kind: u8, name: &[u8]) -> isize {
+        let known = self.cgroups.get(&id);
+        let is_path = kind == b'c';
+        let same = match known {
+            Some(known) if is_path => *known.path == *name,
+            Some(known) => *known.given == *name,
+            None => false,
+        };
+        if same {
+            return 0;
+        }
+        self.version += 1;
+        let entry = self.cgroups.entry(id);
+        let is_new = matches!(entry, std::collections::hash_map::Entry::Vacant(_));
+        let known = entry.or_default();
+        let before = known.size();
+        if is_path {
+            // What was at another path was another container.
+            *known = Whereabouts::at(name);
+        } else {
+            known.given = name.into();
+        }
+        let grown = known.size().cast_signed() - before.cast_signed();
+        if is_new { grown + EACH.cast_signed() } else { grown }
+    }
+
+    /// Another number when cgroups may have other names than before.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Ids of cgroups that have a name.
+    pub fn cgroups(&self) -> impl Iterator<Item = u64> {
+        self.cgroups.keys().copied()
+    }
+
+    /// Where whatever is in this cgroup runs, as far as it is known.
+    #[must_use]
+    pub fn place(&self, cgroup: u64) -> Place<'_> {
+        self.cgroups.get(&cgroup).map(Whereabouts::place).unwrap_or_default()
     }
 
     /// Path of a cgroup below the root of its hierarchy.
     #[must_use]
     pub fn cgroup(&self, id: u64) -> Option<&[u8]> {
-        self.cgroups.get(&id).map(|path| &**path)
+        self.cgroups.get(&id).map(|known| &*known.path).filter(|path| !path.is_empty())
     }
 
     /// Path of a process's executable.
@@ -95,6 +168,16 @@ impl Names {
     pub fn interface(&self, netns: u32, index: u32) -> Option<&[u8]> {
         self.interfaces.get(&in_namespace(netns, index)).map(|name| &**name)
     }
+}
+
+/// Names a number; returns how much more is kept then.
+fn put(names: &mut HashMap<u64, Box<[u8]>>, number: u64, name: &[u8]) -> isize {
+    if names.get(&number).is_some_and(|known| **known == *name) {
+        return 0;
+    }
+    let before = names.insert(number, name.into());
+    let before = before.map_or(0, |before| before.len() + EACH);
+    (name.len() + EACH).cast_signed() - before.cast_signed()
 }
 
 /// Sockets in what [`encode`] made, and the code that opened each.
@@ -133,89 +216,11 @@ fn split(bytes: &[u8]) -> Option<(u8, u64, &[u8], &[u8])> {
     Some((kind, u64::from_le_bytes(*number), name, rest))
 }
 
-/// The id of the container a cgroup's path belongs to: the last part of the path that holds 64 hex
-/// digits (Docker, containerd, CRI-O, Podman), or the name after `lxc.payload.` or `/lxc/`.
-#[must_use]
-pub fn container(path: &[u8]) -> Option<&[u8]> {
-    const ID: usize = 64;
-    let mut parts = path.split(|&byte| byte == b'/').rev();
-    let hex = parts.find_map(|part| {
-        part.windows(ID).enumerate().find_map(|(at, id)| {
-            let alone = !part.get(at + ID).is_some_and(u8::is_ascii_hexdigit)
-                && (at == 0 || !part[at - 1].is_ascii_hexdigit());
-            (alone && id.iter().all(u8::is_ascii_hexdigit)).then_some(id)
-        })
-    });
-    hex.or_else(|| {
-        let parts: Vec<_> = path.split(|&byte| byte == b'/').collect();
-        parts
-            .iter()
-            .find_map(|part| part.strip_prefix(b"lxc.payload."))
-            .or_else(|| parts.windows(2).find_map(|two| (two[0] == b"lxc").then_some(two[1])))
-    })
-}
-
-/// What runs in a cgroup, by its path: the container, as its tools shorten its id, else the unit of systemd. `None` for
-/// what is no workload: sessions of people, and paths that say nothing.
-#[must_use]
-pub fn workload(path: &[u8]) -> Option<&[u8]> {
-    if let Some(id) = container(path) {
-        return Some(id.get(..12).unwrap_or(id));
-    }
-    let mut parts = path.split(|&byte| byte == b'/').rev();
-    parts.find(|part| {
-        let service = part.ends_with(b".service") && !part.starts_with(b"user@");
-        let session = part.starts_with(b"session-") || *part == b"init.scope";
-        service || part.ends_with(b".scope") && !session
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn containers_are_found_in_paths() {
-        let id = "0123456789abcdef".repeat(4);
-        let check = |path: String, expect: Option<&str>| {
-            assert_eq!(container(path.as_bytes()), expect.map(str::as_bytes), "{path}");
-        };
-        check(format!("/docker/{id}"), Some(&id));
-        check(format!("/system.slice/docker-{id}.scope"), Some(&id));
-        check(format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"), Some(&id));
-        check(format!("/kubepods/besteffort/pod1/{id}"), Some(&id));
-        check(format!("/machine.slice/libpod-{id}.scope/container"), Some(&id));
-        check("/lxc/web1".to_owned(), Some("web1"));
-        check("/lxc.payload.web1/system.slice".to_owned(), Some("web1"));
-        check("/system.slice/nginx.service".to_owned(), None);
-        check(format!("/x/{id}0"), None);
-        check("/".to_owned(), None);
-    }
-
-    #[test]
-    fn workloads_are_containers_and_units() {
-        let id = "0123456789abcdef".repeat(4);
-        let check = |path: &str, expect: Option<&str>| {
-            assert_eq!(workload(path.as_bytes()), expect.map(str::as_bytes), "{path}");
-        };
-        check("/system.slice/nginx.service", Some("nginx.service"));
-        check("/system.slice/app.service/worker", Some("app.service"));
-        check(
-            "/user.slice/user-1000.slice/user@1000.service/app.slice/x.service",
-            Some("x.service"),
-        );
-        check(&format!("/system.slice/docker-{id}.scope"), Some("0123456789ab"));
-        check("/lxc/web", Some("web"));
-        check("/machine.slice/run-u12.scope", Some("run-u12.scope"));
-        // Of a session the process says more.
-        check("/user.slice/user-0.slice/session-3.scope", None);
-        check("/user.slice/user-1000.slice/user@1000.service/init.scope", None);
-        check("/init.scope", None);
-        check("/mine/too", None);
-        check("/", None);
-    }
 
     #[test]
     fn names_come_back() {
@@ -227,20 +232,21 @@ mod tests {
         assert_eq!(names.cgroup(7), Some(&b"/a\nb"[..]));
         assert_eq!(names.executable(8), Some(&b"/bin/x"[..]));
         assert_eq!(names.cgroup(8), None);
+        assert_eq!(names.place(8), Place::default());
     }
 
     #[test]
     fn names_stay_within_bounds() {
         let mut names = Names::default();
         let mut bytes = Vec::new();
-        for id in 0..100_000 {
+        for id in 0..10_000 {
             bytes.clear();
             encode(Entry::Cgroup(id), &[b'x'; 4000], &mut bytes);
             names.take_in(&bytes);
             assert!(names.size <= MOST && names.cgroups.len() <= MOST / 4000);
         }
         // What came last is known, and the same name twice is counted once.
-        assert_eq!(names.cgroup(99_999).map(<[u8]>::len), Some(4000));
+        assert_eq!(names.cgroup(9_999).map(<[u8]>::len), Some(4000));
         let size = names.size;
         names.take_in(&bytes);
         assert_eq!(names.size, size);
@@ -250,7 +256,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             Names::default().take_in(&bytes);
-            let _ = (container(&bytes), workload(&bytes));
+            let _ = container(&bytes);
         }
     }
 }

@@ -4,6 +4,7 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::{Change, ConnRef, Connection, Kind, Role, Spent, Table};
 use crate::filter::Filter;
+use crate::names::Names;
 
 /// A bit for each place in the table: an output's own notes on connections, at an eighth of a byte each.
 #[derive(Debug, Default)]
@@ -99,6 +100,11 @@ impl Selection {
             .collect();
         open.sort_unstable_by_key(|conn| (conn.born, conn.id));
         open
+    }
+
+    /// Takes notice of names that have come.
+    pub(crate) fn learn(&self, names: &Names) {
+        self.filter.learn(names);
     }
 
     /// Decides about one change.

@@ -284,6 +284,9 @@ impl Outputs {
     #[cold]
     fn tell_all(&mut self, engine: &Engine, update: &Update<'_>) {
         for slot in self.slots.iter_mut().filter(|slot| !slot.failed) {
+            if let Update::Names = update {
+                slot.selection.learn(engine.names());
+            }
             slot.output.update(engine, update, &mut self.out);
         }
     }

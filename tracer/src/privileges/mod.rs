@@ -47,6 +47,10 @@ const THEIR_GROUP: Need =
     need(CapabilitySet::SETGID, "asking a JVM with the rights of its user only");
 const THEIR_USER: Need =
     need(CapabilitySet::SETUID, "asking a JVM with the rights of its user only");
+const CONTAINERS: Need = need(
+    CapabilitySet::DAC_READ_SEARCH,
+    "reading names of containers in files of root, as another user",
+);
 const EXECUTABLES: Need =
     need(CapabilitySet::SYS_PTRACE, "reading which executable a process of another user runs");
 
@@ -58,8 +62,16 @@ pub struct Circumstances {
     pub bpf_wants_capability: bool,
     /// Only one network namespace is looked at: it is entered once, and for good.
     pub one_namespace: bool,
+    /// It does not run as root, so that files of root cannot be read without a capability.
+    pub other_user: bool,
     /// Descriptors of processes are counted, and the kernel does not tell their number (before 6.2).
     pub lists_descriptors: bool,
+}
+
+/// Whether this process runs as another user than root.
+#[must_use]
+pub fn is_other_user() -> bool {
+    !rustix::process::geteuid().is_root()
 }
 
 /// What the thread needs that takes records and feeds the outputs; `executables` when it also reads which
@@ -68,6 +80,7 @@ pub struct Circumstances {
 pub fn main_thread(executables: bool, circumstances: Circumstances) -> Vec<Need> {
     let mut needs = Vec::new();
     needs.extend(executables.then_some(EXECUTABLES));
+    needs.extend(circumstances.other_user.then_some(CONTAINERS));
     needs.extend(circumstances.bpf_wants_capability.then_some(BPF));
     needs
 }
@@ -218,6 +231,7 @@ mod tests {
     const PLAIN: Circumstances = Circumstances {
         bpf_wants_capability: false,
         one_namespace: false,
+        other_user: false,
         lists_descriptors: false,
     };
 
@@ -234,6 +248,8 @@ mod tests {
         check(&main_thread(false, one), "none");
         check(&main_thread(false, old), "CAP_BPF");
         check(&main_thread(true, PLAIN), "CAP_SYS_PTRACE");
+        let user = Circumstances { other_user: true, ..PLAIN };
+        check(&main_thread(false, user), "CAP_DAC_READ_SEARCH");
         check(&poller(PLAIN), "CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN");
         check(&poller(one), "none");
         check(&poller(Circumstances { one_namespace: true, ..old }), "CAP_BPF");

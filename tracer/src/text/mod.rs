@@ -151,6 +151,13 @@ impl<'a> Row<'a> {
         spaces - saved
     }
 
+    /// Whether a cell of so many columns would still be on this line.
+    #[must_use]
+    pub fn has_room(&self, columns: usize) -> bool {
+        let end = self.column + self.padding + 1 + columns;
+        self.terminal.width.is_none_or(|most| end <= most)
+    }
+
     /// Ends the row.
     pub fn end(&mut self) {
         self.out.push(b'\n');

@@ -173,7 +173,6 @@ fn finding(
         (None, true) => Severity::Note,
         (None, false) => Severity::Stuck,
     };
-    let process = Process { pid: Some(pid), comm: group.comm };
     let causes = Causes::of(&stay);
     let openers = by_opener(scene.openers, &stay);
     let count = stay.len() as u64;
@@ -192,7 +191,8 @@ fn finding(
         closed_share: None,
         late_closed_share: None,
         netns: None,
-        process: Some(process),
+        cgroup: 0,
+        process: Some(Process { pid: Some(pid), comm: group.comm }),
         local_port: causes.local_port,
         remote: causes.remote,
         opened: crate::engine::rules::Opened::default(),

@@ -170,6 +170,7 @@ fn finding(place: &Place, closings: &Closings, now: MonoNs) -> Finding {
         closed_share: None,
         late_closed_share: None,
         netns: Some(place.netns),
+        cgroup: 0,
         process: closings.process,
         workers: Vec::new(),
         local_port,

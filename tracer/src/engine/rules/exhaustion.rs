@@ -93,7 +93,9 @@ impl Exhaustion {
             let told = findings.iter().any(|finding| finding.is_about(pid));
             let sockets = fds::Sockets { held, closed: scene.closed.of(pid), told };
             let finding = fds::check(pid, sockets, process, listeners, within);
-            of_processes.extend(finding.map(|finding| (held.cgroup, finding)));
+            of_processes.extend(
+                finding.map(|finding| (held.cgroup, Finding { cgroup: held.cgroup, ..finding })),
+            );
         }
         findings.extend(fds_workers::merged(of_processes));
     }

@@ -115,6 +115,7 @@ mod tests {
             closed_share: None,
             late_closed_share: None,
             netns: None,
+            cgroup: 0,
             process: Some(process),
             workers: Vec::new(),
             local_port: None,

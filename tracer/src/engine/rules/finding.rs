@@ -124,6 +124,8 @@ pub struct Finding {
     pub late_closed_share: Option<f64>,
     /// Inode of the network namespace; `None` for what belongs to a process in several.
     pub netns: Option<u32>,
+    /// Id of the cgroup of what it is about, of several the first; 0 when not known.
+    pub cgroup: u64,
     /// Whose it is.
     pub process: Option<Process>,
     /// The processes, when it is about several workers of a service; else empty.
@@ -172,6 +174,7 @@ impl Finding {
             closed_share: None,
             late_closed_share: None,
             netns: None,
+            cgroup: 0,
             process: None,
             workers: Vec::new(),
             local_port: None,

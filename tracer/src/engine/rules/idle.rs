@@ -175,6 +175,7 @@ fn finding(id: String, netns: u32, side: Side, mut silent: Silent, threshold: u6
         closed_share: None,
         late_closed_share: None,
         netns: Some(netns),
+        cgroup: 0,
         process: silent.process,
         local_port,
         remote,

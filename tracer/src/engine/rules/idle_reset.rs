@@ -240,6 +240,7 @@ fn finding(place: &Place, deaths: &Deaths, pattern: &Pattern, now: MonoNs) -> Fi
         closed_share: None,
         late_closed_share: None,
         netns: Some(place.netns),
+        cgroup: 0,
         process: deaths.process,
         local_port,
         remote,

@@ -58,6 +58,7 @@ impl Court<'_> {
             closed_share: group.survival.closed_share().filter(|_| counted),
             late_closed_share: group.survival.late_share().filter(|_| counted),
             netns: Some(key.netns),
+            cgroup: group.cgroup,
             process: key.process,
             workers: group.workers.clone(),
             local_port,

@@ -235,6 +235,7 @@ fn finding(from: &From, uses: &Uses, now: MonoNs) -> Finding {
         closed_share: None,
         late_closed_share: None,
         netns: Some(from.netns),
+        cgroup: 0,
         process: uses.process,
         local_port: None,
         remote: Some(from.remote),

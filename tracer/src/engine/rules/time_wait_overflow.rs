@@ -100,6 +100,7 @@ fn finding(netns: u32, counted: &Counted, began: MonoNs, grew: MonoNs) -> Findin
         closed_share: None,
         late_closed_share: None,
         netns: Some(netns),
+        cgroup: 0,
         process: None,
         local_port: None,
         remote: None,

@@ -8,6 +8,7 @@ mod leaks;
 mod life;
 pub(crate) mod list;
 mod loss;
+mod runs_in;
 mod screen;
 mod stuck;
 mod tail;
@@ -15,6 +16,7 @@ mod tail;
 pub use leaks::Leaks;
 pub use life::Life;
 pub use list::List;
+pub(crate) use runs_in::{called, place_of, surroundings, where_room, whereabouts};
 pub(crate) use stuck::object as finding_object;
 pub use stuck::{Form, Stuck};
 pub use tail::Tail;
@@ -26,7 +28,6 @@ use crate::engine::conn::{Connection, Spent};
 use crate::event::{Comm, Direction, Loss, LossCause};
 use crate::filter::Filter;
 use crate::input::Origin;
-use crate::names::Names;
 use crate::output::Run;
 use crate::output::json::Object;
 use crate::text::{self, Terminal};
@@ -164,6 +165,7 @@ pub(crate) fn socket(object: &mut Object<'_>, engine: &Engine, conn: &Connection
     }
     let cgroup = (conn.cgroup != 0).then_some(conn.cgroup);
     object.number_or_null("cgroup_id", cgroup);
+    called(object, &engine.names().place(conn.cgroup));
     if conn.interface() != 0 {
         let name = engine.names().interface(conn.netns, conn.interface());
         object.number("ifindex", conn.interface()).string_or_null("interface", name);
@@ -221,12 +223,4 @@ pub(crate) const fn direction(direction: Direction) -> &'static str {
         Direction::Sent => "sent",
         Direction::Received => "received",
     }
-}
-
-/// Where it runs: `cgroup` (its path) and `container` (its id), in lines about sockets and ends.
-pub(crate) fn surroundings(object: &mut Object<'_>, names: &Names, conn: &Connection) {
-    let cgroup = names.cgroup(conn.cgroup);
-    object
-        .string_or_null("cgroup", cgroup)
-        .string_or_null("container", cgroup.and_then(crate::names::container));
 }

@@ -11,7 +11,9 @@ use crate::filter::Filter;
 use crate::output::json::Object;
 use crate::output::lines::ended;
 use crate::output::lines::ends::{self, Growing};
-use crate::output::lines::{Pen, Setting, again, direction, drops, process, socket, spent, times};
+use crate::output::lines::{
+    Pen, Setting, again, direction, drops, process, socket, spent, times, where_room,
+};
 use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
@@ -283,6 +285,9 @@ fn line(
     note(engine, conn, change, cell);
     if !cell.is_empty() {
         row.cell(0, Paint::Bad, cell);
+    }
+    if columns.wide {
+        where_room(&mut row, &engine.names().place(conn.cgroup), cell);
     }
     row.end();
 }

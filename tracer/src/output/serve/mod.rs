@@ -38,6 +38,8 @@ use crate::engine::{Engine, Update};
 use crate::event::Direction;
 use crate::filter::Filter;
 use crate::input::ITER_TCP;
+use crate::names::Kept;
+use crate::output::lines::place_of;
 use crate::output::serve::counts::Tally;
 use crate::output::serve::http::{LIMITS, Server};
 use crate::output::serve::listen::{Bound, bind};
@@ -159,7 +161,10 @@ impl Serve {
             drops: self.drops.clone(),
             lost: engine.lost(),
             namespaces: self.namespaces.counted(),
-            findings: findings.into_iter().map(|(one, since)| (one.clone(), since)).collect(),
+            findings: findings
+                .into_iter()
+                .map(|(one, since)| (one.clone(), since, Kept::from(&place_of(engine, one))))
+                .collect(),
             folded: self.workloads.folded(),
         });
         if !std::mem::replace(&mut self.ready, true) {

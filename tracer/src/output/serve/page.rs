@@ -3,9 +3,11 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::engine::rules::{Finding, Severity};
+use crate::names::Place;
+use crate::output::lines::whereabouts;
 use crate::output::serve::shared::Shared;
 use crate::output::serve::snapshot::Snapshot;
-use crate::time::{Human, MonoNs};
+use crate::time::Human;
 
 /// What the page may do, for the header of that name: nothing but to have a style.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -20,7 +22,7 @@ p{margin:.3rem 0;overflow-wrap:anywhere}.verdict{font-weight:600}.small{color:#5
 /// Makes it.
 pub(super) fn page(shared: &Shared, snapshot: &Snapshot) -> String {
     let origin = &shared.origin;
-    let count = snapshot.findings.iter().filter(|(one, _)| one.severity != Severity::Note).count();
+    let count = snapshot.findings.iter().filter(|(one, ..)| one.severity != Severity::Note).count();
     let title = match count {
         0 => "nothing is stuck".to_owned(),
         1 => "1 finding".to_owned(),
@@ -45,7 +47,9 @@ pub(super) fn page(shared: &Shared, snapshot: &Snapshot) -> String {
                     @if lost != 0 { ", " (lost) " events lost" }
                     ". This page shows itself again every 10 seconds."
                 }
-                @for (finding, since) in &snapshot.findings { (article(finding, *since, snapshot.at)) }
+                @for (finding, since, place) in &snapshot.findings {
+                    (article(finding, &place.place(), snapshot.at.since(*since)))
+                }
                 p.small {
                     a href="/findings" { "findings as JSON" } " · " a href="/metrics" { "metrics" } " · "
                     "tcptrail " (origin.version) ", Linux " (origin.kernel)
@@ -56,12 +60,17 @@ pub(super) fn page(shared: &Shared, snapshot: &Snapshot) -> String {
     markup.into_string()
 }
 
-fn article(finding: &Finding, since: MonoNs, now: MonoNs) -> Markup {
+fn article(finding: &Finding, place: &Place<'_>, lasted: u64) -> Markup {
+    let mut runs_in = Vec::new();
+    whereabouts(place, &mut runs_in);
     html! {
         article class=(finding.severity.name()) {
             p.verdict { (finding.verdict) }
             p { (finding.advice) }
-            p.small { (finding.severity.name()) ", rule " (finding.rule.name()) ", found " (time(now.since(since))) " ago" }
+            p.small {
+                (finding.severity.name()) ", rule " (finding.rule.name()) ", found " (time(lasted)) " ago"
+                @if !runs_in.is_empty() { ", " (String::from_utf8_lossy(&runs_in)) }
+            }
         }
     }
 }

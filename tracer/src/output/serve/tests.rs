@@ -12,6 +12,7 @@ use crate::engine::rules::{Finding, Process, RuleId, Severity, Watch};
 use crate::engine::{Rules, Sink};
 use crate::event::Comm;
 use crate::input::{Input, Origin};
+use crate::names::Kept;
 use crate::source::recording::{Item, Reader};
 
 /// A run of this kernel, of no hooks.
@@ -168,6 +169,7 @@ fn finding(verdict: &str) -> Finding {
         closed_share: None,
         late_closed_share: None,
         netns: Some(1),
+        cgroup: 0,
         process: Some(Process { pid: Some(7), comm: Comm::new(b"java") }),
         workers: Vec::new(),
         local_port: Some(80),
@@ -186,8 +188,9 @@ fn finding(verdict: &str) -> Finding {
 fn findings_are_the_objects_of_stuck_and_a_page_without_scripts() {
     let shared = Arc::new(Shared::new(origin(), Vec::new()));
     let hostile = finding("java[7] leaks <script>alert(1)</script> \u{202e}x");
-    let findings =
-        vec![(hostile, MonoNs(1_000_000_000)), (finding("plain"), MonoNs(2_000_000_000))];
+    let findings = [(hostile, 1_000_000_000), (finding("plain"), 2_000_000_000)]
+        .map(|(finding, since)| (finding, MonoNs(since), Kept::default()))
+        .to_vec();
     shared.publish(Snapshot { findings, ..snapshot() });
     let text = ask(&shared, "/findings", "");
     let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");

@@ -196,13 +196,13 @@ impl Workloads {
 
 /// What whoever has this key is called; `None` while the name of its cgroup may still come.
 fn name_of(key: &Key, known: &Names, waits: bool) -> Option<Box<str>> {
-    let path = known.cgroup(key.cgroup);
-    if key.cgroup != 0 && path.is_none() && waits {
+    let place = known.place(key.cgroup);
+    if key.cgroup != 0 && place.path.is_none() && waits {
         return None;
     }
     let mut name = Vec::new();
-    match path.and_then(names::workload) {
-        Some(service) => text::name(service, &mut name),
+    match names::workload(&place) {
+        Some(workload) => text::name(&workload, &mut name),
         None if key.comm.bytes().is_empty() => name.extend_from_slice(UNKNOWN.as_bytes()),
         None => text::name(key.comm.bytes(), &mut name),
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::engine::stats::{Figures, Label, Stats};
-use crate::names::{self, Names};
+use crate::names::{self, Names, Place};
 use crate::text;
 
 /// A group with its names, as strangers chose them.
@@ -41,8 +41,8 @@ fn name(label: &Label, known: &Names) -> Option<Vec<u8>> {
         Label::None => return None,
         Label::Process(comm, pid) => text::process_as_is(comm, *pid, &mut name),
         Label::Comm(comm) => name.extend_from_slice(comm.bytes()),
-        Label::Cgroup(id) => match known.cgroup(*id) {
-            Some(path) => name.extend_from_slice(service(path)),
+        Label::Cgroup(id) => match service(&known.place(*id)) {
+            Some(service) => name.extend_from_slice(&service),
             None => name.extend_from_slice(format!("cgroup {id}").as_bytes()),
         },
         Label::End(addr) => text::endpoint(*addr, &mut name),
@@ -52,31 +52,7 @@ fn name(label: &Label, known: &Names) -> Option<Vec<u8>> {
     Some(name)
 }
 
-/// The container of a cgroup's path, as container tools show it; else the last unit of systemd in it; else the path.
-fn service(path: &[u8]) -> &[u8] {
-    if let Some(id) = names::container(path) {
-        return id.get(..12).unwrap_or(id);
-    }
-    let is_unit =
-        |part: &&[u8]| [&b".service"[..], b".scope"].iter().any(|suffix| part.ends_with(suffix));
-    path.split(|&byte| byte == b'/').rev().find(is_unit).unwrap_or(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn services_are_units_containers_or_cgroups() {
-        let check = |path: &str, expect: &str| {
-            assert_eq!(service(path.as_bytes()), expect.as_bytes(), "{path}");
-        };
-        check("/system.slice/nginx.service", "nginx.service");
-        check("/user.slice/user-0.slice/session-3.scope", "session-3.scope");
-        check("/system.slice/app.service/worker", "app.service");
-        check(&format!("/docker/{}", "ab12".repeat(16)), "ab12ab12ab12");
-        check("/lxc/web", "web");
-        check("/mine/too", "/mine/too");
-        check("/", "/");
-    }
+/// What it is called as a workload, as in metrics; else the path of the cgroup.
+fn service(place: &Place<'_>) -> Option<Vec<u8>> {
+    names::workload(place).or_else(|| place.path.map(<[u8]>::to_vec))
 }

@@ -79,6 +79,8 @@ pub(super) struct Duties {
     next: [MonoNs; TABLE.len()],
     /// See [`Duties::everything_within`].
     everything_ns: u64,
+    /// Names are looked up at least as often as this, nanoseconds.
+    names_ns: u64,
 }
 
 /// What the next walk turns on.
@@ -124,6 +126,7 @@ impl Duties {
                 First::AfterInterval => now.after(row.every_ns),
             }),
             everything_ns: u64::MAX,
+            names_ns: u64::MAX,
         }
     }
 
@@ -132,6 +135,13 @@ impl Duties {
     pub(super) fn everything_within(mut self, now: MonoNs, ns: u64) -> Duties {
         self.everything_ns = ns.max(2 * SECOND);
         self.done(Duty::Everything, now, 0);
+        self
+    }
+
+    /// Names of new cgroups are looked up once a second: they decide what is wanted.
+    pub(super) fn names_soon(mut self, now: MonoNs) -> Duties {
+        self.names_ns = SECOND;
+        self.done(Duty::Names, now, 0);
         self
     }
 
@@ -156,6 +166,7 @@ impl Duties {
             if row.duty == duty {
                 let every_ns = match duty {
                     Duty::Everything => row.every_ns.min(self.everything_ns),
+                    Duty::Names => row.every_ns.min(self.names_ns),
                     _ => row.every_ns,
                 };
                 pause = every_ns.max(took_ns.saturating_mul(row.times_its_cost));

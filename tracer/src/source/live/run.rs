@@ -21,7 +21,7 @@ use crate::output::{Asked, Needs, Until};
 use crate::source::live::duties::{Duties, Duty};
 use crate::source::live::intake::Intake;
 use crate::source::live::losses::Losses;
-use crate::source::live::naming;
+use crate::source::live::naming::Naming;
 use crate::source::live::stacks::Stacks;
 use crate::source::live::walks::Walks;
 use crate::source::terminal::{self, Keys};
@@ -56,7 +56,8 @@ pub(super) struct Live<'a> {
     /// When it ends by itself.
     pub(super) deadline: Option<MonoNs>,
     pub(super) losses: Losses,
-    pub(super) events_at_last_names: u64,
+    pub(super) taken_at_last_names: u64,
+    pub(super) naming: Naming,
     /// An output could not go on.
     pub(super) output_failed: bool,
     /// Looks in a row that found nothing in the ring.
@@ -185,9 +186,9 @@ impl Live<'_> {
         if self.duties.take(Duty::Losses, now) {
             let second = self.duties.take(Duty::Second, now);
             self.read_losses(second);
-            let events = self.session.totals().events;
-            if events != self.events_at_last_names && self.duties.take(Duty::Names, now) {
-                self.events_at_last_names = events;
+            let taken = self.intake.taken;
+            if taken != self.taken_at_last_names && self.duties.take(Duty::Names, now) {
+                self.taken_at_last_names = taken;
                 self.name_things();
             }
             if second {
@@ -217,7 +218,7 @@ impl Live<'_> {
     }
 
     fn name_things(&mut self) {
-        let names = naming::all(&self.session.engine, self.needs.executables);
+        let names = self.naming.all(&self.session.engine);
         self.session.feed(&Input::Names(&names));
     }
 

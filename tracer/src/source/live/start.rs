@@ -22,7 +22,7 @@ use crate::privileges::{self, Circumstances};
 use crate::source::live::duties::Duties;
 use crate::source::live::intake::Intake;
 use crate::source::live::losses::Losses;
-use crate::source::live::naming;
+use crate::source::live::naming::Naming;
 use crate::source::live::origin::{origin, report_hooks, report_walks};
 use crate::source::live::run::Live;
 use crate::source::live::stacks::{self, Stacks};
@@ -69,7 +69,7 @@ pub(super) fn start<'a>(
     }
     let rules = rules(config, &needs, &origin);
     let now = MonoNs::now();
-    let duties = duties(now, rules.as_ref(), needs.fresh);
+    let duties = duties(now, config, rules.as_ref(), needs.fresh);
     let engine = Engine::new(origin, config.max_connections);
     let engine = engine.with_rules(rules).with_leftovers(needs.stacks.is_some());
     let session = Session::begin(engine, outputs).context("cannot begin an output")?;
@@ -89,14 +89,16 @@ pub(super) fn start<'a>(
         duties,
         deadline: deadline(config, now),
         losses: Losses::from(start),
-        events_at_last_names: 0,
+        taken_at_last_names: 0,
+        naming: Naming::new(needs.executables),
         output_failed: false,
         quiet: 0,
         keys: needs.terminal.then(Keys::start).transpose().context("cannot start a thread")?,
         redraw: false,
     };
     privileges::keep_only(&privileges::main_thread(needs.executables, circumstances));
-    live.session.feed(&Input::Names(&naming::all(&live.session.engine, needs.executables)));
+    let names = live.naming.all(&live.session.engine);
+    live.session.feed(&Input::Names(&names));
     live.walks.everything(&mut live.session);
     Ok(live)
 }
@@ -120,11 +122,13 @@ fn deadline(config: &Config, now: MonoNs) -> Option<MonoNs> {
 }
 
 /// Of what is idle only walks tell: they come the oftener the sooner it is asked for. So do queues.
-fn duties(now: MonoNs, rules: Option<&Rules>, fresh: Option<Duration>) -> Duties {
+fn duties(now: MonoNs, config: &Config, rules: Option<&Rules>, fresh: Option<Duration>) -> Duties {
     let idle = |rules: &Rules| rules.watch.thresholds().of(RuleId::EstablishedIdle);
     let idle_ns = rules.map_or(u64::MAX, |rules| idle(rules) / 4);
     let fresh = fresh.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-    Duties::from(now).everything_within(now, idle_ns.min(fresh.unwrap_or(u64::MAX)))
+    let duties = Duties::from(now);
+    let duties = if config.filter.places.is_empty() { duties } else { duties.names_soon(now) };
+    duties.everything_within(now, idle_ns.min(fresh.unwrap_or(u64::MAX)))
 }
 
 fn poller(
@@ -180,6 +184,7 @@ fn circumstances(config: &Config, needs: &Needs, programs: &mut Programs) -> Res
     let circumstances = Circumstances {
         bpf_wants_capability: programs.want_capability()?,
         one_namespace: config.filter.netns.is_some(),
+        other_user: privileges::is_other_user(),
         lists_descriptors: watches && !poller::descriptors_are_counted(),
     };
     if let Some(shortfall) = privileges::shortfall(circumstances) {

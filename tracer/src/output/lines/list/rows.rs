@@ -103,8 +103,7 @@ pub(super) fn value(key: Key, engine: &Engine, conn: &Connection, now: MonoNs) -
         Key::Retransmits => Value::Number(retransmits(conn).map(u64::from)),
         Key::Netns => Value::Number(Some(conn.netns.into())),
         Key::Container => {
-            let cgroup = engine.names().cgroup(conn.cgroup);
-            Value::Name(cgroup.and_then(crate::names::container).map(<[u8]>::to_vec))
+            Value::Name(engine.names().place(conn.cgroup).container.map(<[u8]>::to_vec))
         }
         // Of groups only.
         Key::Count => Value::Number(None),

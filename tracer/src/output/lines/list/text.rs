@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::engine::conn::{Connection, Spent};
 use crate::output::lines::ends::{self, Widths, fit};
 use crate::output::lines::list::rows::{Whose, held_by, retransmits, whose};
-use crate::output::lines::{Pen, human, process, spent};
+use crate::output::lines::{Pen, human, process, spent, whereabouts};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
 
@@ -119,12 +119,15 @@ pub(crate) fn line(
         let _ = write!(cell, "| netns {}", conn.netns);
         row.cell(0, Paint::Dim, cell);
     }
-    if let Some(id) = engine.names().cgroup(conn.cgroup).and_then(crate::names::container) {
+    let place = engine.names().place(conn.cgroup);
+    if place.is_known() {
         cell.clear();
-        cell.extend_from_slice(b"| container ");
-        // As container tools show it.
-        text::name(&id[..id.len().min(12)], cell);
-        row.cell(0, Paint::Plain, cell);
+        cell.extend_from_slice(b"| ");
+        whereabouts(&place, cell);
+        // A service is said where there is room, a container in any case.
+        if place.container.is_some() || row.has_room(text::columns(cell)) {
+            row.cell(0, Paint::Plain, cell);
+        }
     }
     row.end();
 }

@@ -3,8 +3,9 @@
 use std::io::Write;
 
 use crate::engine::rules::{self, Finding, Forecast, Opened, Sample};
+use crate::names::Place;
 use crate::output::json::{self, Object};
-use crate::output::lines::{Pen, times};
+use crate::output::lines::{Pen, called, times};
 use crate::text;
 use crate::time::MonoNs;
 
@@ -12,6 +13,7 @@ pub(crate) fn object(
     pen: &mut Pen,
     update: &rules::Update,
     finding: &Finding,
+    place: &Place<'_>,
     now: MonoNs,
     out: &mut Vec<u8>,
 ) {
@@ -40,6 +42,8 @@ pub(crate) fn object(
         }
         None => object.null("pid").null("comm"),
     };
+    object.string_or_null("cgroup", place.path).string_or_null("container", place.container);
+    called(&mut object, place);
     object.with("pids", |out| pids(finding, out));
     object.number_or_null("local_port", finding.local_port);
     match finding.remote {

@@ -9,8 +9,9 @@ use std::io::{self, Write};
 use crate::engine::rules::{self, Finding, Severity, Watch};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
+use crate::names::Place;
 use crate::output::lines::screen::paint_over;
-use crate::output::lines::{Pen, Setting};
+use crate::output::lines::{Pen, Setting, place_of, whereabouts};
 use crate::output::{Draws, Needs, Output, RulesNeed, Run, StacksNeed, Until, Verdict};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::{Human, MonoNs};
@@ -85,7 +86,7 @@ impl Output for Stuck {
             (Form::Frames, Update::Lost(_)) => {}
             (_, Update::Lost(loss)) => pen.loss(loss, out),
             (Form::Lines, Update::Finding { at, update, finding }) => {
-                line(pen, update, finding, *at, out);
+                line(pen, engine, (update, finding), *at, out);
             }
             (Form::Frames, Update::Looked(now)) => {
                 pen.terminal = Terminal::of_stdout(pen.terminal.color);
@@ -103,7 +104,7 @@ impl Output for Stuck {
 
     fn draw(&mut self, engine: &Engine, now: MonoNs, _last: bool, out: &mut Vec<u8>) {
         if let Some(watch) = engine.watch() {
-            once(&mut self.setting.pen, watch, now, out);
+            once(&mut self.setting.pen, engine, watch, now, out);
         }
     }
 
@@ -129,9 +130,16 @@ impl Output for Stuck {
 }
 
 /// One finding that came, changed or went.
-fn line(pen: &mut Pen, update: &rules::Update, finding: &Finding, now: MonoNs, out: &mut Vec<u8>) {
+fn line(
+    pen: &mut Pen,
+    engine: &Engine,
+    (update, finding): (&rules::Update, &Finding),
+    now: MonoNs,
+    out: &mut Vec<u8>,
+) {
+    let place = place_of(engine, finding);
     if pen.json {
-        json::object(pen, update, finding, now, out);
+        json::object(pen, update, finding, &place, now, out);
         return;
     }
     pen.cell.clear();
@@ -152,6 +160,7 @@ fn line(pen: &mut Pen, update: &rules::Update, finding: &Finding, now: MonoNs, o
         rules::Update::Appear | rules::Update::Change => &finding.verdict,
     };
     words(&mut row, Paint::Plain, verdict);
+    runs_in(&mut row, &place, &mut pen.cell);
     row.end();
     if matches!(update, rules::Update::Appear) {
         advice(pen.terminal, INDENT, &finding.advice, out);
@@ -159,16 +168,17 @@ fn line(pen: &mut Pen, update: &rules::Update, finding: &Finding, now: MonoNs, o
 }
 
 /// Everything there is to tell, for `--once`.
-fn once(pen: &mut Pen, watch: &Watch, now: MonoNs, out: &mut Vec<u8>) {
+fn once(pen: &mut Pen, engine: &Engine, watch: &Watch, now: MonoNs, out: &mut Vec<u8>) {
     let findings = watch.findings();
     if pen.json {
         for (finding, _) in findings {
-            json::object(pen, &rules::Update::Appear, finding, now, out);
+            let place = place_of(engine, finding);
+            json::object(pen, &rules::Update::Appear, finding, &place, now, out);
         }
         return;
     }
     for (finding, _) in &findings {
-        paragraph(pen.terminal, finding, out);
+        paragraph(pen.terminal, finding, &place_of(engine, finding), out);
     }
     if watch.stuck() == 0 {
         let _ = writeln!(out, "nothing is stuck: {} looked at", sockets(watch.sockets()));
@@ -198,13 +208,14 @@ fn frame(pen: &mut Pen, engine: &Engine, now: MonoNs, lines: usize, out: &mut Ve
         _ => (Paint::Warn, format!("{count} findings")),
     };
     row.cell(0, Paint::Dim, more.as_bytes()).cell(0, paint, found.as_bytes()).end();
-    paragraphs(pen.terminal, &watch.findings(), lines, &mut screen);
+    paragraphs(pen.terminal, engine, &watch.findings(), lines, &mut screen);
     paint_over(&screen, lines.saturating_sub(1), out);
 }
 
 /// As many findings as there is room for: first the sentence of each, then advice, from the worst on.
 fn paragraphs(
     terminal: Terminal,
+    engine: &Engine,
     findings: &[(&Finding, MonoNs)],
     lines: usize,
     screen: &mut Vec<u8>,
@@ -214,7 +225,7 @@ fn paragraphs(
     let mut texts: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for (index, (finding, _)) in findings.iter().enumerate() {
         let mut sentence = b"\n".to_vec();
-        verdict(terminal, finding, &mut sentence);
+        verdict(terminal, finding, &place_of(engine, finding), &mut sentence);
         // A line for what is left out, unless this is the last.
         let kept = usize::from(index + 1 != findings.len());
         if height(&sentence) + kept > room && index != 0 {
@@ -247,15 +258,27 @@ fn sockets(count: u64) -> String {
     if count == 1 { "1 socket".to_owned() } else { format!("{count} sockets") }
 }
 
-fn paragraph(terminal: Terminal, finding: &Finding, out: &mut Vec<u8>) {
-    verdict(terminal, finding, out);
+fn paragraph(terminal: Terminal, finding: &Finding, place: &Place<'_>, out: &mut Vec<u8>) {
+    verdict(terminal, finding, place, out);
     advice(terminal, 4, &finding.advice, out);
 }
 
-fn verdict(terminal: Terminal, finding: &Finding, out: &mut Vec<u8>) {
+fn verdict(terminal: Terminal, finding: &Finding, place: &Place<'_>, out: &mut Vec<u8>) {
     let mut row = Row::new(out, terminal, 2);
     words(&mut row, paint(finding.severity), &finding.verdict);
+    runs_in(&mut row, place, &mut Vec::new());
     row.end();
+}
+
+/// After the sentence: in which service, container or pod.
+fn runs_in(row: &mut Row<'_>, place: &Place<'_>, cell: &mut Vec<u8>) {
+    if place.is_known() {
+        cell.clear();
+        cell.push(b'[');
+        whereabouts(place, cell);
+        cell.push(b']');
+        row.cell(0, Paint::Dim, cell);
+    }
 }
 
 fn advice(terminal: Terminal, indent: usize, text: &str, out: &mut Vec<u8>) {

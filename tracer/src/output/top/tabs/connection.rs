@@ -78,9 +78,19 @@ fn ends(pane: &mut Pane, scene: &Scene<'_>, conn: &Connection) {
     let names = scene.engine.names();
     if let Some(cgroup) = names.cgroup(conn.cgroup) {
         pane.fact("cgroup", harmless(cgroup));
-        if let Some(id) = crate::names::container(cgroup) {
-            pane.fact("container", harmless(id));
-        }
+    }
+    let place = names.place(conn.cgroup);
+    if let Some(service) = place.service {
+        pane.fact("service", harmless(service));
+    }
+    if let Some(id) = place.container {
+        pane.fact("container", harmless(id));
+    }
+    if let Some(name) = place.container_name {
+        pane.fact("container name", harmless(name));
+    }
+    if let (Some(namespace), Some(pod)) = (place.namespace, place.pod) {
+        pane.fact("pod", format!("{}/{}", harmless(namespace), harmless(pod)));
     }
     pane.fact("netns", conn.netns.to_string());
     match conn.first_close {

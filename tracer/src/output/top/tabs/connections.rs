@@ -118,9 +118,12 @@ fn texts(scene: &Scene<'_>, conn: &Connection, out: &mut Vec<u8>) {
     owner_into(scene.table(), conn, out);
     out.push(b'\n');
     out.extend_from_slice(conn.role.name().as_bytes());
-    if let Some(container) = names.cgroup(conn.cgroup).and_then(crate::names::container) {
-        out.push(b'\n');
-        text::name(container, out);
+    let place = names.place(conn.cgroup);
+    for name in [place.service, place.container, place.container_name, place.pod] {
+        if let Some(name) = name {
+            out.push(b'\n');
+            text::name(name, out);
+        }
     }
     out.make_ascii_lowercase();
 }
@@ -183,7 +186,7 @@ pub(crate) fn at<'a>(scene: &Scene<'a>, lazy: &Lazy) -> Option<&'a Connection> {
 /// One row.
 pub(crate) fn cells(scene: &Scene<'_>, conn: &Connection) -> Vec<Cell> {
     let counters = conn.counters();
-    let container = scene.engine.names().cgroup(conn.cgroup).and_then(crate::names::container);
+    let container = scene.engine.names().place(conn.cgroup).short_container();
     let (local, remote) = ends(scene.engine, conn);
     vec![
         Cell::text(conn.state.name()).painted(Paint::of_state(conn.state)),
@@ -199,7 +202,7 @@ pub(crate) fn cells(scene: &Scene<'_>, conn: &Connection) -> Vec<Cell> {
         counters.map_or_else(Cell::unknown, |counters| Cell::bytes(counters.bytes_sent)),
         counters.map_or_else(Cell::unknown, |counters| Cell::bytes(counters.bytes_received)),
         Cell::text(conn.role.name()),
-        container.map_or_else(Cell::unknown, |id| Cell::text(harmless(id.get(..12).unwrap_or(id)))),
+        container.map_or_else(Cell::unknown, |name| Cell::text(harmless(name))),
     ]
 }
 
