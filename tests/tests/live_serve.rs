@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::netns::Netns;
-use tests::ready;
-use tests::tcptrail::{Tcptrail, command};
+use tests::tcptrail::{Tcptrail, binary, command};
 use tests::traffic::{Both, listen, read_end, transfer};
 use tests::web::Daemon;
 use tests::witness::{eventually, ss};
+use tests::{kernel, ready};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const DONE: usize = 7;
@@ -158,24 +158,86 @@ fn query(home: &Netns, query: &str) -> Result<Option<f64>> {
     let query = format!("query={query}");
     let args = ["-G", "--data-urlencode", &query, "http://127.0.0.1:9090/api/v1/query"];
     let Ok(text) = curl(home, &args) else { return Ok(None) };
-    let told: Value = serde_json::from_str(&text)?;
+    // While it starts it says so in plain text.
+    let Ok(told) = serde_json::from_str::<Value>(&text) else { return Ok(None) };
     let value = told["data"]["result"][0]["value"][1].as_str();
     Ok(value.map(str::parse).transpose()?)
 }
 
+const PROMETHEUS: &str = "\
+global: {scrape_interval: 1s, evaluation_interval: 1s}
+rule_files: [rules.yml]
+alerting: {alertmanagers: [{static_configs: [{targets: ['127.0.0.1:9093']}]}]}
+scrape_configs:
+  - {job_name: tcptrail, static_configs: [{targets: ['127.0.0.1:9435']}]}
+";
+
+fn packaging(file: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging")).join(file)
+}
+
+fn alertmanager(home: &Netns, dir: &Path) -> Result<Daemon> {
+    let config = dir.join("alertmanager.yml");
+    fs::write(&config, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")?;
+    let mut alertmanager = Command::new("prometheus-alertmanager");
+    alertmanager.arg(format!("--config.file={}", config.display()));
+    alertmanager.arg(format!("--storage.path={}", dir.join("alerts").display()));
+    alertmanager.args(["--web.listen-address=127.0.0.1:9093", "--cluster.listen-address="]);
+    Daemon::spawn(home, &mut alertmanager)
+}
+
+/// What Alertmanager has of a leak now.
+fn alert_of_leak(home: &Netns) -> Result<Option<Value>> {
+    let filter = ["-G", "--data-urlencode", "filter=alertname=\"SocketLeak\""];
+    let url = "http://127.0.0.1:9093/api/v2/alerts";
+    let told: Value = serde_json::from_str(&curl(home, &[&filter[..], &[url]].concat())?)?;
+    let alerts = told.as_array().with_context(|| format!("no list: {told}"))?;
+    Ok(alerts.first().cloned())
+}
+
+/// Prometheus understands every query of the dashboard, and those that must have an answer now have one.
+fn check_dashboard(home: &Netns) -> Result<()> {
+    let board: Value =
+        serde_json::from_str(&fs::read_to_string(packaging("grafana/tcptrail.json"))?)?;
+    let panels = board["panels"].as_array().context("panels")?;
+    let mut queries = 0;
+    for panel in panels {
+        let title = panel["title"].as_str().context("a title")?;
+        let mut found = 0;
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expr = target["expr"].as_str().context("a query")?;
+            let expr = expr.replace("$__rate_interval", "10s");
+            let expr = expr.replace("$instance", ".*").replace("$workload", ".*");
+            ensure!(!expr.contains('$'), "{title}: a variable that is not replaced: {expr}");
+            let data = format!("query={expr}");
+            let url = "http://127.0.0.1:9090/api/v1/query";
+            let told = curl(home, &["-G", "--data-urlencode", &data, url])?;
+            let told: Value = serde_json::from_str(&told)?;
+            ensure!(told["status"] == "success", "{title}: {expr}: {told}");
+            found += told["data"]["result"].as_array().map_or(0, Vec::len);
+            queries += 1;
+        }
+        let must = ["Findings", "Leaks: where, which code, how many", "Sockets by state"];
+        ensure!(found != 0 || !must.contains(&title), "{title}: no answer");
+    }
+    ensure!(queries > 20, "{queries} queries");
+    Ok(())
+}
+
 #[test]
-fn prometheus_sees_a_leak_with_its_workload_and_rule() -> Result<()> {
-    if !ready(&["curl", "prometheus"]) {
+fn a_leak_is_an_alert_with_its_workload_and_rule_until_it_ends() -> Result<()> {
+    if !ready(&["curl", "prometheus", "prometheus-alertmanager"]) {
         return Ok(());
     }
     let (home, netns) = (Netns::new()?, Netns::new()?);
     let dir = tempfile::tempdir()?;
     let tcptrail = serve(&home, &netns, &dir.path().join("http.sock"))?;
+    let mut alertmanager = alertmanager(&home, dir.path())?;
     let config = dir.path().join("prometheus.yml");
-    fs::write(
-        &config,
-        "global: {scrape_interval: 1s}\nscrape_configs:\n  - job_name: tcptrail\n    static_configs: [{targets: ['127.0.0.1:9435']}]\n",
-    )?;
+    fs::write(&config, PROMETHEUS)?;
+    // Two minutes are for people.
+    let rules = fs::read_to_string(packaging("prometheus/tcptrail.rules.yml"))?;
+    fs::write(dir.path().join("rules.yml"), rules.replace("for: 2m", "for: 1s"))?;
     let mut prometheus = Command::new("prometheus");
     prometheus.arg(format!("--config.file={}", config.display()));
     prometheus.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
@@ -204,11 +266,27 @@ fn prometheus_sees_a_leak_with_its_workload_and_rule() -> Result<()> {
     let found = &findings[0];
     ensure!(found["rule"] == "close_wait" && found["event"] == "stuck", "{findings}");
     ensure!(found["local_port"] == to.port(), "{findings}");
+    let alert = eventually("the alert in Alertmanager", PATIENCE, || {
+        // Until it has started there is no list.
+        Ok(alert_of_leak(&home).ok().flatten())
+    })?;
+    let labels = &alert["labels"];
+    ensure!(labels["rule"] == "close_wait" && labels["instance"] == "127.0.0.1:9435", "{alert}");
+    let workload = labels["workload"].as_str().unwrap_or_default();
+    let connections = format!("sum(tcptrail_connections{{workload=\"{workload}\"}}) > 2");
+    ensure!(query(&home, &connections)?.is_some(), "nothing of the workload of {alert}");
+    check_dashboard(&home)?;
     let page = ask(&home, "/")?;
     let verdict = found["verdict"].as_str().context("a sentence")?;
     let start = verdict.split(':').next().unwrap_or_default();
     ensure!(page.contains(start), "{page}");
+    // Whoever leaked them ends.
+    drop(leaked);
+    eventually("no alert any more", PATIENCE, || {
+        Ok(alert_of_leak(&home)?.is_none().then_some(()))
+    })?;
     prometheus.end(Signal::TERM)?;
+    alertmanager.end(Signal::TERM)?;
     tcptrail.signal(Signal::TERM)?;
     let run = tcptrail.wait()?;
     run.check_good_end()?;
@@ -233,8 +311,7 @@ fn what_cannot_be_is_refused_before_anything_runs() -> Result<()> {
         );
         Ok(())
     };
-    let example =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/tcptrail.toml"))?;
+    let example = fs::read_to_string(packaging("tcptrail.toml"))?;
     check(&example, &["--check-config"], 0, "is right")?;
     check("lissen = '127.0.0.1:1'", &["--check-config"], 2, "did you mean listen?")?;
     check("threshold = ['CLOSWAIT=1s']", &["--check-config"], 2, "did you mean CLOSE_WAIT?")?;
@@ -254,9 +331,9 @@ fn alerts_fire_when_they_should_and_the_scrape_job_is_right() -> Result<()> {
     if !ready(&["promtool"]) {
         return Ok(());
     }
-    let files = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/prometheus"));
+    let files = packaging("prometheus");
     let promtool = |args: &[&str]| -> Result<()> {
-        let output = Command::new("promtool").args(args).current_dir(files).output()?;
+        let output = Command::new("promtool").args(args).current_dir(&files).output()?;
         let said = String::from_utf8([output.stdout, output.stderr].concat())?;
         ensure!(output.status.success() && said.contains("SUCCESS"), "promtool {args:?}: {said}");
         Ok(())
@@ -268,4 +345,84 @@ fn alerts_fire_when_they_should_and_the_scrape_job_is_right() -> Result<()> {
     let job = fs::read_to_string(files.join("scrape.yml"))?;
     fs::write(&config, format!("scrape_configs:\n{job}"))?;
     promtool(&["check", "config", &config.to_string_lossy()])
+}
+
+/// Needs no root and no systemd that runs: it is looked at as a file.
+#[test]
+fn the_unit_leaves_little_to_whoever_breaks_in() -> Result<()> {
+    if !ready(&["systemd-analyze"]) {
+        return Ok(());
+    }
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=yes", "--threshold=25"])
+        .arg(packaging("systemd/tcptrail.service"))
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success() && said.contains("Overall exposure"), "{said}");
+    Ok(())
+}
+
+/// As systemd would start it: another user than root, with the unit's capabilities and no others.
+#[test]
+fn another_user_with_the_units_capabilities_sees_all() -> Result<()> {
+    if !ready(&["curl", "setpriv"]) {
+        return Ok(());
+    }
+    let unit = fs::read_to_string(packaging("systemd/tcptrail.service"))?;
+    let line = unit.lines().find_map(|line| line.strip_prefix("AmbientCapabilities="));
+    let capabilities: Vec<String> = line
+        .context("no capabilities")?
+        .split(' ')
+        .map(|name| format!("+{}", name.trim_start_matches("CAP_").to_lowercase()))
+        .collect();
+    let capabilities = format!("-all,{}", capabilities.join(","));
+    let (home, netns) = (Netns::new()?, Netns::new()?);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "--no-new-privs"]);
+    for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+        command.args([set, &capabilities]);
+    }
+    command.arg(binary()).args(["serve", "--json", "--no-openers"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let tcptrail = home.run(|| Tcptrail::spawn(command))?;
+    eventually("an answer", PATIENCE, || {
+        Ok(ask(&home, "/readyz").ok().filter(|told| told == "ready\n"))
+    })?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let to = listener.local_addr()?;
+    // In a namespace that it has to enter, held by another user's process.
+    let open: Vec<Both> =
+        (0..3).map(|_| Both::new(&netns, &listener, to)).collect::<Result<_>>()?;
+    let metrics = eventually("the sockets", PATIENCE, || {
+        let metrics = ask(&home, "/metrics")?;
+        let open = sums(&metrics, "tcptrail_connections_opened_total", "role")?;
+        let enough = |role: &str| open.get(role).is_some_and(|&count| count >= 3);
+        Ok((enough("client") && enough("server")).then_some(metrics))
+    })?;
+    for hook in metrics.lines().filter(|line| line.starts_with("tcptrail_hook_active{")) {
+        ensure!(hook.ends_with(" 1.0") || kernel() < (6, 1), "{hook}");
+    }
+    drop(open);
+    tcptrail.signal(Signal::TERM)?;
+    tcptrail.wait()?.check_good_end()
+}
+
+/// The DaemonSet has the rights it names, and no others.
+#[test]
+fn the_daemonset_is_not_privileged() -> Result<()> {
+    let text = fs::read_to_string(packaging("kubernetes/daemonset.yaml"))?;
+    for must in [
+        "privileged: false",
+        "allowPrivilegeEscalation: false",
+        "readOnlyRootFilesystem: true",
+        "drop: [ALL]",
+        "automountServiceAccountToken: false",
+    ] {
+        ensure!(text.contains(must), "no {must}");
+    }
+    let mounts = text.lines().filter(|line| line.contains("mountPath:"));
+    ensure!(
+        mounts.clone().count() == 3 && mounts.clone().all(|line| line.contains("readOnly: true"))
+    );
+    Ok(())
 }

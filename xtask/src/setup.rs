@@ -29,7 +29,7 @@ const RUSTUP_ADD: Duration = Duration::from_secs(60);
 const RUSTUP_INSTALL: Duration = Duration::from_secs(300);
 
 /// What live tests use: the program or file looked for, and the Debian package that has it.
-const TEST_TOOLS: [(&str, &str); 28] = [
+const TEST_TOOLS: [(&str, &str); 30] = [
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
@@ -58,6 +58,8 @@ const TEST_TOOLS: [(&str, &str); 28] = [
     ("node", "nodejs"),
     ("systemd-socket-activate", "systemd"),
     ("promtool", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// The other tracers that `bench --peers` measures: the program, and the Debian package that has it.

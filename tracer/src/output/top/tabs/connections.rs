@@ -119,11 +119,10 @@ fn texts(scene: &Scene<'_>, conn: &Connection, out: &mut Vec<u8>) {
     out.push(b'\n');
     out.extend_from_slice(conn.role.name().as_bytes());
     let place = names.place(conn.cgroup);
-    for name in [place.service, place.container, place.container_name, place.pod] {
-        if let Some(name) = name {
-            out.push(b'\n');
-            text::name(name, out);
-        }
+    let known = [place.service, place.container, place.container_name, place.pod];
+    for name in known.into_iter().flatten() {
+        out.push(b'\n');
+        text::name(name, out);
     }
     out.make_ascii_lowercase();
 }
