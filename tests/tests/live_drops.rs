@@ -335,8 +335,8 @@ fn segments_that_tcp_itself_refuses() -> Result<()> {
     // The same data once more, and an ACK from before it: old, and no loss.
     hand.send_at(ACK, seq.wrapping_sub(20), ack, b"twenty bytes of data")?;
     hand.send_at(ACK, seq.wrapping_sub(21), ack, &[])?;
-    // ACKs of what was long ago, and of what was never sent. The first is in its turn: the kernel uses it up
-    // (`tcp_rcv_established`).
+    // ACKs of what was long ago, and of what was never sent. The first is in its turn: the kernel may use it up on its
+    // fast path (`tcp_rcv_established`).
     hand.send_at(ACK, seq, ack.wrapping_sub(far), &[])?;
     hand.send_at(ACK, seq.wrapping_add(1), ack.wrapping_sub(far), &[])?;
     hand.send_at(ACK, seq, ack.wrapping_add(far), &[])?;
@@ -352,16 +352,21 @@ fn segments_that_tcp_itself_refuses() -> Result<()> {
     let found: Vec<(&str, &str)> =
         of_tcp().map(|event| (event.text("segment"), event.text("reason"))).collect();
     let sequence = |reason: &str| reason.starts_with("TCP_INVALID") && reason.ends_with("SEQUENCE");
-    ensure!(found.len() == 4, "what came twice is no loss: {found:?}, {kernel:?}");
-    ensure!(
-        found[..2] == [("ack", "TCP_TOO_OLD_ACK"), ("ack", "TCP_ACK_UNSENT_DATA")],
-        "{found:?}"
-    );
-    ensure!(found[2].0 == "rst" && sequence(found[2].1), "{found:?}");
-    ensure!(found[3].0 == "data" && sequence(found[3].1), "{found:?}");
+    let [before @ .., too_old, unsent, rst, data] = found.as_slice() else {
+        anyhow::bail!("{found:?}, {kernel:?}")
+    };
+    // Whether the ACK in its turn is dropped as well depends on which way through the kernel it takes; and Linux 6.1 has
+    // no reason of its own for an ACK that came twice.
+    let is_old = |&it: &(&str, &str)| {
+        it.0 == "ack" && (it.1 == "TCP_TOO_OLD_ACK" || tests::kernel() < (6, 12))
+    };
+    ensure!(before.iter().all(is_old) && before.len() < 3, "{found:?}");
+    ensure!(*too_old == ("ack", "TCP_TOO_OLD_ACK"), "{found:?}");
+    ensure!(*unsent == ("ack", "TCP_ACK_UNSENT_DATA"), "{found:?}");
+    ensure!(rst.0 == "rst" && sequence(rst.1), "{found:?}");
+    ensure!(data.0 == "data" && sequence(data.1), "{found:?}");
     // Others' drops are in the kernel's trace as well.
-    let told = found.iter().map(|&(_, reason)| reason);
-    for reason in told.chain(["TCP_OLD_DATA", "TCP_OLD_SEQUENCE"]) {
+    for reason in found.iter().map(|&(_, reason)| reason).chain(["TCP_OLD_DATA"]) {
         let times = found.iter().filter(|&&(_, it)| it == reason).count().max(1) as u64;
         ensure!(kernel.get(reason).is_some_and(|&count| count >= times), "{reason}: {kernel:?}");
     }

@@ -164,7 +164,9 @@ fn lost_third_ack(times: u32) -> Result<()> {
     ensure!(now_ns() - began < 500_000_000 + slack(), "connect waited for what the server lacks");
     // The client believes ESTABLISHED; the server has a request.
     let states: Vec<_> = ss(&scene.netns)?.into_iter().map(|socket| socket.state).collect();
-    ensure!(states.iter().any(|state| state == "SYN_RECV"), "{states:?}");
+    // Unless `ss` came only when the SYN-ACK had been sent again.
+    let is_over = now_ns() - began > 900_000_000;
+    ensure!(is_over || states.iter().any(|state| state == "SYN_RECV"), "{states:?}");
     let accepted = accept(&listener)?;
     let took = now_ns() - began;
     let ends = Ends { client: stream.local_addr()?, server: stream.peer_addr()? };
@@ -350,7 +352,11 @@ impl Lossy {
             all.filter_map(|event| event.number("segments")).sum::<u64>()
         });
         let kernel = CAUSES.map(|(_, counter)| counted[counter]);
-        ensure!(told == kernel, "{CAUSES:?}: told {told:?}, counted {kernel:?}");
+        for ((cause, _), (told, counted)) in CAUSES.iter().zip(told.iter().zip(kernel)) {
+            // The kernel counts probes that send new data, too (`tcp_send_loss_probe`): no retransmits.
+            let holds = *told == counted || *cause == "tail_loss_probe" && *told < counted;
+            ensure!(holds, "{cause} {told}, not {counted}");
+        }
         ensure!(told.iter().sum::<u64>() == counted["RetransSegs"], "{told:?}: {counted:?}");
         for event in tail.of_kind("retransmit") {
             let waited = event.number("rto_ns").is_some_and(|ns| ns >= 150_000_000);
@@ -366,8 +372,9 @@ impl Lossy {
         ensure!(of_life == told.map(Some), "{of_life:?}, not {told:?}: {close:?}");
         ensure!(close.0["retransmit_causes"]["unknown"] == 0, "{close:?}");
         let spurious = close.number("spurious_retransmits").context("no figure")?;
-        let twice = counted["TCPDSACKRecv"] + counted["TCPDSACKOfoRecv"];
-        ensure!(spurious == twice, "{spurious} spurious, {twice} D-SACKs came: {close:?}");
+        // By segments: one D-SACK may tell of several.
+        let twice = counted["TCPDSACKRecvSegs"];
+        ensure!(spurious == twice, "{spurious} spurious, {twice} came twice: {close:?}");
         Ok((told, spurious))
     }
 }
