@@ -78,5 +78,7 @@ fn answered(terminal: &Terminal, key: &str, text: &str) -> Result<f64> {
     while !terminal.screen()?.contains(text) {
         ensure!(began.elapsed() < PATIENCE, "{key} brings no {text}:\n{}", terminal.screen()?);
     }
-    Ok(began.elapsed().as_secs_f64() * 1e3)
+    let took = began.elapsed().as_secs_f64() * 1e3;
+    eprintln!("bench: {key:?} brings {text:?} after {took:.0} ms");
+    Ok(took)
 }

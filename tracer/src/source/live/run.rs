@@ -165,7 +165,9 @@ impl Live<'_> {
         if self.walks.events_wait(&self.intake) {
             return false;
         }
-        let more = self.intake.take(&mut self.session, &mut self.stdout);
+        // What was there at the start is shown only as a whole.
+        let at_once = !self.walks.is_settled();
+        let more = self.intake.take(&mut self.session, &mut self.stdout, at_once);
         // A busy ring wakes us hundreds of times a second; nobody reads that fast.
         if !self.intake.blocked && self.duties.take(Duty::Push, MonoNs::now()) {
             self.stdout.push(self.session.out());

@@ -53,8 +53,16 @@ fn sums<'a>(scene: &Scene<'a>, wanted: &'a Wanted) -> Sums<'a> {
         sum.waiting += u64::from(conn.recv_queue);
         sum.backlog += u64::from(conn.send_queue);
     }
+    // Most connections came from the same listener as the one before.
+    let mut last: Option<(Place, Option<Place>)> = None;
     for conn in scene.table().iter().filter(|conn| conn.role == Role::Server) {
-        let Some(sum) = sum_of(&mut sums, conn) else { continue };
+        let at = place(conn);
+        let found = match &last {
+            Some((before, found)) if *before == at => *found,
+            _ => listener_of(&sums, at),
+        };
+        last = Some((at, found));
+        let Some(sum) = found.and_then(|place| sums.get_mut(&place)) else { continue };
         match whose(conn) {
             Whose::Handshake => sum.half_open += 1,
             Whose::Queue => {
@@ -79,18 +87,13 @@ fn place(listener: &Connection) -> Place {
     }
 }
 
-/// Of the listener that a connection came from: with its address, else with any.
-fn sum_of<'s, 'a>(sums: &'s mut Sums<'a>, conn: &Connection) -> Option<&'s mut Sum<'a>> {
-    let exact = place(conn);
-    if sums.contains_key(&exact) {
-        return sums.get_mut(&exact);
-    }
+/// The listener that a connection came from: with its address, else with any.
+fn listener_of(sums: &Sums<'_>, exact: Place) -> Option<Place> {
     // 0.0.0.0 stands v4-mapped, :: as it is.
     let mut any_v4 = [0; 16];
     any_v4[10..12].fill(0xff);
-    let wildcards = [any_v4, [0; 16]].map(|addr| Place { addr, ..exact });
-    let found = wildcards.into_iter().find(|place| sums.contains_key(place))?;
-    sums.get_mut(&found)
+    let any = [any_v4, [0; 16]].map(|addr| Place { addr, ..exact });
+    [exact, any[0], any[1]].into_iter().find(|place| sums.contains_key(place))
 }
 
 /// The wait that this share of connections had no longer, nanoseconds: of those that ended, and of those that
