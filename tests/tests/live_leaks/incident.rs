@@ -115,7 +115,8 @@ fn the_servlet_that_forgets_is_named_and_the_mended_one_is_not() -> Result<()> {
         return Ok(());
     }
     let process = format!("java[{pid}] leaks CLOSE_WAIT");
-    let words = [process.as_str(), "opened by com.acme.PageServlet.doGet", "close() is missing"];
+    let words =
+        [process.as_str(), "opened by com.acme.PageServlet.doGet", "has not called close()"];
     let charts = ["chart-states", "chart-rates", "chart-findings", "chart-stacks"];
     reported::check(&html, &words, &charts, "java")
 }

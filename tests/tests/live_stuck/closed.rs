@@ -52,7 +52,7 @@ fn sockets_that_were_reset_and_kept_are_a_leak() -> Result<()> {
         ],
     )?;
     ensure!(found.text("remote") == "127.0.0.1:9000", "{found:?}");
-    ensure!(found.text("advice").contains("close() is missing after the exception"), "{found:?}");
+    ensure!(found.text("advice").contains("close() is missing after the error"), "{found:?}");
     // The witness: descriptors of sockets that no walk over sockets shows.
     let told = found.number("count").context("no count")?;
     let listed = std::fs::read_dir(format!("/proc/{}/fd", process.pid()))?.count() as u64;

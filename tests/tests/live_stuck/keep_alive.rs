@@ -81,7 +81,7 @@ fn requests_on_connections_the_server_has_closed_are_named() -> Result<()> {
         &[&format!("java[{pid}] keeps {THREADS} idle connections that "), says, "no leak"],
     )?;
     ensure!(held.text("severity") == "stuck", "{held:?}");
-    ensure!(!held.text("advice").contains("close() is missing"), "{held:?}");
+    ensure!(!held.text("advice").contains("has not called close()"), "{held:?}");
 
     pool.wait_for(&format!("failed {THREADS}"))?;
     let found = finding(&mut stuck, "stale_reuse", |event| {

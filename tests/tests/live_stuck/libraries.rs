@@ -107,7 +107,7 @@ fn upgraded_connections_that_nobody_ends_leak() -> Result<()> {
     println!("{}", found.text("verdict"));
     check_verdict(&found, &[&format!("[{}] leaks CLOSE_WAIT on :8402: ", keeps.pid())])?;
     // Node has read into its buffer, where nobody takes it from.
-    ensure!(found.text("advice").contains("has read to the end"), "{found:?}");
+    ensure!(found.text("advice").contains("has read the end of the stream"), "{found:?}");
     let run = stuck.stop()?;
     let accused =
         run.of_kind("stuck").find(|event| event.number("pid") == Some(u64::from(ends.pid())));

@@ -56,10 +56,9 @@ impl Rule for CloseWait {
             Some(Why::Inherited) => {
                 let who = words::who(group);
                 format!(
-                    "{who} began after the connection was made, so it has the descriptor from its parent. While it \
-                     has it, no close() elsewhere ends the connection. Open sockets with SOCK_CLOEXEC (accept4, \
-                     O_CLOEXEC), or close what the child does not need between fork and exec; ending {who} ends \
-                     these."
+                    "{who} started after the connection was made: it inherited the descriptor from its parent. As long as \
+                     {who} keeps it, close() in the parent does not end the connection. Open sockets with \
+                     SOCK_CLOEXEC (accept4), or close them between fork and exec. Ending {who} ends these sockets."
                 )
             }
             Some(Why::Restart) => restart::advice(group),
@@ -72,9 +71,8 @@ impl Rule for CloseWait {
         if let Some(idle) = group.idle_timeout() {
             let _ = write!(
                 text,
-                " The peer closed each after the same {} without data: its keep-alive timeout. Let the pool \
-                 here drop idle connections sooner than that (evictIdleConnections, keepalive_timeout, \
-                 idleTimeout).",
+                " The peer closed each one after {} without data: that is its keep-alive timeout. Set the pool \
+                 here to drop idle connections sooner (evictIdleConnections, keepalive_timeout, idleTimeout).",
                 words::age(idle.ns)
             );
         }
@@ -178,12 +176,12 @@ fn few_ends(group: &Group) -> Option<String> {
 }
 
 fn close_is_missing(group: &Group) -> String {
-    let mut text = "The peer has closed; close() is missing here, and no timeout of the kernel's makes up for it. Look \
-         for the path that skips it: an exception, an early return, a response or stream that is not closed \
-         (try-with-resources, finally, defer)"
+    let mut text = "The peer has closed the connection; this process has not called close(). The kernel has no timeout for \
+         CLOSE_WAIT. Find the code path that skips close(): an exception, an early return, a response or stream that \
+         is not closed (try-with-resources, finally, defer)"
         .to_owned();
     if matches!(group.key.side, Side::Remote(_) | Side::Remotes) {
-        text.push_str(", a client's connection that is not given back to its pool");
+        text.push_str(", or a connection that is not returned to its pool");
     }
     text.push('.');
     text
@@ -191,14 +189,12 @@ fn close_is_missing(group: &Group) -> String {
 
 fn holding(group: &Group) -> String {
     if matches!(group.key.side, Side::Local(_)) {
-        return "The peer has closed and the application has not: it is still at work on them, or has forgotten them. \
-                They do not get more by now. Where threads still work on them, see what these wait for (jstack, \
-                gdb); where none does, close() is missing on some path."
+        return "The peer has closed; the application has not. Their number does not grow now. Either threads still work \
+                on these connections (jstack or gdb shows what they wait for), or some code path skips close()."
             .to_owned();
     }
-    "The peer has closed and the application has not. They do not get more by now: a pool notices at the next use \
-     and drops them. If they stay although the application goes on working, nobody has them any more, and \
-     close() is missing on some path."
+    "The peer has closed; the application has not. Their number does not grow now. A pool notices at the next use and \
+     drops them. If they stay while the application keeps working, some code path skips close()."
         .to_owned()
 }
 
@@ -206,11 +202,14 @@ fn holding(group: &Group) -> String {
 fn what_was_read(group: &Group) -> String {
     if group.unread != 0 {
         let unread = words::bytes(group.unread);
-        format!(" {unread} wait unread: the application does not even look at them.")
+        format!(
+            " {unread} of received data are unread: the application does not read from these sockets."
+        )
     } else if group.end_read != 0 && group.end_not_read == 0 {
-        " The application has read to the end, so it knows.".to_owned()
+        " The application has read the end of the stream, so it knows that the peer has closed."
+            .to_owned()
     } else if group.end_not_read != 0 && group.end_read == 0 {
-        " The application has not read the end: it does not look at them any more.".to_owned()
+        " The application has not read the end of the stream: it no longer reads from these sockets.".to_owned()
     } else {
         String::new()
     }

@@ -295,15 +295,15 @@ fn samples(sockets: &[Socket], now: MonoNs) -> Vec<Sample> {
 fn advice(sockets: &[Socket], severity: Severity, pid: u32) -> String {
     let unused = sockets.iter().all(|socket| socket.why == Why::Unused);
     let mut text = String::from(if unused {
-        "Each is a descriptor that socket() or open() made, and nothing was done with it: look for an attempt that fails \
+        "Each is a descriptor that socket() or open() made and nothing used: look for an attempt that fails \
          between socket() and connect() (a name that does not resolve, a bind that fails) and does not close it. Sockets \
          that a refused connect() left behind before tcptrail started look the same."
     } else if severity == Severity::Note {
-        "Their peer has restarted or failed over, and nobody has used them since. A pool finds that out, and closes them, \
-         at the next use; close() is missing where nothing ever uses them again."
+        "Their peer has restarted or failed over, and nobody has used them since. A pool notices at the next use and closes \
+         them. If nothing uses them again, close() is missing."
     } else {
-        "close() is missing after the exception: a connection that was reset, refused or timed out is over, its descriptor \
-         is not. Look at the path that handles the error (try-with-resources, finally, defer)."
+        "close() is missing after the error: a connection that was reset, refused or timed out has ended, but its descriptor \
+         stays open. Look at the code that handles the error (try-with-resources, finally, defer)."
     });
     let mut fds: Vec<u32> = sockets.iter().map(|socket| socket.fd).collect();
     fds.sort_unstable();

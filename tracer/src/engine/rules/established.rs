@@ -54,9 +54,9 @@ impl Rule for Established {
 
     fn advice(&self, group: &Group, about: &About<'_>) -> String {
         match group.key.cause {
-            Cause::ZeroWindow => "The peer's host answers, but its application does not read: look there (its RECV-Q is \
-                                  full). The kernel goes on asking for as long as the peer answers; \
-                                  SO_SNDTIMEO or TCP_USER_TIMEOUT bounds the wait here."
+            Cause::ZeroWindow => "The peer's host answers, but its application does not read (its RECV-Q is full): look \
+                                  there. The kernel keeps probing as long as the peer answers. SO_SNDTIMEO or \
+                                  TCP_USER_TIMEOUT limits the wait on this side."
                 .to_owned(),
             _ => {
                 let retries = match about.around.netns(group.key.netns).retries2 {
@@ -67,8 +67,8 @@ impl Rule for Established {
                     "The peer or the way to it is gone (host down, NAT or firewall state lost).".to_owned()
                 });
                 format!(
-                    "{why} The kernel tries on until {retries}; TCP_USER_TIMEOUT on the socket ends it sooner, and the application gets \
-                     ETIMEDOUT."
+                    "{why} The kernel retransmits until {retries}, then the application gets ETIMEDOUT. TCP_USER_TIMEOUT on the \
+                     socket ends it sooner."
                 )
             }
         }

@@ -22,9 +22,9 @@ impl Rule for FinWait1 {
     fn advice(&self, group: &Group, about: &About<'_>) -> String {
         if group.key.cause == Cause::ZeroWindow {
             return format!(
-                "What {} wrote before it closed still waits: the peer's application does not read, its window is \
-                 closed. Look there. An orphan is given up after tcp_orphan_retries probes without an answer; while the \
-                 peer answers them, only its reading or its end helps.",
+                "{} closed the socket, but data that it wrote before are still unsent: the peer's application does not read, \
+                 its window is closed. Look there. The kernel gives an orphaned socket up only after tcp_orphan_retries \
+                 probes without an answer; as long as the peer answers, it stays.",
                 closer(group)
             );
         }

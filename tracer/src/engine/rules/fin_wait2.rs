@@ -29,13 +29,13 @@ impl Rule for FinWait2 {
             let timeout =
                 timeout.map_or_else(String::new, |seconds| format!(" ({seconds} s here)"));
             return format!(
-                "The peer has our FIN and keeps its end in CLOSE_WAIT: the missing close() is there, run tcptrail on its \
-                 machine. Here the kernel ends each after tcp_fin_timeout{timeout}."
+                "The peer has received our FIN and keeps its end in CLOSE_WAIT: close() is missing there. Run tcptrail on that \
+                 machine. Here the kernel ends each socket after tcp_fin_timeout{timeout}."
             );
         }
         format!(
-            "shutdown(SHUT_WR) was called and close() was not, so no timeout runs: the kernel waits for the peer's \
-             FIN for ever. Close after shutdown, or read with a timeout and then close.{}",
+            "The application called shutdown(SHUT_WR) but not close(), so no timeout runs: the kernel waits for the peer's \
+             FIN forever. Call close() after shutdown(), or read with a timeout and then close.{}",
             words::fds(group)
         )
     }

@@ -156,8 +156,8 @@ fn finding(id: String, netns: u32, side: Side, mut silent: Silent, threshold: u6
     };
     let connections = if silent.count == 1 { "connection" } else { "connections" };
     let verdict = format!(
-        "{} has {} idle {connections} {place} without keepalive, nothing heard for more than {} (at most {}): whether \
-         the other side is still there cannot be known",
+        "{} has {} idle {connections} {place} without keepalive, silent for more than {} (up to {}): nobody can tell \
+         whether the other side is still there",
         words::process(silent.process),
         silent.count,
         words::age(threshold),
@@ -185,9 +185,9 @@ fn finding(id: String, netns: u32, side: Side, mut silent: Silent, threshold: u6
         conns: silent.conns,
         verdict,
         advice: "Load balancers, firewalls and NATs forget idle connections, some after a minute (AWS NLB after 350 s, Azure \
-                 after 4 minutes), and a peer that crashed says nothing. The next request is then reset, or waits for \
-                 minutes. SO_KEEPALIVE with TCP_KEEPIDLE below that time keeps them known and finds out; without \
-                 TCP_KEEPIDLE it asks only after tcp_keepalive_time, 2 h. Or let the pool drop idle connections sooner."
+                 after 4 minutes), and a peer that crashed sends nothing. The next request is then reset, or waits for \
+                 minutes. Set SO_KEEPALIVE with a TCP_KEEPIDLE below that time: without TCP_KEEPIDLE the first probe goes \
+                 out after tcp_keepalive_time, 2 h. Or let the pool drop idle connections sooner."
             .to_owned(),
         forecast: None,
         idle_timeout_ns: None,

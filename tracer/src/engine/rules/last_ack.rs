@@ -69,8 +69,8 @@ pub(crate) fn advice_gone(group: &Group, about: &About<'_>) -> String {
     let facts = about.around.netns(group.key.netns);
     let orphans = group.orphans == group.count();
     let mut text = drops::advice(group, about).unwrap_or_else(|| String::from(
-        "No close() is missing here: our FIN is sent again and again and nobody acknowledges it. The peer's host, or the \
-         way to it, is gone (a crash, a firewall or NAT that forgot the connection).",
+        "This is no leak: the application has closed. The kernel retransmits our FIN and nobody acknowledges it. The peer's \
+         host or the path to it is gone (a crash, a firewall or NAT that forgot the connection).",
     ));
     match (orphans, facts.orphan_retries, facts.retries2) {
         (true, Some(retries), _) => {
@@ -78,15 +78,14 @@ pub(crate) fn advice_gone(group: &Group, about: &About<'_>) -> String {
             let zero = if retries == 0 { " means 8" } else { "" };
             let _ = write!(
                 text,
-                " The kernel ends them by itself, after about {} of this (tcp_orphan_retries {retries}{zero}); lower \
-                 it if they are too many.",
+                " The kernel ends each one after about {} (tcp_orphan_retries {retries}{zero}); lower it if there are too many.",
                 words::roughly(super::give_up::model_timeout_ns(meant))
             );
         }
         (false, _, Some(retries)) => {
             let _ = write!(
                 text,
-                " The application still has them, so tcp_retries2 ({retries}) counts: about {}.",
+                " The application still holds them, so the kernel retransmits until tcp_retries2 ({retries}): about {}.",
                 words::roughly(super::give_up::model_timeout_ns(retries))
             );
         }

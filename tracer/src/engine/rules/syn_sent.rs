@@ -40,10 +40,10 @@ impl Rule for SynSent {
             None => "tcp_syn_retries".to_owned(),
         };
         format!(
-            "Not even a RST comes back from a connect {to}: a firewall that drops, a wrong address, a host that is \
-             down, or its SYN queue is full. Each connect waits until {retries} is used up unless the application \
-             sets a connect timeout: set one (a few seconds), and look at the way there (traceroute -T, the \
-             firewall's counters)."
+            "A connect {to} gets no answer, not even a RST: a firewall drops the SYN, the address is wrong, the host is \
+             down, or its SYN queue is full. Without a connect timeout in the application each connect waits until \
+             {retries} is used up: set one (a few seconds). Check the path (traceroute -T) and the firewall's \
+             counters."
         )
     }
 }

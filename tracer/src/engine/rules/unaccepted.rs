@@ -71,15 +71,15 @@ impl Rule for Unaccepted {
         } else {
             let _ = write!(
                 text,
-                "The handshake is done and the clients wait; the thread that calls accept() does not. See where it \
-                 is (jstack, gdb, /proc/{}/task/*/stack): asleep, waiting for a lock or a full pool, or gone.",
+                "The handshake is complete and the clients wait, but no thread calls accept(). See what the accepting thread \
+                 does (jstack, gdb, /proc/{}/task/*/stack): it sleeps, waits for a lock or a full pool, or has ended.",
                 process.map_or_else(|| "PID".to_owned(), |pid| pid.to_string())
             );
         }
         if group.given_up != 0 {
             text.push_str(
-                " CLOSE_WAIT here is not a missing close(): nobody has the socket yet; it goes when it is \
-                 accepted and closed, or the listener is.",
+                " CLOSE_WAIT is no missing close() here: no process has the socket yet. It ends when it is accepted and \
+                 closed, or when the listener closes.",
             );
         }
         text

@@ -42,7 +42,7 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
         Ended::Done if !stalled => {}
         Ended::Done | Ended::Stalled => {
             eprintln!(
-                "tcptrail: the reader of the output does not read: what came last was not written"
+                "tcptrail: the program that reads this output has stopped reading: the last lines were not written"
             );
             code = 1;
         }

@@ -88,7 +88,7 @@ impl Stacks {
         };
         for pid in &config.filter.pids {
             if !std::fs::exists(format!("/proc/{pid}")).unwrap_or(true) {
-                eprintln!("tcptrail: there is no process {pid} now; it is waited for");
+                eprintln!("tcptrail: there is no process {pid} yet; waiting for it");
             }
         }
         for pid in jvms(config) {
@@ -292,13 +292,14 @@ impl Stacks {
         let lost = self.lost(book);
         if lost > 0 {
             eprintln!(
-                "tcptrail: {lost} stacks were lost on their way out of the kernel: their openers are not known"
+                "tcptrail: {lost} stacks were lost between the kernel and tcptrail: the openers of those sockets are unknown"
             );
         }
         let skipped = self.skipped();
         if skipped > 0 {
             eprintln!(
-                "tcptrail: of up to {skipped} sockets the opener was not seen: the kernel does not run a program twice at a time on a processor"
+                "tcptrail: the openers of up to {skipped} sockets are unknown: the kernel skipped the program, because it was already \
+                 running on that processor"
             );
         }
     }

@@ -245,7 +245,8 @@ impl Walks {
             Answer::Holders { rows, cut, took_ns } => {
                 if cut != 0 && !std::mem::replace(&mut self.descriptors_cut, true) {
                     eprintln!(
-                        "tcptrail: {cut} descriptors of sockets are too many: who holds some sockets is not known; raise --max-connections"
+                        "tcptrail: there was no room for {cut} file descriptors of sockets, so the owners of some sockets are unknown; raise \
+                         --max-connections"
                     );
                 }
                 duties.done(Duty::Holders, now, took_ns);
@@ -270,7 +271,8 @@ impl Walks {
     fn tell_stretched(&mut self, took_ns: u64, pause_ns: u64) {
         if pause_ns > LONG_PAUSE_NS && !std::mem::replace(&mut self.stretched, true) {
             eprintln!(
-                "tcptrail: a look at the mini-sockets takes {} ms here: FIN_WAIT2 and TIME_WAIT are now known to {} s",
+                "tcptrail: reading the TIME_WAIT sockets takes {} ms on this machine, so tcptrail reads them less often: the times of \
+                 FIN_WAIT2 and TIME_WAIT are now exact to {} s only",
                 took_ns / 1_000_000,
                 pause_ns / 1_000_000_000 + 1
             );
