@@ -131,6 +131,14 @@ impl Release {
             let script = script.with_context(|| format!("no completions for {shell}"))?;
             fs::write(completions.join(file), script)?;
         }
+        // The RPM keeps the times of files that are older than the commit: those of a work tree are.
+        let docs = self.stage.join("doc");
+        fs::create_dir_all(&docs)?;
+        for file in ["README.md", "LICENSE"] {
+            let text =
+                fs::read(root().join(file)).with_context(|| format!("cannot read {file}"))?;
+            fs::write(docs.join(file), text)?;
+        }
         Ok(())
     }
 

@@ -22,11 +22,11 @@ use crate::time::clock::Clock;
 use crate::time::{Anchor, MonoNs};
 
 /// A panel over a recording that was read to its end.
-struct Stage {
-    engine: Engine,
+pub(super) struct Stage {
+    pub(super) engine: Engine,
     panel: Panel,
     terminal: Terminal<TestBackend>,
-    now: MonoNs,
+    pub(super) now: MonoNs,
 }
 
 struct Feed<'a>(&'a mut Panel);
@@ -37,7 +37,7 @@ impl Sink for Feed<'_> {
     }
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         scope: Filter::default(),
         scope_args: Vec::new(),
@@ -50,7 +50,7 @@ fn options() -> Options {
     }
 }
 
-fn stage(name: &str, (width, height): (u16, u16), options: Options) -> Stage {
+pub(super) fn stage(name: &str, (width, height): (u16, u16), options: Options) -> Stage {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recordings");
     let recording = std::fs::read(path.join(name).with_extension("tcpt")).expect("the fixture");
     let (origin, mut reader) = Reader::open(recording.as_slice()).expect("a recording");

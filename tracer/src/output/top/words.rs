@@ -106,9 +106,9 @@ impl Wanted {
         self.options.is_empty() && self.texts.is_empty() && self.most_ns.is_none()
     }
 
-    /// Whether there is something to look for in the text of rows.
-    pub(super) fn wants_text(&self) -> bool {
-        !self.texts.is_empty()
+    /// What to look for in the text of rows, in lower case: all of it must be there.
+    pub(super) fn texts(&self) -> &[String] {
+        &self.texts
     }
 
     /// Whether a connection or listener is wanted, but for its text.
@@ -130,13 +130,6 @@ impl Wanted {
         }
         let row: Vec<String> = cells.map(str::to_ascii_lowercase).collect();
         self.texts.iter().all(|text| row.iter().any(|cell| cell.contains(text.as_str())))
-    }
-
-    /// As [`Wanted::has_text`], of texts that stand in one, each on a line, in lower case.
-    pub(super) fn has_text_in(&self, lines: &[u8]) -> bool {
-        // What is no UTF-8 is not what somebody types.
-        let lines = std::str::from_utf8(lines).unwrap_or_default();
-        self.texts.iter().all(|text| lines.contains(text.as_str()))
     }
 
     /// Whether a finding is wanted: what it does not say counts for it only where nothing was asked.

@@ -8,13 +8,13 @@ use tracer_common::TcpState;
 use crate::engine::Engine;
 use crate::engine::conn::{Connection, Role, Spent, Table as Conns};
 use crate::event::Shape;
-use crate::output::lines;
 use crate::output::top::tabs::cell::{
     Cell, Column, Fold, Paint, ends, figures, float, harmless, process, remote_end, spent_text,
     text_column,
 };
 use crate::output::top::tabs::row::{Row, RowId};
 use crate::output::top::tabs::scene::Scene;
+use crate::output::top::tabs::search::Search;
 use crate::output::top::tabs::tab::Order;
 use crate::output::top::tabs::table::{Lazy, Table};
 use crate::text;
@@ -77,21 +77,16 @@ pub(super) fn whose(conn: &Connection) -> Whose {
 /// The wanted connections in their order.
 pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
     let all = *scene.scope == crate::filter::Filter::default();
-    let (wants_text, mut text) = (order.wanted.wants_text(), Vec::new());
+    let mut search = Search::new(scene, order.wanted.texts());
     let mut lazy = Vec::new();
     for (at, conn) in scene.table().places() {
         if conn.role == Role::Listener
             || conn.state == TcpState::Close
             || !(all || scene.scope.wants(conn) == Some(true))
             || !order.wanted.wants(conn, scene.now)
+            || !search.finds(conn)
         {
             continue;
-        }
-        if wants_text {
-            texts(scene, conn, &mut text);
-            if !order.wanted.has_text_in(&text) {
-                continue;
-            }
         }
         lazy.push(Lazy { key: key(conn, order.column, scene), id: conn.id, at });
     }
@@ -102,29 +97,6 @@ pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
     }
     let empty = "no connections";
     Table { columns: COLUMNS, rows: Vec::new(), lazy, left_out: 0, empty: empty.to_owned() }
-}
-
-/// The texts of its row that are no figures, each on a line, in lower case. Of a hundred thousand each is looked
-/// through for every key that is typed, so nothing is allocated.
-fn texts(scene: &Scene<'_>, conn: &Connection, out: &mut Vec<u8>) {
-    let names = scene.engine.names();
-    out.clear();
-    out.extend_from_slice(conn.state.name().as_bytes());
-    out.push(b'\n');
-    lines::ends::local(names, conn, out);
-    out.push(b'\n');
-    lines::ends::remote(names, conn, out);
-    out.push(b'\n');
-    owner_into(scene.table(), conn, out);
-    out.push(b'\n');
-    out.extend_from_slice(conn.role.name().as_bytes());
-    let place = names.place(conn.cgroup);
-    let known = [place.service, place.container, place.container_name, place.pod];
-    for name in known.into_iter().flatten() {
-        out.push(b'\n');
-        text::name(name, out);
-    }
-    out.make_ascii_lowercase();
 }
 
 /// By what a connection is sorted. What is not known is least.
@@ -235,7 +207,19 @@ pub(crate) fn owner(table: &Conns, conn: &Connection) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn owner_into(table: &Conns, conn: &Connection, out: &mut Vec<u8>) {
+pub(super) fn owner_into(table: &Conns, conn: &Connection, out: &mut Vec<u8>) {
+    without_holders(conn, out);
+    if let more @ 2.. = table.holders_of(conn.id).len()
+        && whose(conn) == Whose::Process
+        && conn.owner.is_some()
+    {
+        // A write to a Vec cannot fail.
+        let _ = write!(out, " +{}", more - 1);
+    }
+}
+
+/// Whose it is, without how many others hold it.
+pub(super) fn without_holders(conn: &Connection, out: &mut Vec<u8>) {
     let whose = whose(conn);
     let name = conn.owner.as_ref().filter(|_| whose != Whose::Handshake);
     out.extend_from_slice(match (whose, name.is_some()) {
@@ -249,12 +233,6 @@ fn owner_into(table: &Conns, conn: &Connection, out: &mut Vec<u8>) {
     });
     let Some(owner) = name else { return };
     text::process(&owner.task.comm, owner.pid(), out);
-    if let more @ 2.. = table.holders_of(conn.id).len()
-        && whose == Whose::Process
-    {
-        // A write to a Vec cannot fail.
-        let _ = write!(out, " +{}", more - 1);
-    }
 }
 
 #[derive(Default)]

@@ -14,6 +14,7 @@ mod processes;
 mod remotes;
 mod row;
 mod scene;
+mod search;
 mod tab;
 mod table;
 

@@ -153,7 +153,7 @@ pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
             open.entry(*remote).or_default();
         }
     }
-    if wanted.wants_text() {
+    if !wanted.texts().is_empty() {
         open.retain(|remote, _| {
             let (address, way) = name(remote);
             wanted.has_text([address.as_str(), way.as_str()].into_iter())
