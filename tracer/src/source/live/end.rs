@@ -51,15 +51,16 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
             code = 1;
         }
     }
-    let text = summary(&session, now.since(start));
-    if !text.is_empty() {
-        eprintln!("{text}");
-    }
+    // The summary is the last line.
     if untold != 0 {
         eprintln!(
             "tcptrail: the kernel dropped {untold} more segments before the end, too many in a second to show each; they are \
              counted in all network namespaces together"
         );
+    }
+    let text = summary(&session, now.since(start));
+    if !text.is_empty() {
+        eprintln!("{text}");
     }
     if code == 0 { exit_code(&session) } else { code }
 }

@@ -8,11 +8,12 @@ use crate::event::{Direction, Shape, SockId};
 use crate::output::lines::drops;
 use crate::output::top::model::MarkKind;
 use crate::output::top::tabs::cell::{self, Paint, counted, harmless, process};
-use crate::output::top::tabs::connections::{Whose, owner, whose, words};
+use crate::output::top::tabs::connections::words;
 use crate::output::top::tabs::life::Life;
 use crate::output::top::tabs::openers::stack_lines;
 use crate::output::top::tabs::pane::{Pane, PaneLine};
 use crate::output::top::tabs::scene::Scene;
+use crate::output::top::tabs::whose::{Whose, owner, whose};
 use crate::time::Human;
 
 /// Marks that are written out.

@@ -1,12 +1,11 @@
 //! Connections: what there is now. There may be a hundred thousand: rows are made of those that are seen only.
 
 use std::collections::HashMap;
-use std::io::Write;
 
 use tracer_common::TcpState;
 
 use crate::engine::Engine;
-use crate::engine::conn::{Connection, Role, Spent, Table as Conns};
+use crate::engine::conn::{Connection, Role, Spent};
 use crate::event::Shape;
 use crate::output::top::tabs::cell::{
     Cell, Column, Fold, Paint, ends, figures, float, harmless, process, remote_end, spent_text,
@@ -17,7 +16,7 @@ use crate::output::top::tabs::scene::Scene;
 use crate::output::top::tabs::search::Search;
 use crate::output::top::tabs::tab::Order;
 use crate::output::top::tabs::table::{Lazy, Table};
-use crate::text;
+use crate::output::top::tabs::whose::{Whose, owner, whose};
 use crate::time::MonoNs;
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -48,31 +47,6 @@ pub(super) const GROUP_COLUMNS: &[Column] = &[
     figures("SEND-Q", 1, Fold::Sum, "bytes not acknowledged"),
     figures("RETR", 2, Fold::Sum, "segments sent again"),
 ];
-
-/// Whose a connection is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Whose {
-    /// A process has it.
-    Process,
-    /// The application has closed it.
-    Kernel,
-    /// It is not accepted.
-    Queue,
-    /// The third ACK has not come.
-    Handshake,
-}
-
-pub(super) fn whose(conn: &Connection) -> Whose {
-    if conn.shape == Shape::Request {
-        Whose::Handshake
-    } else if conn.shape == Shape::Mini || conn.orphan {
-        Whose::Kernel
-    } else if !conn.accepted && conn.role != Role::Listener {
-        Whose::Queue
-    } else {
-        Whose::Process
-    }
-}
 
 /// The wanted connections in their order.
 pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
@@ -198,41 +172,6 @@ fn age(conn: &Connection, now: MonoNs) -> Cell {
         Spent::AtLeast(ns) if ns < 1_000_000_000 => Cell::unknown(),
         known => Cell::spent(known),
     }
-}
-
-/// Whose it is, in words.
-pub(crate) fn owner(table: &Conns, conn: &Connection) -> String {
-    let mut out = Vec::with_capacity(24);
-    owner_into(table, conn, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-pub(super) fn owner_into(table: &Conns, conn: &Connection, out: &mut Vec<u8>) {
-    without_holders(conn, out);
-    if let more @ 2.. = table.holders_of(conn.id).len()
-        && whose(conn) == Whose::Process
-        && conn.owner.is_some()
-    {
-        // A write to a Vec cannot fail.
-        let _ = write!(out, " +{}", more - 1);
-    }
-}
-
-/// Whose it is, without how many others hold it.
-pub(super) fn without_holders(conn: &Connection, out: &mut Vec<u8>) {
-    let whose = whose(conn);
-    let name = conn.owner.as_ref().filter(|_| whose != Whose::Handshake);
-    out.extend_from_slice(match (whose, name.is_some()) {
-        (Whose::Process, true) => b"",
-        (Whose::Process, false) => b"?",
-        (Whose::Kernel, true) => b"kernel, was ",
-        (Whose::Kernel, false) => b"kernel",
-        (Whose::Queue, true) => b"not accepted by ",
-        (Whose::Queue, false) => b"not accepted",
-        (Whose::Handshake, _) => b"kernel (handshake)",
-    });
-    let Some(owner) = name else { return };
-    text::process(&owner.task.comm, owner.pid(), out);
 }
 
 #[derive(Default)]

@@ -9,12 +9,12 @@ use crate::output::top::tabs::cell::{
     Cell, Column, Fold, Paint, counted, figures, local_end, longer, process, spent_text,
     text_column, thousands,
 };
-use crate::output::top::tabs::connections::{Whose, whose};
 use crate::output::top::tabs::pane::Pane;
 use crate::output::top::tabs::processes::{by_state, fill};
 use crate::output::top::tabs::row::{Place, Row, RowId};
 use crate::output::top::tabs::scene::Scene;
 use crate::output::top::tabs::table::Table;
+use crate::output::top::tabs::whose::{Whose, whose};
 use crate::output::top::words::Wanted;
 use crate::time::Human;
 

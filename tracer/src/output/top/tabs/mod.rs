@@ -17,9 +17,9 @@ mod scene;
 mod search;
 mod tab;
 mod table;
+mod whose;
 
 pub(super) use cell::{Cell, Column, Key, Paint, counted, ends, spent_text, thousands};
-pub(super) use connections::owner;
 pub(super) use life::Life;
 pub(super) use pane::{Pane, PaneLine};
 pub(super) use processes::fullest;
@@ -29,6 +29,7 @@ pub(super) use tab::{Order, Tab};
 #[cfg(test)]
 pub(super) use table::Lazy;
 pub(super) use table::Table;
+pub(super) use whose::owner;
 
 use crate::output::top::words::Wanted;
 

@@ -12,12 +12,12 @@ use crate::output::top::tabs::cell::{
     Cell, Column, Fold, Paint, counted, figures, harmless, local_end, longer, process, remote_end,
     text_column, thousands,
 };
-use crate::output::top::tabs::connections::{Whose, whose};
 use crate::output::top::tabs::findings::name_word;
 use crate::output::top::tabs::pane::Pane;
 use crate::output::top::tabs::row::{ProcessKey, Row, RowId};
 use crate::output::top::tabs::scene::Scene;
 use crate::output::top::tabs::table::Table;
+use crate::output::top::tabs::whose::{Whose, whose};
 use crate::output::top::words::Wanted;
 
 pub(super) const COLUMNS: &[Column] = &[

@@ -10,8 +10,8 @@ use tracer_common::TcpState;
 
 use crate::engine::conn::{Connection, Role};
 use crate::output::lines;
-use crate::output::top::tabs::connections::{Whose, owner_into, whose, without_holders};
 use crate::output::top::tabs::scene::Scene;
+use crate::output::top::tabs::whose::{Whose, owner_into, whose, without_holders};
 use crate::text;
 
 /// More texts than that are not told apart in a mask: rows are looked through as a whole.
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::filter::Filter;
     use crate::output::top::model::Model;
-    use crate::output::top::tabs::connections::owner;
+    use crate::output::top::tabs::whose::owner;
     use crate::output::top::tests::{options, stage};
 
     #[test]
