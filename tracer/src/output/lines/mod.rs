@@ -12,6 +12,7 @@ mod runs_in;
 mod screen;
 mod stuck;
 mod tail;
+pub(crate) mod whose;
 
 pub use leaks::Leaks;
 pub use life::Life;

@@ -9,6 +9,7 @@ use crate::engine::conn::{Connection, Spent};
 use crate::output::json::Object;
 use crate::output::lines::list::rows::{self, Ranked, Value, process, value};
 use crate::output::lines::list::text::age;
+use crate::output::lines::whose::{Whose, whose};
 use crate::output::lines::{Pen, ends, times};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
@@ -169,9 +170,9 @@ pub(super) fn json(
 /// The process that holds a socket.
 fn pid(engine: &Engine, conn: &Connection) -> Option<u32> {
     let holder = rows::held_by(engine.table(), conn).first();
-    match (holder, rows::whose(conn)) {
+    match (holder, whose(conn)) {
         (Some(holder), _) => Some(holder.pid),
-        (None, rows::Whose::Process) => conn.owner.as_ref()?.pid(),
+        (None, Whose::Process) => conn.owner.as_ref()?.pid(),
         _ => None,
     }
 }

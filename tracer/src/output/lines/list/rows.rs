@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::conn::{Connection, Role, Table};
 use crate::event::{Comm, Holder, Shape};
 use crate::filter::Filter;
+use crate::output::lines::whose::{Whose, whose};
 use crate::text;
 use crate::time::MonoNs;
 
@@ -159,30 +160,6 @@ pub(super) fn retransmits(conn: &Connection) -> Option<u32> {
         return Some(u32::from(conn.retransmits.synack));
     }
     conn.counters().map(|counters| counters.retransmits)
-}
-
-/// Whose a socket is that no descriptor was seen of.
-pub(super) enum Whose {
-    /// Its owner's.
-    Process,
-    /// The kernel's: the application has closed it.
-    Kernel,
-    /// It waits to be accepted.
-    Queue,
-    /// It is half open.
-    Handshake,
-}
-
-pub(super) fn whose(conn: &Connection) -> Whose {
-    if conn.shape == Shape::Request {
-        Whose::Handshake
-    } else if conn.shape == Shape::Mini || conn.orphan {
-        Whose::Kernel
-    } else if !conn.accepted && conn.role != Role::Listener {
-        Whose::Queue
-    } else {
-        Whose::Process
-    }
 }
 
 #[cfg(test)]

@@ -2,34 +2,9 @@
 
 use std::io::Write;
 
-use crate::engine::conn::{Connection, Role, Table};
-use crate::event::Shape;
+use crate::engine::conn::{Connection, Table};
+pub(super) use crate::output::lines::whose::{Whose, whose};
 use crate::text;
-
-/// Whose a connection is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Whose {
-    /// A process has it.
-    Process,
-    /// The application has closed it.
-    Kernel,
-    /// It is not accepted.
-    Queue,
-    /// The third ACK has not come.
-    Handshake,
-}
-
-pub(super) fn whose(conn: &Connection) -> Whose {
-    if conn.shape == Shape::Request {
-        Whose::Handshake
-    } else if conn.shape == Shape::Mini || conn.orphan {
-        Whose::Kernel
-    } else if !conn.accepted && conn.role != Role::Listener {
-        Whose::Queue
-    } else {
-        Whose::Process
-    }
-}
 
 /// Whose it is, in words.
 pub(crate) fn owner(table: &Table, conn: &Connection) -> String {
