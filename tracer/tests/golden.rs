@@ -50,7 +50,10 @@ fn replay(recording: &[u8], view: Box<dyn Output>) -> String {
 /// A view by its name in snapshots.
 fn view(name: &str, json: bool, width: Option<usize>) -> Box<dyn Output> {
     let terminal = Terminal { width, color: false };
-    let pen = Pen::new(json, terminal, TimeZone::UTC);
+    view_with(name, Pen::new(json, terminal, TimeZone::UTC))
+}
+
+fn view_with(name: &str, pen: Pen) -> Box<dyn Output> {
     let setting = Setting { pen, filter: Filter::default() };
     match name {
         "tail" => Box::new(Tail::new(setting)),
@@ -89,6 +92,23 @@ fn every_kind_of_line() {
 #[test]
 fn real_traffic_on_loopback() {
     check("loopback");
+}
+
+/// `-H`: the same lines without that of the columns' names, however often it comes.
+#[test]
+fn without_a_header_the_lines_are_the_same() {
+    let recording = std::fs::read(fixture("synthetic.tcpt")).expect("the fixture");
+    for (which, first) in [("tail", "TIME "), ("life", "ENDED "), ("list", "STATE ")] {
+        for width in [None, Some(200)] {
+            let terminal = Terminal { width, color: false };
+            let pen = Pen { header: false, ..Pen::new(false, terminal, TimeZone::UTC) };
+            let bare = replay(&recording, view_with(which, pen));
+            let whole = replay(&recording, view(which, false, width));
+            assert!(whole.lines().any(|line| line.starts_with(first)), "{which}: {whole}");
+            let kept: Vec<&str> = whole.lines().filter(|line| !line.starts_with(first)).collect();
+            assert_eq!(bare.lines().collect::<Vec<_>>(), kept, "{which}");
+        }
+    }
 }
 
 /// The fixture is what `synthetic` makes; `TCPTRAIL_WRITE_FIXTURES=1` writes it anew.

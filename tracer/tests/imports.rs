@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("names", &[]),
     ("frame", &[]),
     ("privileges", &[]),
-    ("cli", &["record_format", "text"]),
+    ("cli", &["record_format", "text", "time"]),
     ("event", &["time"]),
     ("answer", &["event"]),
     ("text", &["event"]),

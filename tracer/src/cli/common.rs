@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::Habits;
+use crate::time;
+
 /// Options of all commands.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Common {
@@ -17,6 +20,9 @@ pub struct Common {
     /// How much is kept.
     #[command(flatten)]
     pub limits: Limits,
+    /// What hands type that know `ss`.
+    #[command(flatten)]
+    pub habits: Habits,
 }
 
 /// Which connections are wanted.
@@ -79,7 +85,7 @@ pub struct Filters {
     pub failed: bool,
     /// Only what took at least this long: in tail the state just left, in life the whole connection,
     /// in list and stuck the present state
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, global = true)]
+    #[arg(long, value_name = "TIME", value_parser = time::parse, global = true)]
     pub min_duration: Option<Duration>,
 }
 
@@ -91,11 +97,14 @@ pub struct OutputArgs {
     #[arg(long, global = true)]
     pub json: bool,
     /// Stop by itself after this time: 30s, 5m; a replay ends with its file
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, global = true)]
+    #[arg(long, value_name = "TIME", value_parser = time::parse, global = true)]
     pub duration: Option<Duration>,
     /// Also write everything received to FILE, as `tcptrail record` does
     #[arg(long = "record", value_name = "FILE", global = true)]
     pub record_to: Option<PathBuf>,
+    /// No line with the names of columns (tail, life, list)
+    #[arg(short = 'H', long, global = true)]
+    pub no_header: bool,
     /// No colours; NO_COLOR in the environment does the same
     #[arg(long, global = true)]
     pub no_color: bool,

@@ -35,7 +35,9 @@ Examples:
   tcptrail list --group-by process,state
       how many sockets each process has in each state, and the oldest age
   tcptrail list --watch 5s
-      the list again every five seconds, as much as fits the terminal";
+      the list again every five seconds, as much as fits the terminal
+  tcptrail list -tanH
+      as the hand types it for ss: -t, -a and -n change nothing, -H leaves out the header";
 
 pub(super) const STATS: &str = "\
 Examples:

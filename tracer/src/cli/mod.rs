@@ -6,12 +6,16 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::time;
+
 mod common;
 mod examples;
 pub mod generate;
+mod habits;
 mod serve;
 
 pub use common::{Common, Filters, RoleArg};
+pub use habits::Habits;
 pub use serve::ServeArgs;
 
 /// The whole life of TCP connections, from the kernel: every state, who holds it, how it ended.
@@ -120,7 +124,7 @@ pub struct LifeArgs {
 pub struct ListArgs {
     /// Show it again every INTERVAL (2s when left out), until stopped; on a terminal as much of it as fits
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s",
-          value_parser = humantime::parse_duration)]
+          value_parser = time::parse)]
     pub watch: Option<Duration>,
     /// Order, limit and groups.
     #[command(flatten)]
@@ -158,7 +162,7 @@ pub struct StatsCommand {
     pub top: Option<usize>,
     /// Show the figures so far every INTERVAL (10s when left out), not only at the end
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "10s",
-          value_parser = humantime::parse_duration)]
+          value_parser = time::parse)]
     pub watch: Option<Duration>,
 }
 
@@ -178,7 +182,7 @@ pub struct StatsArgs {
 #[derive(Args, Debug, Clone)]
 pub struct LeaksArgs {
     /// Only sockets that have been open for this long
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time::parse)]
     pub older: Duration,
     /// Folded stacks, for flame graph tools: a line of frames for each stack, and how many sockets
     #[arg(long)]
@@ -192,7 +196,7 @@ pub struct LeaksArgs {
     /// Report every INTERVAL (5s when left out), not only at the end; on a terminal it does so by
     /// itself
     #[arg(short, long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "5s",
-          value_parser = humantime::parse_duration)]
+          value_parser = time::parse)]
     pub watch: Option<Duration>,
 }
 
@@ -241,7 +245,7 @@ pub struct TopArgs {
 #[derive(Args, Debug, Clone)]
 pub struct IncidentArgs {
     /// How long to watch; Ctrl-C ends the watch early, and the page is written all the same
-    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = time::parse)]
     pub time: Duration,
     /// Where the bundle goes: an archive when the name ends in .tar.zst, else a new folder; when left out,
     /// an archive named after the time in the current folder
@@ -263,7 +267,7 @@ pub struct ReportArgs {
     pub file: Option<PathBuf>,
     /// How long to watch this machine (60s when left out); Ctrl-C ends the watch early, and the report is
     /// written all the same
-    #[arg(long = "for", value_name = "TIME", conflicts_with = "file", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "file", value_parser = time::parse)]
     pub time: Option<Duration>,
     /// Where the report goes, - for stdout; when left out, a file named after the time in the current folder
     #[arg(short, long = "output", value_name = "PATH")]
@@ -283,7 +287,8 @@ pub struct KillArgs {
     #[arg(short, long)]
     pub yes: bool,
     /// Only show what would be ended
-    #[arg(short = 'n', long, conflicts_with = "yes")]
+    // Its id is that of the `-n` of all other commands, which would be a second `-n` here.
+    #[arg(id = "numeric", short = 'n', long = "dry-run", conflicts_with = "yes")]
     pub dry_run: bool,
     /// With more than N sockets nothing is ended
     #[arg(long, value_name = "N", default_value_t = 100)]

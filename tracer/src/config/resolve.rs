@@ -82,6 +82,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         filter,
         filter_words: filter_words(&common.filters),
         json: common.output.json,
+        header: !common.output.no_header,
         duration,
         record_to,
         color: !common.output.no_color
@@ -95,6 +96,19 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
 /// What is right by itself, and not together.
 fn check_together(source: &Source, show: &Show, common: &Common) -> Result<(), UsageError> {
     ends::check(show, common)?;
+    let columns = matches!(show, Show::Tail | Show::Life { .. } | Show::List { .. });
+    if common.output.no_header && !columns {
+        return Err(UsageError("-H (--no-header) goes with tail, life and list".into()));
+    }
+    let again = match show {
+        Show::List { watch, .. } => *watch,
+        Show::Stats(options) => options.watch,
+        Show::Leaks(options) => options.watch,
+        _ => None,
+    };
+    if again == Some(Duration::ZERO) {
+        return Err(UsageError("--watch needs a time above 0, such as 2s".into()));
+    }
     if common.limits.max_connections == 0 {
         return Err(UsageError("--max-connections must be at least 1".into()));
     }
@@ -275,6 +289,12 @@ fn kill(args: &KillArgs, common: &Common, filter: &Filter) -> Result<Show, Usage
         ));
     }
     let &KillArgs { yes, dry_run, max } = args;
+    // clap sees it where both come after `kill`, not in `tcptrail -n kill --yes`.
+    if yes && dry_run {
+        return Err(UsageError(
+            "-n (--dry-run) ends nothing, and --yes ends without asking: give one".into(),
+        ));
+    }
     Ok(Show::Kill(KillOptions { yes, dry_run, max }))
 }
 

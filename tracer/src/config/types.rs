@@ -166,6 +166,8 @@ pub struct Config {
     pub filter_words: Vec<String>,
     /// NDJSON.
     pub json: bool,
+    /// The names of columns have a line.
+    pub header: bool,
     /// Stop by itself.
     pub duration: Option<Duration>,
     /// Also record.

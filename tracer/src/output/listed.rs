@@ -27,7 +27,10 @@ use crate::time::clock::Clock;
 /// When the file of a recording cannot be opened.
 pub fn outputs(config: &Config, live: bool, hands: Hands) -> Result<Vec<Box<dyn Output>>> {
     let setting = || Setting {
-        pen: Pen::new(config.json, Terminal::of_stdout(config.color), TimeZone::system()),
+        pen: Pen {
+            header: config.header,
+            ..Pen::new(config.json, Terminal::of_stdout(config.color), TimeZone::system())
+        },
         filter: config.filter.clone(),
     };
     let on_terminal = Terminal::of_stdout(false).width.is_some();

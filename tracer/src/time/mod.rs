@@ -3,8 +3,21 @@
 pub mod clock;
 
 use std::fmt;
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+
+/// A time as people type it: `500ms`, `30s`, `1h 30m`; a number alone is seconds, as `sleep` and `watch` have it.
+///
+/// # Errors
+/// When it is none of these.
+pub fn parse(text: &str) -> Result<Duration, humantime::DurationError> {
+    let text = text.trim();
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
+    }
+}
 
 /// CLOCK_MONOTONIC in nanoseconds, what `bpf_ktime_get_ns` returns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -187,6 +200,22 @@ mod tests {
         check(3_600_000_000_000, "1h00m");
         check(356_400_000_000_000, "4d03h");
         check(u64::MAX, "213503d23h");
+    }
+
+    #[test]
+    fn a_number_alone_is_seconds() {
+        let check = |text: &str, ms: Option<u64>| {
+            assert_eq!(parse(text).ok(), ms.map(Duration::from_millis), "{text}");
+        };
+        check("5", Some(5_000));
+        check(" 5s ", Some(5_000));
+        check("0", Some(0));
+        check("500ms", Some(500));
+        check("1m 30s", Some(90_000));
+        check("5 apples", None);
+        check("-5", None);
+        check("", None);
+        check("99999999999999999999", None);
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Gate {
             .map_err(|_| format!("{number} is no whole number; write {GRAMMAR}"))?;
         let time = match time {
             None => Duration::ZERO,
-            Some(time) => humantime::parse_duration(time)
+            Some(time) => crate::time::parse(time)
                 .map_err(|error| format!("{time} is no time: {error}; write {GRAMMAR}"))?,
         };
         Ok(Gate {

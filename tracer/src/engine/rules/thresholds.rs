@@ -1,8 +1,7 @@
 //! From when on something counts as stuck: a time for each rule, all settable.
 
-use std::time::Duration;
-
 use crate::engine::rules::RuleId;
+use crate::time;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -64,7 +63,7 @@ impl Thresholds {
             .into_iter()
             .find(|rule| plain(rule.threshold_name()) == wanted)
             .ok_or_else(|| format!("nothing is called {name}; one of {}", names()))?;
-        let time: Duration = humantime::parse_duration(time.trim())
+        let time = time::parse(time)
             .map_err(|error| format!("{time} is no time like 500ms, 30s or 5m: {error}"))?;
         self.ns[rule as usize] = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Ok(())
@@ -90,6 +89,7 @@ mod tests {
         check("CLOSE_WAIT=30s", RuleId::CloseWait, Some(30 * SECOND));
         check("close-wait=1m", RuleId::CloseWait, Some(60 * SECOND));
         check("unaccepted = 500ms", RuleId::Unaccepted, Some(SECOND / 2));
+        check("close_wait=30", RuleId::CloseWait, Some(30 * SECOND));
         check("FDS=6h", RuleId::Fds, Some(6 * 3600 * SECOND));
         check("CLOSE_WAIT", RuleId::CloseWait, None);
         check("CLOSE_WAIT=", RuleId::CloseWait, None);

@@ -156,7 +156,7 @@ fn is_wide(pen: &Pen) -> bool {
 
 /// The line of column names.
 fn header(pen: &mut Pen, columns: &Growing, out: &mut Vec<u8>) {
-    if !is_wide(pen) {
+    if !pen.header || !is_wide(pen) {
         return;
     }
     Row::new(out, pen.terminal, INDENT)

@@ -40,6 +40,8 @@ use crate::time::{Anchor, Human, MonoNs};
 pub struct Pen {
     /// NDJSON, or text.
     pub json: bool,
+    /// The names of columns have a line.
+    pub header: bool,
     /// What stdout is.
     pub terminal: Terminal,
     /// Wall time.
@@ -53,7 +55,7 @@ impl Pen {
     #[must_use]
     pub fn new(json: bool, terminal: Terminal, zone: TimeZone) -> Pen {
         let clock = Clock::new(Anchor { wall_at_zero: 0 }, zone);
-        Pen { json, terminal, clock, cell: Vec::new() }
+        Pen { json, header: true, terminal, clock, cell: Vec::new() }
     }
 
     /// The run begins: its clock, and in JSON the first line.

@@ -179,6 +179,9 @@ impl Columns {
 
 /// The line of column names.
 fn header(pen: &mut Pen, columns: &Columns, out: &mut Vec<u8>) {
+    if !pen.header {
+        return;
+    }
     let widths = columns.ends.widths;
     Row::new(out, pen.terminal, INDENT)
         .cell(TIME, Paint::Dim, b"TIME")

@@ -40,8 +40,9 @@ pub(super) fn draw(
         let visible = conns.get(..screen.room()).unwrap_or(&conns);
         let keys = listing.sort.iter().map(|order| order.key);
         let columns = text::Columns::new(pen.terminal, engine, visible, keys, now);
-        let header = |lines: &mut Vec<u8>| text::header(pen.terminal, &columns, lines);
-        add(&mut screen, header);
+        if pen.header {
+            add(&mut screen, |lines| text::header(pen.terminal, &columns, lines));
+        }
         let shown = conns.iter().take_while(|conn| {
             add(&mut screen, |lines| text::line(pen, engine, conn, &columns, lines))
         });
@@ -53,7 +54,9 @@ pub(super) fn draw(
         let mut groups = groups::groups(&conns, listing, engine, now);
         let left_out = top(&mut groups, listing);
         let table = groups::Table::new(&groups, listing, engine);
-        add(&mut screen, |lines| table.header(pen.terminal, lines));
+        if pen.header {
+            add(&mut screen, |lines| table.header(pen.terminal, lines));
+        }
         let shown = groups.iter().enumerate().take_while(|(index, group)| {
             add(&mut screen, |lines| table.line(pen, *index, group, lines))
         });

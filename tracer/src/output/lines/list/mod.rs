@@ -137,7 +137,9 @@ fn lines(
         let left_out = top(&mut conns, listing);
         let keys = listing.sort.iter().map(|order| order.key);
         let columns = text::Columns::new(pen.terminal, engine, &conns, keys, now);
-        text::header(pen.terminal, &columns, out);
+        if pen.header {
+            text::header(pen.terminal, &columns, out);
+        }
         for conn in conns {
             text::line(pen, engine, conn, &columns, out);
         }
@@ -146,7 +148,9 @@ fn lines(
         let mut groups = groups::groups(&conns, listing, engine, now);
         let left_out = top(&mut groups, listing);
         let table = groups::Table::new(&groups, listing, engine);
-        table.header(pen.terminal, out);
+        if pen.header {
+            table.header(pen.terminal, out);
+        }
         for (index, group) in groups.iter().enumerate() {
             table.line(pen, index, group, out);
         }
