@@ -10,6 +10,7 @@ pub mod destroy;
 pub mod doctor;
 pub mod engine;
 pub mod event;
+pub mod explain;
 pub mod filter;
 pub mod frame;
 pub mod input;

@@ -7,8 +7,10 @@ use clap::Parser;
 use tracer::cli::{Cli, Command, generate};
 use tracer::config::{self, Show, Source};
 use tracer::doctor;
+use tracer::explain;
 use tracer::source::recording::replay;
 use tracer::source::{kill, live};
+use tracer::text::Terminal;
 
 /// Exit code for a command line that cannot be.
 const USAGE: u8 = 2;
@@ -18,22 +20,8 @@ fn main() -> ExitCode {
     if cli.version {
         return done(print(generate::version(cli.common.output.verbose > 0).as_bytes()));
     }
-    match &cli.command {
-        Some(Command::Doctor) => {
-            return match config::no_options(&cli.common) {
-                Ok(()) => ExitCode::from(doctor::run(cli.common.output.json)),
-                Err(error) => wrong_usage(&error),
-            };
-        }
-        Some(Command::Completions { shell }) => {
-            generate::completions(*shell, &mut io::stdout());
-            return ExitCode::SUCCESS;
-        }
-        Some(Command::Man { dir: Some(dir), .. }) => return done(generate::man_pages(dir)),
-        Some(Command::Man { command, dir: None }) => {
-            return done(generate::man(command.as_deref(), &mut io::stdout()));
-        }
-        _ => {}
+    if let Some(code) = aside(&cli) {
+        return code;
     }
     cli = match config::with_file(cli, std::env::args_os().collect()) {
         Ok(cli) => cli,
@@ -61,6 +49,44 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => failed(&error),
     }
+}
+
+/// Commands that show no connections.
+fn aside(cli: &Cli) -> Option<ExitCode> {
+    Some(match &cli.command {
+        Some(Command::Doctor) => match config::no_options("doctor", &cli.common) {
+            Ok(()) => ExitCode::from(doctor::run(cli.common.output.json)),
+            Err(error) => wrong_usage(&error),
+        },
+        Some(Command::Explain { code }) => explained(code.as_deref(), cli),
+        Some(Command::Completions { shell }) => {
+            generate::completions(*shell, &mut io::stdout());
+            ExitCode::SUCCESS
+        }
+        Some(Command::Man { dir: Some(dir), .. }) => done(generate::man_pages(dir)),
+        Some(Command::Man { command, dir: None }) => {
+            done(generate::man(command.as_deref(), &mut io::stdout()))
+        }
+        _ => return None,
+    })
+}
+
+fn explained(code: Option<&str>, cli: &Cli) -> ExitCode {
+    if let Err(error) = config::no_options("explain", &cli.common) {
+        return wrong_usage(&error);
+    }
+    if cli.common.output.json {
+        return wrong_word("explain writes text: leave --json out");
+    }
+    match explain::text(code, Terminal::of_stdout(config::color(&cli.common))) {
+        Ok(text) => done(print(&text)),
+        Err(error) => wrong_word(&error),
+    }
+}
+
+fn wrong_word(error: &str) -> ExitCode {
+    eprintln!("tcptrail: {error}");
+    ExitCode::from(USAGE)
 }
 
 fn done(outcome: anyhow::Result<()>) -> ExitCode {

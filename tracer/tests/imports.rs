@@ -79,6 +79,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
+    ("explain", &["engine", "text"]),
     (
         "doctor",
         &["engine", "engine::conn", "event", "filter", "kernel", "output", "privileges", "text"],

@@ -122,3 +122,15 @@ fn a_link_that_leads_nowhere_is_found() {
     check("diagnosing.md#no-such-heading", true);
     check("#no-such-heading", true);
 }
+
+#[test]
+fn every_code_of_a_finding_is_explained() {
+    let text = fs::read_to_string(root().join("docs/diagnosing.md")).unwrap_or_default();
+    let headings = anchors(&text);
+    for page in tracer::engine::rules::explain::pages() {
+        let code = page.code.to_string();
+        // In the table, and below its heading.
+        assert!(text.matches(&code).count() >= 2, "docs/diagnosing.md does not name {code}");
+        assert!(headings.contains(page.anchor), "{code}: there is no heading {}", page.anchor);
+    }
+}

@@ -138,6 +138,15 @@ Examples:
   tcptrail doctor --json
       the same for scripts; exit code 1 when nothing can be traced";
 
+pub(super) const EXPLAIN: &str = "\
+Examples:
+  tcptrail explain TT101
+      what the finding with this code means, and what to do
+  tcptrail explain close_wait
+      the same by the name of the rule
+  tcptrail explain
+      a line for each code";
+
 pub(super) const COMPLETIONS: &str = "\
 Examples:
   tcptrail completions bash > /etc/bash_completion.d/tcptrail

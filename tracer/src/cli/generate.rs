@@ -156,6 +156,7 @@ mod tests {
                     cli.command,
                     Some(
                         crate::cli::Command::Doctor
+                            | crate::cli::Command::Explain { .. }
                             | crate::cli::Command::Completions { .. }
                             | crate::cli::Command::Man { .. }
                     )

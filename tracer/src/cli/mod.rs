@@ -90,6 +90,12 @@ pub enum Command {
     /// Try everything tcptrail needs from this kernel and say what works
     #[command(after_help = examples::DOCTOR)]
     Doctor,
+    /// What a finding means, how it comes about, what to do: TT101, close_wait; without a name, all codes
+    #[command(after_help = examples::EXPLAIN)]
+    Explain {
+        /// The code of a finding, or the name of its rule
+        code: Option<String>,
+    },
     /// Print the completion script of a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions {

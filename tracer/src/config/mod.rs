@@ -18,7 +18,7 @@ pub use error::UsageError;
 pub use file::with_file;
 pub use filter::filter_of;
 pub use listing::{Key, Listing, Order};
-pub use resolve::{no_options, resolve};
+pub use resolve::{color, no_options, resolve};
 pub use serve::{Extra, Listen, ServeOptions};
 pub use types::{
     Config, IncidentOptions, KillOptions, LeaksOptions, ReportOptions, Show, Source, StatsOptions,

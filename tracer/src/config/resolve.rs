@@ -71,7 +71,10 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         }
         Command::Replay(args) => replay(args, common)?,
         // They are done before anything is resolved.
-        Command::Doctor | Command::Completions { .. } | Command::Man { .. } => {
+        Command::Doctor
+        | Command::Explain { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. } => {
             return Err(UsageError("this command shows no connections".into()));
         }
     };
@@ -85,12 +88,17 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         header: !common.output.no_header,
         duration,
         record_to,
-        color: !common.output.no_color
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        color: color(common),
         verbose: common.output.verbose,
         max_connections: common.limits.max_connections,
         drops: !common.limits.no_drops,
     })
+}
+
+/// Whether colours may be used.
+#[must_use]
+pub fn color(common: &Common) -> bool {
+    !common.output.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// What is right by itself, and not together.
@@ -298,18 +306,18 @@ fn kill(args: &KillArgs, common: &Common, filter: &Filter) -> Result<Show, Usage
     Ok(Show::Kill(KillOptions { yes, dry_run, max }))
 }
 
-/// For `doctor`: what else was given would be ignored.
+/// For `doctor` and `explain`: what else was given would be ignored.
 ///
 /// # Errors
 /// When a filter or a recording is asked for.
-pub fn no_options(common: &Common) -> Result<(), UsageError> {
+pub fn no_options(command: &str, common: &Common) -> Result<(), UsageError> {
     if !filter_words(&common.filters).is_empty()
         || common.output.record_to.is_some()
         || common.output.duration.is_some()
     {
-        return Err(UsageError(
-            "doctor takes no filters and makes no recording: leave them out".into(),
-        ));
+        return Err(UsageError(format!(
+            "{command} takes no filters and makes no recording: leave them out"
+        )));
     }
     Ok(())
 }

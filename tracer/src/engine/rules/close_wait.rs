@@ -8,7 +8,9 @@ use crate::engine::rules::fingerprint::Timeout;
 use crate::engine::rules::group::{Cause, Group};
 use crate::engine::rules::growth::as_f64;
 use crate::engine::rules::place::Side;
-use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, keep_alive, restart, words};
+use crate::engine::rules::{
+    About, Code, Look, Rule, Said, Severity, Stuck, keep_alive, restart, words,
+};
 use crate::event::Holder;
 
 pub(crate) struct CloseWait;
@@ -49,6 +51,15 @@ impl Rule for CloseWait {
             verdict.push_str(&fds_words(forecast));
         }
         Some(Said { verdict, severity, forecast })
+    }
+
+    fn code(&self, group: &Group, about: &About<'_>) -> Code {
+        match why(group, about) {
+            Some(Why::Inherited) => Code::CloseWaitInherited,
+            Some(Why::Restart) => Code::CloseWaitRestart,
+            Some(Why::KeepAlive(_)) => Code::CloseWaitKeepAlive,
+            Some(Why::Leak | Why::Held) | None => Code::CloseWait,
+        }
     }
 
     fn advice(&self, group: &Group, about: &About<'_>) -> String {

@@ -13,7 +13,7 @@ use crate::engine::rules::causes::{Causes, Socket, Why};
 use crate::engine::rules::generations::{Ask, GENERATIONS, Pace, goes_on};
 use crate::engine::rules::openers::{Opener, Openers};
 use crate::engine::rules::scene::Held;
-use crate::engine::rules::{Finding, Process, RuleId, Sample, Severity, words};
+use crate::engine::rules::{Code, Finding, Process, RuleId, Sample, Severity, words};
 use crate::event::{Comm, Family, SockId, Tuple};
 use crate::filter::Filter;
 use crate::time::MonoNs;
@@ -164,7 +164,7 @@ fn finding(
     let mut since: Vec<MonoNs> = known.map(|socket| socket.since).collect();
     since.sort_unstable();
     // The first two seconds of a steady leak are no moment.
-    let newest = since.last().map_or(oldest.since, |&newest| newest);
+    let newest = since.last().copied().unwrap_or(oldest.since);
     let at_once = all_known && newest.since(oldest.since) < A_MOMENT_NS;
     let pace = leaks(&since, (scene.threshold_ns, scene.now), walked, leaked);
     let severity = match (pace, at_once) {
@@ -175,16 +175,16 @@ fn finding(
     };
     let causes = Causes::of(&stay);
     let openers = by_opener(scene.openers, &stay);
-    let count = stay.len() as u64;
     let growth = pace.map(|pace| pace.per_minute);
     let verdict = sentence(scene, group.comm, (pid, severity, growth), &stay);
     Some(Finding {
         workers: Vec::new(),
         id: format!("closed/{pid}"),
         rule: RuleId::Closed,
+        code: Code::Closed,
         severity,
         state: Some(TcpState::Close),
-        count,
+        count: stay.len() as u64,
         in_state: group.sockets.len() as u64,
         oldest_ns: Some(scene.now.since(oldest.since)),
         growth_per_min: growth,

@@ -10,7 +10,7 @@ use crate::engine::rules::generations::{self, Ask, goes_on};
 use crate::engine::rules::group::{place_of, process_of};
 use crate::engine::rules::openers::{Opened, Openers};
 use crate::engine::rules::place::{Place, Side};
-use crate::engine::rules::{Finding, Opener, Process, RuleId, Sample, Severity, words};
+use crate::engine::rules::{Code, Finding, Opener, Process, RuleId, Sample, Severity, words};
 use crate::event::{SockId, Tuple};
 use crate::time::MonoNs;
 
@@ -161,6 +161,7 @@ fn finding(place: &Place, closings: &Closings, now: MonoNs) -> Finding {
     Finding {
         id: place_name(place),
         rule: RuleId::Collected,
+        code: Code::Collected,
         severity: if closings.leaked { Severity::Leak } else { Severity::Stuck },
         state: None,
         count: closings.count,

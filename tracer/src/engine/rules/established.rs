@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::engine::rules::group::{Cause, Group};
-use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, drops, words};
+use crate::engine::rules::{About, Code, Look, Rule, Said, Severity, Stuck, drops, words};
 
 pub(crate) struct Established;
 
@@ -50,6 +50,13 @@ impl Rule for Established {
         let retries = about.around.netns(group.key.netns).retries2;
         let forecast = super::syn_sent::forecast(group, about, retries);
         Some(Said { verdict, severity: Severity::Stuck, forecast })
+    }
+
+    fn code(&self, group: &Group, _about: &About<'_>) -> Code {
+        match group.key.cause {
+            Cause::ZeroWindow => Code::EstablishedWindow,
+            _ => Code::Established,
+        }
     }
 
     fn advice(&self, group: &Group, about: &About<'_>) -> String {

@@ -99,13 +99,14 @@ fn verdict(comm: Comm, workers: &[Finding], worst: u32, forecast: &Forecast) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::rules::{Opened, RuleId, Severity};
+    use crate::engine::rules::{Code, Opened, RuleId, Severity};
 
     fn finding(pid: u32, comm: &[u8], in_use: u64, left_s: u64) -> Finding {
         let process = Process { pid: Some(pid), comm: Comm::new(comm) };
         Finding {
             id: format!("fds/{pid}"),
             rule: RuleId::Fds,
+            code: Code::Fds,
             severity: Severity::Exhaustion,
             state: None,
             count: in_use,

@@ -2,7 +2,7 @@
 
 use crate::engine::rules::group::{Cause, Group};
 use crate::engine::rules::last_ack::{advice_gone, closer, format_gone};
-use crate::engine::rules::{About, Look, Rule, Said, Stuck};
+use crate::engine::rules::{About, Code, Look, Rule, Said, Stuck};
 
 pub(crate) struct FinWait1;
 
@@ -17,6 +17,13 @@ impl Rule for FinWait1 {
 
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
         Some(format_gone("FIN_WAIT1", group, about))
+    }
+
+    fn code(&self, group: &Group, _about: &About<'_>) -> Code {
+        match group.key.cause {
+            Cause::ZeroWindow => Code::FinWait1Window,
+            _ => Code::FinWait1,
+        }
     }
 
     fn advice(&self, group: &Group, about: &About<'_>) -> String {

@@ -2,6 +2,7 @@
 
 use tracer_common::TcpState;
 
+use crate::engine::rules::explain::Code;
 use crate::engine::rules::id::RuleId;
 use crate::engine::rules::openers::{Opened, Opener};
 use crate::event::{Comm, SockId, Tuple};
@@ -106,6 +107,8 @@ pub struct Finding {
     pub id: String,
     /// The rule that found it.
     pub rule: RuleId,
+    /// What it is, in short; may change as more becomes known of its cause.
+    pub code: Code,
     /// How bad it is.
     pub severity: Severity,
     /// The state its sockets are in, where it is one.
@@ -154,6 +157,12 @@ impl Finding {
     /// Most sockets named.
     pub const SAMPLES: usize = 20;
 
+    /// The advice, and where there is more of it.
+    #[must_use]
+    pub fn advice_and_more(&self) -> String {
+        format!("{} More: tcptrail explain {}", self.advice, self.code)
+    }
+
     /// One about what runs out, of which only this is known: no process, no place, no sockets.
     pub(crate) fn runs_out(
         id: String,
@@ -165,6 +174,7 @@ impl Finding {
         Finding {
             id,
             rule,
+            code: Code::of(rule),
             severity: Severity::Exhaustion,
             state: None,
             count: forecast.in_use,

@@ -10,7 +10,7 @@ use crate::engine::conn::{Connection, Table};
 use crate::engine::rules::group::{process_of, side_of};
 use crate::engine::rules::place::Side;
 use crate::engine::rules::surroundings::Surroundings;
-use crate::engine::rules::{Finding, Process, RuleId, Sample, Severity, words};
+use crate::engine::rules::{Code, Finding, Process, RuleId, Sample, Severity, words};
 use crate::event::{Event, Existing, Shape, SockId};
 use crate::filter::Filter;
 use crate::time::MonoNs;
@@ -166,6 +166,7 @@ fn finding(id: String, netns: u32, side: Side, mut silent: Silent, threshold: u6
     Finding {
         id,
         rule: RuleId::Idle,
+        code: Code::Idle,
         severity: Severity::Note,
         state: Some(TcpState::Established),
         count: silent.count,

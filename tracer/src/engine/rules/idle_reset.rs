@@ -24,7 +24,7 @@ use crate::engine::rules::group::{process_of, side_of};
 use crate::engine::rules::openers::Opener;
 use crate::engine::rules::place::{Place, Side};
 use crate::engine::rules::stale_reuse::OVER_NS;
-use crate::engine::rules::{Finding, Process, RuleId, Sample, Severity, words};
+use crate::engine::rules::{Code, Finding, Process, RuleId, Sample, Severity, words};
 use crate::event::{Ages, SockId, Tuple};
 use crate::time::MonoNs;
 
@@ -231,6 +231,7 @@ fn finding(place: &Place, deaths: &Deaths, pattern: &Pattern, now: MonoNs) -> Fi
     Finding {
         id: format!("idle_reset/{pid}/{}/{side}", place.netns),
         rule: RuleId::IdleReset,
+        code: Code::IdleReset,
         severity: Severity::Stuck,
         state: Some(TcpState::Established),
         count: pattern.dead.len() as u64,

@@ -49,6 +49,7 @@ impl Court<'_> {
         Some(Finding {
             id: key.id(),
             rule: key.rule,
+            code: rule.code(group, &about),
             severity: said.severity,
             state: Some(state_of(group)),
             count: group.count(),

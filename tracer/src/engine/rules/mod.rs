@@ -22,6 +22,7 @@ mod drops;
 mod established;
 mod established_idle;
 mod exhaustion;
+pub mod explain;
 mod fds;
 mod fds_workers;
 mod fin_wait1;
@@ -72,6 +73,7 @@ mod tests;
 
 pub use descriptors::Descriptors;
 pub use exhaustion::PortUse;
+pub use explain::Code;
 pub use finding::{Finding, Forecast, Process, Sample, Severity, Update, What};
 pub use gate::Gate;
 pub use group::Key;

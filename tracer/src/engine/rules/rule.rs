@@ -1,6 +1,7 @@
 //! What a rule is: it decides about one socket of its state, then speaks about a group of them.
 
 use crate::engine::conn::{Connection, Table};
+use crate::engine::rules::explain::Code;
 use crate::engine::rules::finding::{Forecast, Severity};
 use crate::engine::rules::give_up;
 use crate::engine::rules::group::{Cause, Group};
@@ -65,6 +66,10 @@ pub(crate) trait Rule: Sync {
     fn check(&self, look: &Look<'_>) -> Option<Stuck>;
     /// What is said of a group of them; `None` when all in all it is no matter.
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said>;
+    /// What it is, in short.
+    fn code(&self, group: &Group, _about: &About<'_>) -> Code {
+        Code::of(group.key.rule)
+    }
     /// What to do.
     fn advice(&self, group: &Group, about: &About<'_>) -> String;
 }

@@ -28,7 +28,7 @@ use crate::engine::rules::group::{process_of, side_of};
 use crate::engine::rules::openers::{Opener, Openers};
 use crate::engine::rules::place::Side;
 use crate::engine::rules::pools;
-use crate::engine::rules::{Finding, Process, RuleId, Sample, Severity, words};
+use crate::engine::rules::{Code, Finding, Process, RuleId, Sample, Severity, words};
 use crate::event::{Ages, SockId, Tuple};
 use crate::time::MonoNs;
 
@@ -226,6 +226,7 @@ fn finding(from: &From, uses: &Uses, now: MonoNs) -> Finding {
             from.remote
         ),
         rule: RuleId::StaleReuse,
+        code: Code::StaleReuse,
         severity: if tests(uses).is_some() { Severity::Note } else { Severity::Stuck },
         state: Some(TcpState::CloseWait),
         count: uses.count,

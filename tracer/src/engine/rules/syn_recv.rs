@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use crate::engine::conn::Mark;
 use crate::engine::rules::group::{Cause, Group};
-use crate::engine::rules::{About, Look, Rule, Said, Severity, Stuck, Surroundings, drops, words};
+use crate::engine::rules::{
+    About, Code, Look, Rule, Said, Severity, Stuck, Surroundings, drops, words,
+};
 
 pub(crate) struct SynRecv;
 
@@ -76,6 +78,10 @@ impl Rule for SynRecv {
         }
         verdict.push_str(&queue_full(about.around, group.key.netns));
         Some(Said { verdict, severity: Severity::Stuck, forecast: None })
+    }
+
+    fn code(&self, group: &Group, _about: &About<'_>) -> Code {
+        if group.key.cause == Cause::Deferred { Code::SynRecvDeferred } else { Code::SynRecv }
     }
 
     fn advice(&self, group: &Group, about: &About<'_>) -> String {

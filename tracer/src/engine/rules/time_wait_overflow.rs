@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use crate::engine::rules::growth::as_f64;
-use crate::engine::rules::{Facts, Finding, RuleId, Severity, words};
+use crate::engine::rules::{Code, Facts, Finding, RuleId, Severity, words};
 use crate::time::MonoNs;
 
 /// Of one network namespace.
@@ -91,6 +91,7 @@ fn finding(netns: u32, counted: &Counted, began: MonoNs, grew: MonoNs) -> Findin
         workers: Vec::new(),
         id: format!("time_wait_overflow/{netns}"),
         rule: RuleId::TimeWaitOverflow,
+        code: Code::TimeWaitOverflow,
         severity: Severity::Stuck,
         state: None,
         count,

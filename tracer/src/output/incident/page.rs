@@ -108,7 +108,7 @@ fn finding(case: &mut Case<'_>, number: usize, found: &Found, out: &mut String) 
     }
     field("Since when", &since(case, found), width, out);
     field("Until when", &until(it), width, out);
-    field("What to do", &it.advice, width, out);
+    field("What to do", &it.advice_and_more(), width, out);
     field("How sure", &how_sure(case, found, &leaks), width, out);
     out.push('\n');
 }

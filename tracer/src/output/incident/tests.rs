@@ -6,7 +6,7 @@ use tracer_common::TcpState;
 
 use super::evidence::{About, Evidence, Jvm, Leak, Told};
 use super::page::{Case, Found, Looked, page};
-use crate::engine::rules::{Finding, Forecast, Opened, Process, RuleId, Severity, What};
+use crate::engine::rules::{Code, Finding, Forecast, Opened, Process, RuleId, Severity, What};
 use crate::event::Comm;
 use crate::java::histogram::Class;
 use crate::java::threads::Thread;
@@ -21,6 +21,7 @@ fn leak() -> Finding {
 workers: Vec::new(),
         id: "close_wait java 10.0.0.5:443".into(),
         rule: RuleId::CloseWait,
+        code: Code::CloseWait,
         severity: Severity::Leak,
         state: Some(TcpState::CloseWait),
         count: 9,

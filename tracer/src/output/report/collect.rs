@@ -219,7 +219,7 @@ fn findings(
             rule: finding.rule.name(),
             severity: finding.severity.name(),
             verdict: finding.verdict.clone(),
-            advice: finding.advice.clone(),
+            advice: finding.advice_and_more(),
             since: clock.ms(story.since),
             until: story.until.map(|at| clock.ms(at)),
             since_text: clock.text(story.since),

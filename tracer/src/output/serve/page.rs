@@ -68,7 +68,7 @@ fn article(finding: &Finding, place: &Place<'_>, lasted: u64) -> Markup {
             p.verdict { (finding.verdict) }
             p { (finding.advice) }
             p.small {
-                (finding.severity.name()) ", rule " (finding.rule.name()) ", found " (time(lasted)) " ago"
+                (finding.severity.name()) ", rule " (finding.rule.name()) ", " (finding.code) ", found " (time(lasted)) " ago"
                 @if !runs_in.is_empty() { ", " (String::from_utf8_lossy(&runs_in)) }
             }
         }

@@ -8,7 +8,7 @@ use super::shared::Shared;
 use super::snapshot::{Gauges, Snapshot, Times};
 use super::*;
 use crate::config::{Extra, Listen};
-use crate::engine::rules::{Finding, Process, RuleId, Severity, Watch};
+use crate::engine::rules::{Code, Finding, Process, RuleId, Severity, Watch};
 use crate::engine::{Rules, Sink};
 use crate::event::Comm;
 use crate::input::{Input, Origin};
@@ -160,6 +160,7 @@ fn finding(verdict: &str) -> Finding {
     Finding {
         id: "close_wait/7/1/:80".into(),
         rule: RuleId::CloseWait,
+        code: Code::CloseWait,
         severity: Severity::Leak,
         state: Some(TcpState::CloseWait),
         count: 3,

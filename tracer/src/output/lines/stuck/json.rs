@@ -23,7 +23,8 @@ pub(crate) fn object(
         .plain("change", update.name())
         .string("id", finding.id.as_bytes())
         .plain("severity", finding.severity.name())
-        .plain("rule", finding.rule.name());
+        .plain("rule", finding.rule.name())
+        .string("code", finding.code.to_string().as_bytes());
     match finding.state {
         Some(state) => object.plain("state", state.name()),
         None => object.null("state"),

@@ -163,7 +163,7 @@ fn line(
     runs_in(&mut row, &place, &mut pen.cell);
     row.end();
     if matches!(update, rules::Update::Appear) {
-        advice(pen.terminal, INDENT, &finding.advice, out);
+        advice(pen.terminal, INDENT, finding, out);
     }
 }
 
@@ -238,7 +238,7 @@ fn paragraphs(
     room = room.saturating_sub(usize::from(left_out != 0));
     for ((finding, _), (_, advised)) in findings.iter().zip(&mut texts) {
         let mut text = Vec::new();
-        advice(terminal, 4, &finding.advice, &mut text);
+        advice(terminal, 4, finding, &mut text);
         if height(&text) > room {
             break;
         }
@@ -260,7 +260,7 @@ fn sockets(count: u64) -> String {
 
 fn paragraph(terminal: Terminal, finding: &Finding, place: &Place<'_>, out: &mut Vec<u8>) {
     verdict(terminal, finding, place, out);
-    advice(terminal, 4, &finding.advice, out);
+    advice(terminal, 4, finding, out);
 }
 
 fn verdict(terminal: Terminal, finding: &Finding, place: &Place<'_>, out: &mut Vec<u8>) {
@@ -281,11 +281,11 @@ fn runs_in(row: &mut Row<'_>, place: &Place<'_>, cell: &mut Vec<u8>) {
     }
 }
 
-fn advice(terminal: Terminal, indent: usize, text: &str, out: &mut Vec<u8>) {
+fn advice(terminal: Terminal, indent: usize, finding: &Finding, out: &mut Vec<u8>) {
     // The first line is indented as the others are: by a cell of spaces.
     let mut row = Row::new(out, terminal, indent);
     row.cell(0, Paint::Plain, &b" ".repeat(indent - 1));
-    words(&mut row, Paint::Dim, text);
+    words(&mut row, Paint::Dim, &finding.advice_and_more());
     row.end();
 }
 

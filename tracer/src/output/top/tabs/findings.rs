@@ -89,7 +89,12 @@ pub(super) fn name_word(comm: &Comm) -> Option<String> {
 pub(super) fn pane(scene: &Scene<'_>, id: &str) -> Option<Pane> {
     let findings = scene.engine.watch()?.findings();
     let (finding, since) = findings.into_iter().find(|(finding, _)| finding.id == id)?;
-    let mut pane = Pane::new(format!("{} ({})", finding.rule.name(), finding.severity.name()));
+    let mut pane = Pane::new(format!(
+        "{} {} ({})",
+        finding.code,
+        finding.code.name(),
+        finding.severity.name()
+    ));
     pane.words = words(finding);
     pane.words(paint(finding.severity), finding.verdict.clone());
     pane.heading("What to do");
