@@ -129,7 +129,7 @@ while True:
     })?;
     let who = format!("python3[{}] has no file descriptor left: ", process.pid());
     check_verdict(&over, &[&who, " of 100 in use, ", " closed and not given back)"])?;
-    ensure!(!over.text("advice").contains("no TCP sockets"), "{over:?}");
+    ensure!(!over.text("advice").contains("not TCP sockets"), "{over:?}");
     stuck.stop()?.check_whole()
 }
 
@@ -210,7 +210,7 @@ while True:
             " pipe ends",
         ],
     )?;
-    ensure!(over.text("advice").contains("Most are no TCP sockets"), "{over:?}");
+    ensure!(over.text("advice").contains("Most are not TCP sockets"), "{over:?}");
     stuck.stop()?.check_whole()
 }
 

@@ -177,7 +177,7 @@ fn established_without_progress() -> Result<()> {
     }
     established(
         &mut stuck,
-        &["cannot send to 10.77.0.1:5432: 1 connection for ", "the peer's window stays closed"],
+        &["cannot send to 10.77.0.1:5432: 1 connection for ", "the peer's window is closed"],
     )?;
     let mut other = calls(&pair, 1)?;
     vanish(&pair)?;

@@ -118,7 +118,7 @@ fn a_full_time_wait_table_is_a_finding() -> Result<()> {
     check_verdict(
         &found,
         &[
-            &format!("{without} connections closed without a TIME_WAIT"),
+            &format!("{without} connections closed without TIME_WAIT"),
             "net.ipv4.tcp_max_tw_buckets is 2",
         ],
     )?;

@@ -62,9 +62,8 @@ fn finding(listener: &Listener, full_ns: u64, dropped: Option<u64>) -> Finding {
         );
     }
     let advice =
-        "The kernel drops further handshakes; clients see timeouts or believe themselves connected. accept() is \
-         too slow or does not happen: more threads that accept, less work between two accepts. A larger backlog \
-         (listen(), net.core.somaxconn, acceptCount) only helps against bursts."
+        "The kernel drops further handshakes. Accept with more threads, or do less between two calls of accept(). A \
+         larger backlog (net.core.somaxconn, acceptCount) only helps against bursts."
             .to_owned();
     let forecast = Forecast {
         what: What::AcceptQueue,

@@ -67,25 +67,21 @@ impl Rule for CloseWait {
             Some(Why::Inherited) => {
                 let who = words::who(group);
                 format!(
-                    "{who} started after the connection was made: it inherited the descriptor from its parent. As long as \
-                     {who} keeps it, close() in the parent does not end the connection. Open sockets with \
-                     SOCK_CLOEXEC (accept4), or close them between fork and exec. Ending {who} ends these sockets."
+                    "{who} inherited these descriptors: close() in the parent does not end them. Use SOCK_CLOEXEC. \
+                     Ending {who} ends them."
                 )
             }
-            Some(Why::Restart) => restart::advice(group),
+            Some(Why::Restart) => return restart::advice(group),
             Some(Why::KeepAlive(timeout)) => {
                 return keep_alive::advice(group, timeout) + &words::fds(group);
             }
             Some(Why::Leak) => close_is_missing(group),
             Some(Why::Held) | None => holding(group),
         };
-        if let Some(idle) = group.idle_timeout() {
-            let _ = write!(
-                text,
-                " The peer closed each one after {} without data: that is its keep-alive timeout. Set the pool \
-                 here to drop idle connections sooner (evictIdleConnections, keepalive_timeout, idleTimeout).",
-                words::age(idle.ns)
-            );
+        // Of a leak it is not the cause.
+        if let Some(idle) = group.idle_timeout().filter(|_| !about.leaks) {
+            let _ =
+                write!(text, " Also drop idle connections sooner than {}.", words::age(idle.ns));
         }
         text.push_str(&what_was_read(group));
         text.push_str(&words::fds(group));
@@ -158,12 +154,20 @@ fn held(group: &Group, about: &About<'_>) -> String {
     {
         let silent = about.now.since(last);
         if last.since(first) <= 2 * SECOND {
-            text.push_str(", all since one moment");
+            text.push_str(&all_came(last.since(first)));
         } else if silent > 10 * SECOND {
             let _ = write!(text, ", no more for {}", words::age(silent));
         }
     }
     text
+}
+
+/// `, all came at once`, or within which time.
+fn all_came(within_ns: u64) -> String {
+    match within_ns {
+        0..100_000_000 => ", all came at once".to_owned(),
+        within => format!(", all came within {}", words::age(within)),
+    }
 }
 
 /// Of one or two connections of ours, too few to show a timeout: how long they had been idle when the peer closed.
@@ -187,40 +191,36 @@ fn few_ends(group: &Group) -> Option<String> {
 }
 
 fn close_is_missing(group: &Group) -> String {
-    let mut text = "The peer has closed the connection; this process has not called close(). The kernel has no timeout for \
-         CLOSE_WAIT. Find the code path that skips close(): an exception, an early return, a response or stream that \
-         is not closed (try-with-resources, finally, defer)"
-        .to_owned();
-    if matches!(group.key.side, Side::Remote(_) | Side::Remotes) {
-        text.push_str(", or a connection that is not returned to its pool");
-    }
-    text.push('.');
-    text
+    let pool = match group.key.side {
+        Side::Local(_) => "an unclosed response",
+        Side::Remote(_) | Side::Remotes => "no return to the pool",
+    };
+    format!(
+        "This process has not called close(): find the code path that skips it (an exception, {pool})."
+    )
 }
 
 fn holding(group: &Group) -> String {
-    if matches!(group.key.side, Side::Local(_)) {
-        return "The peer has closed; the application has not. Their number does not grow now. Either threads still work \
-                on these connections (jstack or gdb shows what they wait for), or some code path skips close()."
-            .to_owned();
-    }
-    "The peer has closed; the application has not. Their number does not grow now. A pool notices at the next use and \
-     drops them. If they stay while the application keeps working, some code path skips close()."
-        .to_owned()
+    let rest = match group.key.side {
+        Side::Local(_) => {
+            "threads may still work on them (jstack, gdb), or a code path skips close()."
+        }
+        Side::Remote(_) | Side::Remotes => {
+            "a pool drops them at the next use. If they stay, a code path skips close()."
+        }
+    };
+    format!("Their number does not grow: {rest}")
 }
 
 /// Whether the application looks at them, from what waits to be read.
 fn what_was_read(group: &Group) -> String {
     if group.unread != 0 {
         let unread = words::bytes(group.unread);
-        format!(
-            " {unread} of received data are unread: the application does not read from these sockets."
-        )
+        format!(" Unread: {unread}.")
     } else if group.end_read != 0 && group.end_not_read == 0 {
-        " The application has read the end of the stream, so it knows that the peer has closed."
-            .to_owned()
+        " It has read the end of the stream.".to_owned()
     } else if group.end_not_read != 0 && group.end_read == 0 {
-        " The application has not read the end of the stream: it no longer reads from these sockets.".to_owned()
+        " It no longer reads from them.".to_owned()
     } else {
         String::new()
     }

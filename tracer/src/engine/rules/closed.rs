@@ -295,25 +295,18 @@ fn samples(sockets: &[Socket], now: MonoNs) -> Vec<Sample> {
 fn advice(sockets: &[Socket], severity: Severity, pid: u32) -> String {
     let unused = sockets.iter().all(|socket| socket.why == Why::Unused);
     let mut text = String::from(if unused {
-        "Each is a descriptor that socket() or open() made and nothing used: look for an attempt that fails \
-         between socket() and connect() (a name that does not resolve, a bind that fails) and does not close it. Sockets \
-         that a refused connect() left behind before tcptrail started look the same."
+        "An attempt failed between socket() and connect() (name lookup, bind) and did not close."
     } else if severity == Severity::Note {
-        "Their peer has restarted or failed over, and nobody has used them since. A pool notices at the next use and closes \
-         them. If nothing uses them again, close() is missing."
+        "The peer restarted or failed over. A pool closes them at the next use. If nothing does, close() is missing."
     } else {
-        "close() is missing after the error: a connection that was reset, refused or timed out has ended, but its descriptor \
-         stays open. Look at the code that handles the error (try-with-resources, finally, defer)."
+        "close() is missing after the error: look at the code that handles it."
     });
     let mut fds: Vec<u32> = sockets.iter().map(|socket| socket.fd).collect();
     fds.sort_unstable();
-    let named: Vec<String> = fds.iter().take(6).map(u32::to_string).collect();
-    let more = fds.len().saturating_sub(named.len());
+    let named: Vec<String> = fds.iter().take(3).map(u32::to_string).collect();
+    let more = if fds.len() > named.len() { ", ..." } else { "" };
     let word = if fds.len() == 1 { "Descriptor" } else { "Descriptors" };
-    let _ = write!(text, " {word} {}", named.join(", "));
-    if more != 0 {
-        let _ = write!(text, " and {more} more");
-    }
+    let _ = write!(text, " {word} {}{more}", named.join(", "));
     let _ = write!(text, " in /proc/{pid}/fd; ss does not show them.");
     text
 }

@@ -47,8 +47,8 @@ pub(crate) fn advice(group: &Group, about: &About<'_>) -> Option<String> {
     let name = about.table.drop_reason(drop.reason).unwrap_or_default();
     Some(match name {
         "NETFILTER_DROP" => format!(
-            "A firewall rule of this machine drops them, in the hook {}: see which by the counters of nft list ruleset, or \
-             iptables -vnL, in the network namespace that has the rule.",
+            "A firewall rule of this machine drops them, in the hook {}: the counters of nft list ruleset or iptables -vnL show \
+             which, in its network namespace.",
             drop.place.name()
         ),
         _ => format!(

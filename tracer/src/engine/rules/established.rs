@@ -31,7 +31,7 @@ impl Rule for Established {
         let mut verdict = match group.key.cause {
             Cause::ZeroWindow => {
                 format!(
-                    "{who} cannot send {side}: {many}, {bytes} wait and the peer's window stays closed"
+                    "{who} cannot send {side}: {many}; {bytes} wait, the peer's window is closed"
                 )
             }
             _ => format!(
@@ -62,8 +62,7 @@ impl Rule for Established {
     fn advice(&self, group: &Group, about: &About<'_>) -> String {
         match group.key.cause {
             Cause::ZeroWindow => "The peer's host answers, but its application does not read (its RECV-Q is full): look \
-                                  there. The kernel keeps probing as long as the peer answers. SO_SNDTIMEO or \
-                                  TCP_USER_TIMEOUT limits the wait on this side."
+                                  there. SO_SNDTIMEO or TCP_USER_TIMEOUT limits the wait here."
                 .to_owned(),
             _ => {
                 let retries = match about.around.netns(group.key.netns).retries2 {
@@ -71,11 +70,11 @@ impl Rule for Established {
                     None => "tcp_retries2".to_owned(),
                 };
                 let why = drops::advice(group, about).unwrap_or_else(|| {
-                    "The peer or the way to it is gone (host down, NAT or firewall state lost).".to_owned()
+                    "The peer or the path to it is gone.".to_owned()
                 });
                 format!(
-                    "{why} The kernel retransmits until {retries}, then the application gets ETIMEDOUT. TCP_USER_TIMEOUT on the \
-                     socket ends it sooner."
+                    "{why} The kernel retransmits until {retries}, then the application gets ETIMEDOUT. TCP_USER_TIMEOUT ends it \
+                     sooner."
                 )
             }
         }

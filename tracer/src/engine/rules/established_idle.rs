@@ -64,26 +64,22 @@ impl Rule for EstablishedIdle {
 
     fn advice(&self, group: &Group, _about: &About<'_>) -> String {
         let mut text = match group.key.side {
-            Side::Remote(_) | Side::Remotes => "They are opened, and then neither used again nor closed, while more are \
-                 opened: nobody has them any more. Look for a pool, client or channel that is made anew for each \
-                 request and never closed (a DataSource, an HTTP client, a gRPC channel, a WebSocket), or for a \
-                 connection that is not given back. Make one and share it, or close it on every path \
-                 (try-with-resources, finally, defer)."
+            Side::Remote(_) | Side::Remotes => "Nobody uses or closes them. Look for a pool, client or channel \
+                 that is made for each request: share one, or close it on every path."
                 .to_owned(),
-            Side::Local(_) => "The clients open more and neither use nor close those they have: look there, with \
-                 tcptrail on their machine. An idle timeout here bounds it (keepalive_timeout, idleTimeout, \
-                 connectionTimeout)."
+            Side::Local(_) => "The clients neither use nor close them: look there. An idle timeout here limits it \
+                 (keepalive_timeout, idleTimeout)."
                 .to_owned(),
         };
         let asked = group.stillness.asked;
         if matches!(group.key.side, Side::Local(_)) && asked * 2 > group.count() {
             let _ = write!(
                 text,
-                " But on {asked} of them the last that went was a request: the handler here has not answered. See \
-                 what its threads wait for (jstack, gdb), or who forgot to complete it."
+                " On {asked} a request came last: its handler has not answered (jstack, gdb)."
             );
+        } else {
+            text.push_str(&words::fds(group));
         }
-        text.push_str(&words::fds(group));
         text
     }
 }

@@ -105,37 +105,31 @@ impl Case<'_> {
         let &Case { pid, in_use, share, left, .. } = self;
         let mut advice = String::new();
         if left == 0 {
-            advice.push_str(
-                "accept, connect, socket and open fail with EMFILE (inferred from limit and use). ",
-            );
+            advice.push_str("accept() and open() fail with EMFILE (inferred). ");
         }
         if share * 2 < in_use {
             let growing = match self.now.kinds.growing() {
                 Some((kind, rate)) => match words::rate(rate * 60.0) {
-                    Some(rate) => format!(" What grows: {kind}, {rate}."),
+                    Some(rate) => format!(" Growing: {kind}, {rate}."),
                     None => String::new(),
                 },
                 None => String::new(),
             };
             let _ = write!(
                 advice,
-                "Most are no TCP sockets.{growing} ls -l /proc/{pid}/fd says what each is; whoever opens them does not \
-                 close them."
+                "Most are not TCP sockets.{growing} ls -l /proc/{pid}/fd shows what each is."
             );
             return advice;
         }
         let see = if told {
             let who = words::process(Some(self.process));
-            format!("see the findings about {who}, or tcptrail list --pid {pid}")
+            format!("see the findings about {who}")
         } else {
-            format!(
-                "tcptrail list --pid {pid} shows where to, tcptrail leaks --pid {pid} which code opened those that stay"
-            )
+            format!("tcptrail leaks --pid {pid} names the code that opened those that stay")
         };
         let _ = write!(
             advice,
-            "Most are sockets: {see}. A higher limit (LimitNOFILE, prlimit --pid {pid} --nofile=...) buys time; closing \
-             them mends it."
+            "Most are sockets: {see}. A higher limit only buys time (prlimit --pid {pid} --nofile=N)."
         );
         advice
     }

@@ -29,9 +29,8 @@ impl Rule for FinWait1 {
     fn advice(&self, group: &Group, about: &About<'_>) -> String {
         if group.key.cause == Cause::ZeroWindow {
             return format!(
-                "{} closed the socket, but data that it wrote before are still unsent: the peer's application does not read, \
-                 its window is closed. Look there. The kernel gives an orphaned socket up only after tcp_orphan_retries \
-                 probes without an answer; as long as the peer answers, it stays.",
+                "{} has closed, but data that it wrote before is still unsent: the peer's application does not read. Look \
+                 there. The kernel keeps the socket as long as the peer answers its probes.",
                 closer(group)
             );
         }

@@ -18,7 +18,7 @@ impl Rule for FinWait2 {
         let verdict = if group.orphans == group.count() {
             format!("the peers of {who} do not close {side}: {many}, held by the kernel")
         } else {
-            format!("{has} closed one way {side}, and the peer never does: {many}")
+            format!("{has} shut down the sending side {side}, and the peer does not close: {many}")
         };
         Some(Said { verdict, severity: Severity::Stuck, forecast: None })
     }
@@ -29,13 +29,13 @@ impl Rule for FinWait2 {
             let timeout =
                 timeout.map_or_else(String::new, |seconds| format!(" ({seconds} s here)"));
             return format!(
-                "The peer has received our FIN and keeps its end in CLOSE_WAIT: close() is missing there. Run tcptrail on that \
-                 machine. Here the kernel ends each socket after tcp_fin_timeout{timeout}."
+                "close() is missing at the peer: its end is in CLOSE_WAIT. Run tcptrail there. Here the kernel ends each \
+                 socket after tcp_fin_timeout{timeout}."
             );
         }
         format!(
-            "The application called shutdown(SHUT_WR) but not close(), so no timeout runs: the kernel waits for the peer's \
-             FIN forever. Call close() after shutdown(), or read with a timeout and then close.{}",
+            "The application called shutdown(SHUT_WR) and not close(), so no timeout runs. Call close(), too, or read with a \
+             timeout.{}",
             words::fds(group)
         )
     }

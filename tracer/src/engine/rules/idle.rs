@@ -185,10 +185,8 @@ fn finding(id: String, netns: u32, side: Side, mut silent: Silent, threshold: u6
         workers: Vec::new(),
         conns: silent.conns,
         verdict,
-        advice: "Load balancers, firewalls and NATs forget idle connections, some after a minute (AWS NLB after 350 s, Azure \
-                 after 4 minutes), and a peer that crashed sends nothing. The next request is then reset, or waits for \
-                 minutes. Set SO_KEEPALIVE with a TCP_KEEPIDLE below that time: without TCP_KEEPIDLE the first probe goes \
-                 out after tcp_keepalive_time, 2 h. Or let the pool drop idle connections sooner."
+        advice: "Load balancers and NATs forget idle connections (AWS NLB after 350 s), and a crashed peer sends nothing. Set \
+                 SO_KEEPALIVE with TCP_KEEPIDLE below that, or let the pool drop idle connections sooner."
             .to_owned(),
         forecast: None,
         idle_timeout_ns: None,

@@ -291,36 +291,24 @@ fn advice(place: &Place, pattern: &Pattern) -> String {
     let time = words::age(pattern.ns);
     let mut text = if pattern.at_most {
         format!(
-            "A load balancer, firewall or NAT on the way has forgotten them, or the peer has, by {time} without data at \
-             the latest: the RST came in answer to the first data after that."
+            "A load balancer, firewall or NAT on the path, or the peer, forgets them by {time} without data."
         )
     } else {
         format!(
-            "A load balancer, firewall or NAT on the way, or the peer itself, ends connections after {time} without \
-             data."
+            "A load balancer, firewall or NAT on the path, or the peer, ends them after {time} without data."
         )
     };
     let on = pattern.dead.iter().filter(|died| died.keepalive).count();
-    let is = if on == 0 {
-        "SO_KEEPALIVE is off on them."
+    let (is, what) = if on == 0 {
+        ("SO_KEEPALIVE is off.", "it, with TCP_KEEPIDLE")
     } else if on == pattern.dead.len() {
-        "SO_KEEPALIVE is on, but its first probe comes too late (TCP_KEEPIDLE, net.ipv4.tcp_keepalive_time: 2 h unless \
-         set)."
+        ("SO_KEEPALIVE is on, but its first probe comes too late.", "TCP_KEEPIDLE")
     } else {
-        "SO_KEEPALIVE is off on some of them."
+        ("SO_KEEPALIVE is off on some of them.", "it, with TCP_KEEPIDLE")
     };
-    let _ = write!(
-        text,
-        " {is} Let TCP ask sooner: SO_KEEPALIVE with TCP_KEEPIDLE below {time}. Or let the application ask (a heartbeat, a \
-         pool's keepaliveTime)"
-    );
-    text.push_str(match place.side {
-        Side::Local(_) => {
-            ", or close idle connections sooner than that. nginx: listen ... so_keepalive=on."
-        }
-        Side::Remote(_) | Side::Remotes => {
-            ", or let the pool drop idle connections sooner than that."
-        }
-    });
+    let _ = write!(text, " {is} Set {what} below {time}, or close sooner.");
+    if matches!(place.side, Side::Local(_)) {
+        text.push_str(" nginx: so_keepalive=on.");
+    }
     text
 }

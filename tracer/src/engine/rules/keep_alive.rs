@@ -27,7 +27,7 @@ pub(crate) fn verdict(group: &Group, timeout: Timeout, now: MonoNs) -> String {
     let bound = if group.oldest_is_at_least() { ">=" } else { "" };
     format!(
         "{keeps} {many} that {server} {has} closed after {} without data, oldest {bound}{} ago: the server's keep-alive is \
-         shorter than the pool's; their number does not grow: no leak",
+         shorter than the pool's. Their number does not grow: no leak",
         words::age(timeout.ns),
         words::age(group.oldest_ns(now)),
     )
@@ -37,8 +37,7 @@ pub(crate) fn advice(group: &Group, timeout: Timeout) -> String {
     let port = group.members.first().map_or(0, |member| member.tuple.remote_port);
     let time = words::age(timeout.ns);
     format!(
-        "The pool notices at the next use: it drops the connection, or loses a request on it if it does not test first. \
-         Set the pool to drop idle connections sooner than {time}, or raise the server's keep-alive above the pool's. {}",
+        "Let the pool drop idle connections sooner than {time}, or raise the server's keep-alive. {}",
         pools::advice(group.key.process, port)
     )
 }

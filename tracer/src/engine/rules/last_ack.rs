@@ -55,7 +55,7 @@ pub(crate) fn format_gone(state: &str, group: &Group, about: &About<'_>) -> Said
             let _ = write!(verdict, ", closed by {}", closer(group));
         }
     } else {
-        let _ = write!(verdict, "; still {}'s", closer(group));
+        let _ = write!(verdict, "; {} still holds them", closer(group));
     }
     if let Some(when) = words::give_up(group, about.now) {
         let _ = write!(verdict, "; {when}");
@@ -69,8 +69,7 @@ pub(crate) fn advice_gone(group: &Group, about: &About<'_>) -> String {
     let facts = about.around.netns(group.key.netns);
     let orphans = group.orphans == group.count();
     let mut text = drops::advice(group, about).unwrap_or_else(|| String::from(
-        "This is no leak: the application has closed. The kernel retransmits our FIN and nobody acknowledges it. The peer's \
-         host or the path to it is gone (a crash, a firewall or NAT that forgot the connection).",
+        "This is no leak: nobody acknowledges the FIN. The peer's host or the path to it is gone.",
     ));
     match (orphans, facts.orphan_retries, facts.retries2) {
         (true, Some(retries), _) => {
@@ -78,14 +77,14 @@ pub(crate) fn advice_gone(group: &Group, about: &About<'_>) -> String {
             let zero = if retries == 0 { " means 8" } else { "" };
             let _ = write!(
                 text,
-                " The kernel ends each one after about {} (tcp_orphan_retries {retries}{zero}); lower it if there are too many.",
+                " The kernel ends each after about {} (tcp_orphan_retries {retries}{zero}).",
                 words::roughly(super::give_up::model_timeout_ns(meant))
             );
         }
         (false, _, Some(retries)) => {
             let _ = write!(
                 text,
-                " The application still holds them, so the kernel retransmits until tcp_retries2 ({retries}): about {}.",
+                " The application still holds them: the kernel retransmits for about {} (tcp_retries2 {retries}).",
                 words::roughly(super::give_up::model_timeout_ns(retries))
             );
         }

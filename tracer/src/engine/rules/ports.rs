@@ -115,23 +115,19 @@ impl Case<'_> {
             });
         }
         advice.push_str(if bound {
-            "A port that bind() chooses is taken for all destinations. Set IP_BIND_ADDRESS_NO_PORT before bind(): then \
-             connect() chooses, and one port serves many destinations (nginx does so; haproxy: source ... usesrc; in \
-             Java leave the local address out)."
+            "A port that bind() chooses is taken for all destinations: set IP_BIND_ADDRESS_NO_PORT before bind()."
         } else if self.in_use.time_wait * 2 >= self.in_use.ports {
-            "Most wait in TIME_WAIT, for 60 s after each connection that was closed here first: use connections \
-             again (a pool, HTTP keep-alive) or let the server close first."
+            "Reuse connections (a pool, HTTP keep-alive): most wait 60 s in TIME_WAIT."
         } else {
-            "Most are open: bound the pool, or spread over more destination or source addresses."
+            "Most are open: limit the pool, or use more destination or source addresses."
         });
         let reserved = match reserved {
             None | Some(0) => String::new(),
-            Some(count) => format!(", of which net.ipv4.ip_local_reserved_ports keeps {count}"),
+            Some(count) => format!(" (ip_local_reserved_ports keeps {count})"),
         };
         let _ = write!(
             advice,
-            " net.ipv4.ip_local_port_range is {first} {last}{reserved}; a wider one, and net.ipv4.tcp_tw_reuse=1 for what we \
-             connect from here, give room."
+            " ip_local_port_range is {first} {last}{reserved}: widen it, or set tcp_tw_reuse=1."
         );
         advice
     }

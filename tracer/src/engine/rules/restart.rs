@@ -86,17 +86,12 @@ pub(crate) fn verdict(group: &Group, about: &About<'_>) -> String {
 pub(crate) fn advice(group: &Group) -> String {
     let who = words::who(group);
     let mut text = format!(
-        "This is no leak of {who}: the peer has closed them all, and the application has not looked at them since. A \
-         pool notices at the next use, drops them and connects again. It can answer the first requests with errors \
-         unless it tests a connection before it hands it out (HikariCP does, others have testOnBorrow or \
-         validationQuery). When the application has worked again and they are still here, close() is missing."
+        "This is no leak of {who}: a pool notices at the next use. Let it test a connection before it hands it out."
     );
     if let Some((least, _)) = alike_idle(group) {
         let _ = write!(
             text,
-            " The server's uptime and log say whether it was there all the time. If it was, its idle timeout has ended \
-             them (Redis: timeout, PostgreSQL: idle_session_timeout, MySQL: wait_timeout, HTTP: keep-alive): let the \
-             pool drop idle connections sooner than {}.",
+            " If it was an idle timeout: drop idle connections sooner than {}.",
             words::age(least)
         );
     }

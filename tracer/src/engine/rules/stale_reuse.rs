@@ -332,32 +332,18 @@ fn verdict(from: &From, uses: &Uses, timeout: Option<Timeout>, now: MonoNs) -> S
 }
 
 fn advice(from: &From, uses: &Uses, timeout: Option<Timeout>) -> String {
-    let mut text = String::new();
-    if tests(uses).is_some() {
-        text.push_str(
-            "A pool that tests a connection before it gives it out (HikariCP, testOnBorrow, validationQuery) finds these \
-             closed and connects anew: then no request was lost. If the application logs errors: ",
-        );
-    }
-    text.push_str(
-        "Each of these requests failed with an error (NoHttpResponseException, \"Connection reset by peer\", \
-         \"socket hang up\"), unless the library sent it again. ",
-    );
+    let mut text = String::from(match tests(uses) {
+        Some(_) => {
+            "A pool that tests connections before use lost no request. Without a test each failed. "
+        }
+        None => "Each request failed, unless the library sent it again. ",
+    });
     match timeout {
         Some(timeout) => {
             let time = words::age(timeout.ns);
-            let _ = write!(
-                text,
-                "The server closes connections after {time} without data, and the pool here keeps them for longer. \
-                 Let the pool drop idle connections sooner than {time}, or raise the server's keep-alive above the \
-                 pool's; and let it test a connection that was idle before it gives it out."
-            );
+            let _ = write!(text, "Let the pool drop idle connections sooner than {time}.");
         }
-        None => text.push_str(
-            "The pool here keeps connections for longer than the server does. Let the pool drop idle connections \
-             sooner than the server, or raise the server's keep-alive above the pool's; and let it test a connection \
-             that was idle before it gives it out.",
-        ),
+        None => text.push_str("Let the pool drop idle connections sooner than the server."),
     }
     let _ = write!(text, " {}", pools::advice(uses.process, from.remote.port()));
     text

@@ -16,7 +16,7 @@ const LEAST: u64 = 16;
 /// The handshakes are complete, and the kernel waits for the first data before it tells anybody.
 fn deferred(group: &Group, about: &About<'_>) -> Said {
     let verdict = format!(
-        "{} have connected {} of {} and sent nothing: TCP_DEFER_ACCEPT keeps them from it, {}",
+        "{} have connected {} of {} and sent nothing yet (TCP_DEFER_ACCEPT): {}",
         words::count(group.count(), "client"),
         words::side(group).replacen("on ", "to ", 1),
         words::process(group.key.process),
@@ -25,7 +25,8 @@ fn deferred(group: &Group, about: &About<'_>) -> Said {
     Said { verdict, severity: Severity::Note, forecast: None }
 }
 
-const DEFERRED: &str = "No flood: the third ACKs came. The listener has TCP_DEFER_ACCEPT (Apache's AcceptFilter, nginx and                         haproxy: deferred, defer-accept), so a connection stays in SYN_RECV until its first data, or until the                         option's time is over. Browsers and probes that connect ahead look like this; the SYN queue counts                         them.";
+const DEFERRED: &str = "No flood: the handshakes are complete, and TCP_DEFER_ACCEPT waits for the first data (Apache: \
+                        AcceptFilter; nginx: deferred; haproxy: defer-accept). The SYN queue counts them.";
 
 /// What the kernel counts of a full SYN queue. It tells no event of a cookie, nor of a SYN that it drops there, which to
 /// it is used up (`tcp_conn_request`); and it counts for all listeners of a network namespace together.
@@ -45,7 +46,7 @@ fn queue_full(around: &Surroundings, netns: u32) -> String {
     if told.is_empty() {
         return String::new();
     }
-    format!("; in this network namespace {} since tcptrail looks", told.join(", "))
+    format!("; in this network namespace {} since tcptrail started", told.join(", "))
 }
 
 impl Rule for SynRecv {
@@ -93,24 +94,19 @@ impl Rule for SynRecv {
         }
         let facts = about.around.netns(group.key.netns);
         let mut text = String::from(
-            "SYN-ACKs go out and no third ACK comes: a SYN flood from addresses that do not answer, or the way back \
-             loses them (asymmetric routing, a firewall).",
+            "The third ACK of the handshake does not come: a SYN flood, or the way back loses the SYN-ACKs.",
         );
         match facts.syncookies {
             Some(0) => text.push_str(
-                " tcp_syncookies is 0: with 1 the listener goes on serving when its queue is full.",
+                " tcp_syncookies is 0: set 1, and the listener serves on when its queue is full.",
             ),
-            Some(_) => text.push_str(
-                " tcp_syncookies is on: when the queue is full it goes on serving without it.",
-            ),
+            Some(_) => text
+                .push_str(" tcp_syncookies is on: the listener serves on when its queue is full."),
             None => {}
         }
         if let Some(retries) = facts.synack_retries {
-            let _ = write!(
-                text,
-                " Each is given up {} after its SYN (tcp_synack_retries {retries}).",
-                words::age(super::give_up::half_open_ns(retries))
-            );
+            let after = words::age(super::give_up::half_open_ns(retries));
+            let _ = write!(text, " Each ends after {after}.");
         }
         text
     }
@@ -142,12 +138,12 @@ mod tests {
         check(&[(Some(900), Some(900)), (Some(5), Some(5))], "");
         check(
             &[(Some(900), Some(0)), (Some(901), Some(0))],
-            "; in this network namespace 1 SYN answered with a cookie (SyncookiesSent) since tcptrail looks",
+            "; in this network namespace 1 SYN answered with a cookie (SyncookiesSent) since tcptrail started",
         );
         check(
             &[(Some(0), Some(10)), (Some(0), Some(11)), (Some(120), Some(12))],
             "; in this network namespace 120 SYNs answered with a cookie (SyncookiesSent), 2 handshakes dropped \
-             (ListenDrops) since tcptrail looks",
+             (ListenDrops) since tcptrail started",
         );
     }
 }

@@ -34,16 +34,13 @@ impl Rule for SynSent {
         if let Some(advice) = drops::advice(group, about) {
             return advice;
         }
-        let to = words::side(group);
         let retries = match about.around.netns(group.key.netns).syn_retries {
             Some(retries) => format!("tcp_syn_retries {retries}"),
             None => "tcp_syn_retries".to_owned(),
         };
         format!(
-            "A connect {to} gets no answer, not even a RST: a firewall drops the SYN, the address is wrong, the host is \
-             down, or its SYN queue is full. Without a connect timeout in the application each connect waits until \
-             {retries} is used up: set one (a few seconds). Check the path (traceroute -T) and the firewall's \
-             counters."
+            "Not even a RST came: a firewall drops the SYN, the address is wrong, or the host is down. Check the path \
+             (traceroute -T). Set a connect timeout; without one {retries} applies."
         )
     }
 }

@@ -2,6 +2,7 @@
 
 mod idle;
 mod leaks;
+mod messages;
 mod still;
 
 use proptest::prelude::*;

@@ -78,15 +78,14 @@ fn finding(netns: u32, counted: &Counted, began: MonoNs, grew: MonoNs) -> Findin
         None => "net.ipv4.tcp_max_tw_buckets is reached".to_owned(),
     };
     let verdict = format!(
-        "{} closed without a TIME_WAIT within {}: the table of this network namespace is full, {limit}",
+        "{} closed without TIME_WAIT within {}: the table of this network namespace is full, {limit}",
         words::count(count, "connection"),
         words::age(span)
     );
-    let advice = "The kernel forgets such a connection at once (TCPTimeWaitOverflow). A late segment of it may reach a new \
-                  connection with the same ports, and a peer that has not closed yet gets a RST for its data and its \
-                  FIN. Raise net.ipv4.tcp_max_tw_buckets (each takes about 250 bytes), and use connections again or let \
-                  the peer close first, so that fewer are needed."
-        .to_owned();
+    let advice =
+        "A late segment of such a connection may reach a new one with the same ports. Raise \
+                  net.ipv4.tcp_max_tw_buckets (about 250 bytes each), or reuse connections."
+            .to_owned();
     Finding {
         workers: Vec::new(),
         id: format!("time_wait_overflow/{netns}"),
@@ -149,7 +148,7 @@ mod tests {
             told[0],
             (
                 37,
-                "37 connections closed without a TIME_WAIT within 10s: the table of this network namespace is full, \
+                "37 connections closed without TIME_WAIT within 10s: the table of this network namespace is full, \
                  net.ipv4.tcp_max_tw_buckets is 5000"
                     .to_owned()
             )

@@ -65,22 +65,19 @@ impl Rule for Unaccepted {
         if at_limit {
             let _ = write!(
                 text,
-                "{who} is at its limit of open files, so accept() fails with EMFILE (inferred: the queue does not \
-                 shrink while no descriptor is left): find what it leaks, then raise RLIMIT_NOFILE (LimitNOFILE)."
+                "{who} is at its limit of open files, so accept() fails with EMFILE (inferred). Find what it leaks, then \
+                 raise RLIMIT_NOFILE (LimitNOFILE)."
             );
         } else {
             let _ = write!(
                 text,
-                "The handshake is complete and the clients wait, but no thread calls accept(). See what the accepting thread \
-                 does (jstack, gdb, /proc/{}/task/*/stack): it sleeps, waits for a lock or a full pool, or has ended.",
+                "The clients are connected and wait, but no thread calls accept(). See what the acceptor does: jstack, \
+                 gdb, /proc/{}/task/*/stack.",
                 process.map_or_else(|| "PID".to_owned(), |pid| pid.to_string())
             );
         }
         if group.given_up != 0 {
-            text.push_str(
-                " CLOSE_WAIT is no missing close() here: no process has the socket yet. It ends when it is accepted and \
-                 closed, or when the listener closes.",
-            );
+            text.push_str(" CLOSE_WAIT: the client gave up.");
         }
         text
     }

@@ -10,9 +10,9 @@ use crate::time::{Human, MonoNs};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// `java[31467]`, `nginx[?]`; with nobody known, `a process not known`.
+/// `java[31467]`, `nginx[?]`; with nobody known, `an unknown process`.
 pub(crate) fn process(process: Option<Process>) -> String {
-    let Some(process) = process else { return "a process not known".to_owned() };
+    let Some(process) = process else { return "an unknown process".to_owned() };
     let mut out = Vec::new();
     text::process(&process.comm, process.pid, &mut out);
     String::from_utf8_lossy(&out).into_owned()
@@ -115,9 +115,9 @@ pub(crate) fn so_many(
     text
 }
 
-/// ` Descriptors 41, 45, 47 and 6 more in /proc/31467/fd.`; empty when none is known.
+/// ` Descriptors 41, 45, 47, ... in /proc/31467/fd.`; empty when none is known.
 pub(crate) fn fds(group: &Group) -> String {
-    const NAMED: usize = 6;
+    const NAMED: usize = 3;
     let mut known: Vec<u32> = group.members.iter().filter_map(|member| member.fd).collect();
     known.sort_unstable();
     known.dedup();
@@ -126,10 +126,7 @@ pub(crate) fn fds(group: &Group) -> String {
     else {
         return String::new();
     };
-    let more = match known.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let more = if known.len() > NAMED { ", ..." } else { "" };
     let word = if known.len() == 1 { "Descriptor" } else { "Descriptors" };
     format!(" {word} {}{more} in /proc/{pid}/fd.", named.join(", "))
 }

@@ -49,7 +49,7 @@ impl Sim {
         self.at(id, server, counters, ages, Happened::Transition { old, new, actor });
     }
 
-    fn open(&mut self, id: u64, server: bool) {
+    pub(super) fn open(&mut self, id: u64, server: bool) {
         use TcpState::{Close, Established, Listen, SynRecv, SynSent};
         let (from, middle) = if server { (Listen, SynRecv) } else { (Close, SynSent) };
         self.step(id, server, from, middle, None);
@@ -61,7 +61,7 @@ impl Sim {
     }
 
     /// A RST comes in `state`, after so many bytes more than [`Sim::step`] has had sent.
-    fn rst(&mut self, id: u64, server: bool, state: TcpState, ages: Ages, more: u64) {
+    pub(super) fn rst(&mut self, id: u64, server: bool, state: TcpState, ages: Ages, more: u64) {
         let sent = 1_000 + more;
         let counters = Counters { bytes_sent: sent, bytes_received: 5_000, ..Counters::default() };
         let what = Happened::Reset { direction: Direction::Received, state, reason: 0 };
@@ -104,7 +104,7 @@ impl Sim {
 }
 
 /// In milliseconds; the jiffy is 4 ms long.
-fn ages(sent: u32, received: u32, ack: u32) -> Ages {
+pub(super) fn ages(sent: u32, received: u32, ack: u32) -> Ages {
     Ages {
         since_sent: sent / 4,
         since_received: received / 4,
@@ -226,6 +226,21 @@ fn requests_on_connections_that_were_closed_are_told() {
 /// Many are one finding, with the server's keep-alive; ten minutes after the last it is over.
 #[test]
 fn stale_requests_are_one_finding_that_ends() {
+    let mut sim = stale();
+    let found = sim.only(RuleId::StaleReuse);
+    assert_eq!((found.count, found.severity), (20, Severity::Stuck));
+    for words in
+        ["20 were reset", "10.0.0.9:443 closes after 4.00s idle", "opened by com.acme.Pool.ask"]
+    {
+        assert!(found.verdict.contains(words), "{}", found.verdict);
+    }
+    assert!(found.advice.contains("setValidateAfterInactivity"), "{}", found.advice);
+    sim.quiet(600);
+    assert!(sim.of(RuleId::StaleReuse).is_empty());
+}
+
+/// Twenty requests on connections that the server had closed.
+pub(super) fn stale() -> Sim {
     let mut sim = Sim::new();
     for id in 900..920 {
         sim.open(id, false);
@@ -242,16 +257,7 @@ fn stale_requests_are_one_finding_that_ends() {
         sim.rst(id, false, TcpState::CloseWait, ages(4, 7_500, 3_400), 200);
     }
     sim.quiet(2);
-    let found = sim.only(RuleId::StaleReuse);
-    assert_eq!((found.count, found.severity), (20, Severity::Stuck));
-    for words in
-        ["20 were reset", "10.0.0.9:443 closes after 4.00s idle", "opened by com.acme.Pool.ask"]
-    {
-        assert!(found.verdict.contains(words), "{}", found.verdict);
-    }
-    assert!(found.advice.contains("setValidateAfterInactivity"), "{}", found.advice);
-    sim.quiet(600);
-    assert!(sim.of(RuleId::StaleReuse).is_empty());
+    sim
 }
 
 /// A pool that tests a database's connections before it gives them out loses nothing. PostgreSQL says why it ends a
@@ -259,25 +265,7 @@ fn stale_requests_are_one_finding_that_ends() {
 #[test]
 fn tests_of_a_databases_connections_are_a_note() {
     let check = |sent: &[u64], unread: u32, expect: Severity| {
-        let mut sim = Sim::new();
-        let ids = || 900..900 + sent.len() as u64;
-        for id in ids() {
-            sim.open(id, false);
-        }
-        sim.quiet(20);
-        for id in ids() {
-            sim.fin(id, false, ages(20_004, if unread == 0 { 20_000 } else { 0 }, 0));
-            sim.ms(40);
-        }
-        sim.quiet(2);
-        for id in ids() {
-            sim.unread(id, unread);
-        }
-        sim.quiet(3);
-        for (id, &more) in ids().zip(sent) {
-            sim.rst(id, false, TcpState::CloseWait, ages(4, 25_000, 5_000), more);
-        }
-        sim.quiet(2);
+        let sim = tested(sent, unread);
         let found = sim.only(RuleId::StaleReuse);
         assert_eq!(found.severity, expect, "{sent:?} {unread}: {}", found.verdict);
         let note = found.verdict.contains(" bytes: perhaps a pool's test, which loses nothing");
@@ -289,6 +277,30 @@ fn tests_of_a_databases_connections_are_a_note() {
     check(&[60, 61, 62, 60], 116, Severity::Stuck);
     check(&[180, 180, 180, 180], 116, Severity::Stuck);
     check(&[60, 60, 60, 60], 0, Severity::Stuck);
+}
+
+/// Connections that the server had closed, each used with so many bytes after `unread` that nobody read.
+pub(super) fn tested(sent: &[u64], unread: u32) -> Sim {
+    let mut sim = Sim::new();
+    let ids = || 900..900 + sent.len() as u64;
+    for id in ids() {
+        sim.open(id, false);
+    }
+    sim.quiet(20);
+    for id in ids() {
+        sim.fin(id, false, ages(20_004, if unread == 0 { 20_000 } else { 0 }, 0));
+        sim.ms(40);
+    }
+    sim.quiet(2);
+    for id in ids() {
+        sim.unread(id, unread);
+    }
+    sim.quiet(3);
+    for (id, &more) in ids().zip(sent) {
+        sim.rst(id, false, TcpState::CloseWait, ages(4, 25_000, 5_000), more);
+    }
+    sim.quiet(2);
+    sim
 }
 
 /// Of what a user's filter leaves out nothing is said.
@@ -306,7 +318,7 @@ fn other_processes_resets_are_not_told() {
 }
 
 /// Connections that are reset, one every three seconds, each with these ages.
-fn resets(server: bool, of: &[Ages]) -> Sim {
+pub(super) fn resets(server: bool, of: &[Ages]) -> Sim {
     let mut sim = Sim::new();
     for (index, &ages) in of.iter().enumerate() {
         let id = 900 + index as u64;
@@ -386,20 +398,7 @@ fn resets_of_idle_connections_are_told_from_others() {
 #[test]
 fn what_dies_when_it_is_used_again_is_told_when_no_restart_explains_it() {
     for (gap, expect) in [(20u64, true), (1, false)] {
-        let mut sim = Sim::new();
-        for id in 900..906 {
-            sim.open(id, false);
-        }
-        // Each was heard of `gap` seconds after the one before, and is used again 45 s later.
-        for second in 0..(45 + 6 * gap) {
-            for index in 0..6 {
-                if second == 45 + index * gap {
-                    sim.rst(900 + index, false, TcpState::Established, ages(4, 45_004, 45_004), 80);
-                }
-            }
-            sim.quiet(1);
-        }
-        sim.quiet(2);
+        let sim = used_again(gap);
         let found = sim.of(RuleId::IdleReset);
         assert_eq!(!found.is_empty(), expect, "{gap}: {:?}", sim.verdicts());
         if expect {
@@ -409,6 +408,25 @@ fn what_dies_when_it_is_used_again_is_told_when_no_restart_explains_it() {
             assert!(found[0].advice.contains("TCP_KEEPIDLE below 45s"), "{}", found[0].advice);
         }
     }
+}
+
+/// Six connections, used again 45 s after they were heard of last, `gap` seconds one after the other.
+pub(super) fn used_again(gap: u64) -> Sim {
+    let mut sim = Sim::new();
+    for id in 900..906 {
+        sim.open(id, false);
+    }
+    // Each was heard of `gap` seconds after the one before, and is used again 45 s later.
+    for second in 0..(45 + 6 * gap) {
+        for index in 0..6 {
+            if second == 45 + index * gap {
+                sim.rst(900 + index, false, TcpState::Established, ages(4, 45_004, 45_004), 80);
+            }
+        }
+        sim.quiet(1);
+    }
+    sim.quiet(2);
+    sim
 }
 
 /// A server that dies resets all at one moment.
@@ -432,6 +450,21 @@ fn a_crash_is_no_idle_timeout() {
 /// are kept alive or at work, there is none.
 #[test]
 fn idle_connections_without_keepalive_are_noted_by_owner_and_place() {
+    let sim = noted();
+    let found = sim.of(RuleId::Idle);
+    let verdicts: Vec<&str> = found.iter().map(|found| found.verdict.as_str()).collect();
+    assert_eq!(found.len(), 2, "{verdicts:?}");
+    let to = "java[31467] has 8 idle connections to 10.0.0.9:443 without keepalive";
+    assert!(verdicts.iter().any(|verdict| verdict.starts_with(to)), "{verdicts:?}");
+    assert!(
+        verdicts.iter().any(|verdict| verdict.contains("10 idle connections on :8089")),
+        "{verdicts:?}"
+    );
+    assert!(found.iter().all(|found| found.severity == Severity::Note));
+}
+
+/// Silent connections of both roles, one with keepalive and one that was heard of.
+pub(super) fn noted() -> Sim {
     let mut sim = Sim::new();
     for id in 900..920 {
         sim.open(id, id >= 910);
@@ -464,14 +497,5 @@ fn idle_connections_without_keepalive_are_noted_by_owner_and_place() {
         sim.feed(id.into(), tuple, flags, Happened::Socket(row));
     }
     sim.quiet(2);
-    let found = sim.of(RuleId::Idle);
-    let verdicts: Vec<&str> = found.iter().map(|found| found.verdict.as_str()).collect();
-    assert_eq!(found.len(), 2, "{verdicts:?}");
-    let to = "java[31467] has 8 idle connections to 10.0.0.9:443 without keepalive";
-    assert!(verdicts.iter().any(|verdict| verdict.starts_with(to)), "{verdicts:?}");
-    assert!(
-        verdicts.iter().any(|verdict| verdict.contains("10 idle connections on :8089")),
-        "{verdicts:?}"
-    );
-    assert!(found.iter().all(|found| found.severity == Severity::Note));
+    sim
 }
