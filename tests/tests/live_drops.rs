@@ -614,6 +614,7 @@ fn stats_report_and_top_count_what_the_firewall_drops() -> Result<()> {
     for _ in 0..LOST {
         tail.wait_for_next("a drop", |event| event.kind() == "drop")?;
     }
+    let again = counters(&pair.left)?["RetransSegs"];
     tail.stop()?.check_whole()?;
 
     let stats = run(&["replay", file, "stats", "--json"])?;
@@ -621,7 +622,15 @@ fn stats_report_and_top_count_what_the_firewall_drops() -> Result<()> {
     ensure!(told.len() == 1 && told[0].text("hook") == "input", "{told:?}");
     ensure!(told[0].text("reason") == "NETFILTER_DROP", "{told:?}");
     ensure!(told[0].number("count") == Some(LOST.into()), "{told:?}");
+    let causes = stats.of_kind("retransmits").next().context("what was sent again")?;
+    let sum: u64 = ["timeout", "fast", "tail_loss_probe", "slow_start"]
+        .iter()
+        .filter_map(|cause| causes.number(cause))
+        .sum();
+    ensure!(sum == again && again >= LOST.into(), "{again}: {causes:?}");
     let text = run(&["replay", file, "stats"])?;
+    let sent = format!("{again} segments sent again: ");
+    ensure!(String::from_utf8_lossy(&text.raw).contains(&sent), "{text:?}");
     let sentence = format!("{LOST} segments dropped on this machine: {LOST} by netfilter (input)");
     ensure!(String::from_utf8_lossy(&text.raw).contains(&sentence), "{text:?}");
 
@@ -633,6 +642,11 @@ fn stats_report_and_top_count_what_the_firewall_drops() -> Result<()> {
         serde_json::from_str(data.split("</script>").next().context("its end")?)?;
     ensure!(data["drops"][0]["count"] == LOST, "{}", data["drops"]);
     ensure!(data["drops"][0]["why"] == "by netfilter (input)", "{}", data["drops"]);
+    ensure!(
+        data["again"].as_str().is_some_and(|words| words.starts_with(&sent)),
+        "{}",
+        data["again"]
+    );
     let over_time = data["timeline"]["dropped"].as_array().context("over time")?;
     let sum: u64 = over_time.iter().filter_map(serde_json::Value::as_u64).sum();
     ensure!(sum == u64::from(LOST), "{over_time:?}");

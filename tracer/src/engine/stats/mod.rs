@@ -1,8 +1,9 @@
 //! Figures of finished connections, by what they have in common: folds over the same changes that `life` shows.
 //!
 //! `measure` says what is measured and what of it is known, `group` what connections have in common, `spread` keeps the
-//! values, `drops` counts what the kernel threw away.
+//! values, `drops` counts what the kernel threw away, `again` what it sent again.
 
+mod again;
 mod drops;
 mod group;
 mod measure;
@@ -16,6 +17,7 @@ use tracer_common::TcpState;
 use crate::engine::conn::{Change, Connection, How, Kind, Role};
 use crate::event::Shape;
 
+pub use again::Retransmits;
 pub use drops::Drops;
 pub use group::{By, Label};
 pub use measure::Measure;

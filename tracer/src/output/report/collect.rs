@@ -97,6 +97,7 @@ pub(super) fn collect(fold: &mut Fold, run: &Run<'_>, reader: &Reader<'_>, stack
         listeners,
         remotes,
         drops,
+        again: fold.again.words(),
         shown: None,
         handshakes: ones(&fold.lives.handshakes(), names, &clock),
         closings: ones(&fold.lives.closings(), names, &clock),

@@ -17,6 +17,9 @@ pub(super) struct Data {
     /// Segments that the kernel threw away, by why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) drops: Vec<Drop>,
+    /// Why segments were sent again, in a sentence without its stop.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) again: String,
     /// A table that somebody looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) shown: Option<Shown>,

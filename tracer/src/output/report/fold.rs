@@ -7,7 +7,7 @@ use super::lives::Lives;
 use super::tables::{Tables, has_failed};
 use super::timeline::{Fullest, Timeline};
 use crate::engine::conn::{Change, Connection, Kind, Role};
-use crate::engine::stats::Drops;
+use crate::engine::stats::{Drops, Retransmits};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::time::MonoNs;
@@ -24,6 +24,7 @@ pub(super) struct Fold {
     pub(super) lives: Lives,
     pub(super) stories: Stories,
     pub(super) drops: Drops,
+    pub(super) again: Retransmits,
     /// When the sockets are counted next.
     next_look: MonoNs,
 }
@@ -37,6 +38,7 @@ impl Fold {
             lives: Lives::default(),
             stories: Stories::default(),
             drops: Drops::default(),
+            again: Retransmits::default(),
             next_look: MonoNs(0),
         }
     }
@@ -48,6 +50,7 @@ impl Fold {
     pub(super) fn update(&mut self, engine: &Engine, update: &Update<'_>) {
         let dropped = self.drops.all();
         self.drops.update(engine, update, &self.filter);
+        self.again.update(update);
         match update {
             Update::Unclaimed(group) => {
                 self.timeline.at(group.at).dropped += self.drops.all() - dropped;

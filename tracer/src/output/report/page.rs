@@ -78,6 +78,9 @@ fn header(data: &Data) -> Markup {
                 }
                 div.tile.bad[about.lost != 0] { b { (thousands(about.lost)) } "events lost" }
             }
+            @if !data.again.is_empty() {
+                p.dim { (data.again) "." }
+            }
             @if !some.is_empty() {
                 p.dim { "Among the sockets at the end: " (some.join(", ")) "." }
             }

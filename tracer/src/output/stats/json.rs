@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::engine::Engine;
-use crate::engine::stats::{By, Figures, Measure, Spread};
+use crate::engine::stats::{By, Figures, Measure, Retransmits, Spread};
 use crate::output::json::{Object, string};
 use crate::output::lines::{Pen, drops, times};
 use crate::output::stats::labels::Group;
@@ -22,6 +22,17 @@ pub(super) fn objects(
     let others = page.stats.others();
     if others.connections != 0 && !page.stats.by().is_empty() {
         figures(pen, page, others, None, out);
+    }
+    if page.again != Retransmits::default() {
+        let mut object = Object::event(out, "retransmits");
+        times(&mut object, &mut pen.clock, page.now);
+        for (cause, _, count) in page.again.by_cause() {
+            object.number(cause, count);
+        }
+        object
+            .number("spurious", page.again.spurious)
+            .number("not_sent", page.again.not_sent)
+            .end();
     }
     for (reason, place, count) in page.drops.by_reason() {
         let mut object = Object::event(out, "drops");

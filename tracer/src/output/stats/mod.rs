@@ -8,7 +8,7 @@ mod text;
 use std::io;
 
 use crate::config::StatsOptions;
-use crate::engine::stats::{Drops, Stats};
+use crate::engine::stats::{Drops, Retransmits, Stats};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::output::lines::Setting;
@@ -23,6 +23,8 @@ pub struct Statistics {
     stats: Stats,
     /// Segments the kernel threw away: they belong to no group.
     drops: Drops,
+    /// Nor do those that were sent again: most are of connections that go on.
+    again: Retransmits,
 }
 
 impl Statistics {
@@ -30,7 +32,13 @@ impl Statistics {
     #[must_use]
     pub fn new(setting: Setting, options: StatsOptions) -> Statistics {
         let stats = Stats::new(options.by.clone());
-        Statistics { setting, options, stats, drops: Drops::default() }
+        Statistics {
+            setting,
+            options,
+            stats,
+            drops: Drops::default(),
+            again: Retransmits::default(),
+        }
     }
 }
 
@@ -52,6 +60,7 @@ impl Output for Statistics {
     #[inline]
     fn update(&mut self, engine: &Engine, update: &Update<'_>, out: &mut Vec<u8>) {
         self.drops.update(engine, update, &self.setting.filter);
+        self.again.update(update);
         match update {
             Update::Change { conn, change } => self.stats.change(conn, change),
             Update::Lost(loss) => self.setting.pen.loss(loss, out),
@@ -76,10 +85,11 @@ impl Output for Statistics {
 impl Statistics {
     /// `open`: connections that have not finished, once that is known.
     fn figures(&mut self, engine: &Engine, now: MonoNs, open: Option<u64>, out: &mut Vec<u8>) {
-        let Statistics { setting, options, stats, drops } = self;
+        let Statistics { setting, options, stats, drops, again } = self;
         let groups = labels::groups(stats, engine.names());
         let pen = &mut setting.pen;
-        let page = text::Page { now, open, options: &*options, stats: &*stats, drops: &*drops };
+        let (options, stats, drops) = (&*options, &*stats, &*drops);
+        let page = text::Page { now, open, options, stats, drops, again: *again };
         if pen.json {
             json::objects(pen, engine, &page, &groups, out);
         } else {

@@ -6,7 +6,7 @@ use tracer_common::TcpState;
 
 use crate::config::StatsOptions;
 use crate::engine::Engine;
-use crate::engine::stats::{Drops, Figures, Measure, Spread, Stats};
+use crate::engine::stats::{Drops, Figures, Measure, Retransmits, Spread, Stats};
 use crate::output::lines::{Pen, human};
 use crate::output::stats::labels::Group;
 use crate::text::{self, Paint, Row, Terminal};
@@ -30,6 +30,7 @@ pub(super) struct Page<'a> {
     pub(super) options: &'a StatsOptions,
     pub(super) stats: &'a Stats,
     pub(super) drops: &'a Drops,
+    pub(super) again: Retransmits,
 }
 
 pub(super) fn page(
@@ -50,6 +51,10 @@ pub(super) fn page(
         let _ = write!(out, "; {open} still open, not counted");
     }
     out.push(b'\n');
+    let again = page.again.words();
+    if !again.is_empty() {
+        sentence(pen.terminal, Paint::Warn, &again, out);
+    }
     dropped(pen.terminal, engine, page.drops, out);
     let shown = groups.len().min(page.options.top.unwrap_or(usize::MAX));
     for group in groups.get(..shown).unwrap_or_default() {
