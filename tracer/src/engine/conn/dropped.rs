@@ -14,7 +14,7 @@ use crate::engine::conn::drops::{
 };
 use crate::engine::conn::role::Role;
 use crate::engine::conn::table::Table;
-use crate::event::{Direction, Drop, Event, Place, SockId, Tuple, What};
+use crate::event::{Direction, Drop, Dropped, Event, Place, SockId, Tuple, What};
 use crate::time::MonoNs;
 
 impl Table {
@@ -26,6 +26,11 @@ impl Table {
 
     /// Drops are traced from the beginning, and reasons have these names.
     pub(crate) fn tell_drops(&mut self, reasons: Vec<String>) {
+        let named = |name: &str| reasons.iter().position(|it| it == name);
+        self.drops.probes = match (named("TCP_OLD_SEQUENCE"), named("TCP_INVALID_SEQUENCE")) {
+            (None, Some(reason)) => u16::try_from(reason).ok(),
+            _ => None,
+        };
         self.drops.reasons = Some(reasons);
     }
 
@@ -43,10 +48,21 @@ impl Table {
     }
 
     pub(super) fn dropped(&mut self, event: &Event, drop: Drop, changes: &mut Vec<Change>) {
+        if self.is_a_probe(drop) {
+            return;
+        }
         if !self.claim(event, drop, changes) && self.drops.waiting_count < MOST_WAITING {
             self.drops.waiting.entry(event.tuple).or_default().push(*event);
             self.drops.waiting_count += 1;
         }
+    }
+
+    /// A bare ACK from before the window, as keepalive probes are: nothing in it is lost. Kernels since 6.3 have a reason
+    /// of its own for it (TCP_OLD_SEQUENCE, `tcp_sequence`), which the programs leave out; Linux 6.1 has not.
+    fn is_a_probe(&self, drop: Drop) -> bool {
+        drop.segment == Dropped::Ack
+            && drop.untold == 0
+            && self.drops.probes == Some(drop.reason)
     }
 
     /// A connection is known by all of its ends now: what of it was dropped before is its own.

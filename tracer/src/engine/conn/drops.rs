@@ -55,6 +55,8 @@ pub struct Unclaimed {
 pub(crate) struct Drops {
     /// Names of reasons by number, where drops are traced.
     pub(super) reasons: Option<Vec<String>>,
+    /// The reason that keepalive probes have, on a kernel that has none of its own for them.
+    pub(super) probes: Option<u16>,
     /// By their ends; a connection that is known by its port at last asks for its own.
     pub(super) waiting: HashMap<Tuple, Vec<Event>, FixedState>,
     pub(super) waiting_count: usize,

@@ -84,6 +84,28 @@ fn what_is_nobodys_is_one_line_a_port() {
 }
 
 #[test]
+fn a_keepalive_probe_is_no_loss_where_it_has_no_reason_of_its_own() {
+    let data = Drop { segment: Dropped::Data, payload: 1, ..SYN };
+    let ack = Drop { segment: Dropped::Ack, ..SYN };
+    for (names, drop, told) in [
+        (["", "TCP_INVALID_SEQUENCE"], ack, 0),
+        (["", "TCP_INVALID_SEQUENCE"], data, 1),
+        (["", "TCP_INVALID_SEQUENCE"], Drop { untold: 3, ..ack }, 1),
+        (["", "NETFILTER_DROP"], ack, 1),
+        (["TCP_OLD_SEQUENCE", "TCP_INVALID_SEQUENCE"], ack, 1),
+    ] {
+        let mut table = table();
+        let mut reasons = vec![String::new(); 10];
+        reasons[8..10].clone_from_slice(&names.map(str::to_owned));
+        table.tell_drops(reasons);
+        let mut lines = String::new();
+        let client = life(7).already(TcpState::SynSent).established(1);
+        play(&mut table, client.what(2, What::Dropped(drop)).into(), &mut lines);
+        assert_eq!(lines.matches("dropped").count(), told, "{names:?} {drop:?}: {lines}");
+    }
+}
+
+#[test]
 fn a_socket_that_connects_again_begins_with_none() {
     let drop = Drop { place: Place::Output, ..SYN };
     let first = life(7).syn(0).what(1, What::Dropped(drop)).to(TcpState::Close, 2);
