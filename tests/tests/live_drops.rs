@@ -654,7 +654,7 @@ fn stats_report_and_top_count_what_the_firewall_drops() -> Result<()> {
     terminal.wait_for("1 Findings")?;
     terminal.type_in("$2")?;
     terminal.wait_for(&format!("dropped {LOST}"))?;
-    terminal.wait_for("ESTABLISHED ")?;
+    terminal.wait_for(":8089")?;
     terminal.press("Enter")?;
     terminal.wait_for(&format!("{LOST} data segments dropped: by netfilter (input)"))?;
     terminal.type_in("q")
