@@ -357,7 +357,8 @@ fn segments_that_tcp_itself_refuses() -> Result<()> {
     };
     // Whether the ACK in its turn is dropped as well depends on which way through the kernel it takes.
     ensure!(
-        before.len() < 2 && before.iter().chain([too_old]).all(|it| *it == ("ack", "TCP_TOO_OLD_ACK")),
+        before.len() < 2
+            && before.iter().chain([too_old]).all(|it| *it == ("ack", "TCP_TOO_OLD_ACK")),
         "{found:?}"
     );
     ensure!(*unsent == ("ack", "TCP_ACK_UNSENT_DATA"), "{found:?}");

@@ -60,9 +60,7 @@ impl Table {
     /// A bare ACK from before the window, as keepalive probes are: nothing in it is lost. Kernels since 6.3 have a reason
     /// of its own for it (TCP_OLD_SEQUENCE, `tcp_sequence`), which the programs leave out; Linux 6.1 has not.
     fn is_a_probe(&self, drop: Drop) -> bool {
-        drop.segment == Dropped::Ack
-            && drop.untold == 0
-            && self.drops.probes == Some(drop.reason)
+        drop.segment == Dropped::Ack && drop.untold == 0 && self.drops.probes == Some(drop.reason)
     }
 
     /// A connection is known by all of its ends now: what of it was dropped before is its own.
