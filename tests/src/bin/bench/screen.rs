@@ -27,9 +27,10 @@ const TABS: [(&str, &str); 6] = [
 const SETTLE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// One frame a second on each tab for ten seconds, `quick`: three, beside so many sockets.
+/// One frame a second on each tab for half a minute, `quick`: three seconds, beside so many sockets. All sockets are
+/// walked every half minute: a shorter time has the whole of a walk in it, or none.
 pub(crate) fn targets(tools: &Tools, sockets: u64, quick: bool) -> Result<Vec<Target>> {
-    let watch = Duration::from_secs(if quick { 3 } else { 10 });
+    let watch = Duration::from_secs(if quick { 3 } else { 30 });
     ensure!(tests::ready(&["tmux"]), "no terminal to draw on");
     eprintln!("bench: top beside {sockets} open sockets");
     let netns = Netns::new()?;

@@ -23,6 +23,8 @@ use crate::time::MonoNs;
 /// From so many on, room for a little more is made at a time, not for as many again; the allocator moves
 /// pages then (mremap), no bytes.
 const FEW: usize = 65_536;
+/// Most connections remembered that are younger than the last walk over descriptors.
+pub(super) const MOST_YOUNG: usize = 4096;
 
 /// All connections and listeners that are known.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ pub struct Table {
     pub(super) tasks: Tasks,
     pub(super) spare: Spare,
     pub(super) leftovers: Leftovers,
+    /// Connections that are younger than the last walk over descriptors, the first `MOST_YOUNG` of them.
+    pub(super) young: Vec<u32>,
     pub(super) drops: Drops,
     /// See [`Table::take_interfaces`].
     pub(super) interfaces: BTreeSet<(u32, u32)>,
@@ -91,6 +95,7 @@ impl Table {
             tasks: Tasks::default(),
             spare: Spare::default(),
             leftovers: Leftovers::default(),
+            young: Vec::new(),
             drops: Drops::default(),
             interfaces: BTreeSet::new(),
         }
@@ -285,6 +290,9 @@ impl Table {
         let index = u32::try_from(self.conns.insert(conn)).ok()?;
         self.by_id.insert(&self.conns, event.id, index);
         self.index_tuple(index);
+        if self.young.len() < MOST_YOUNG {
+            self.young.push(index);
+        }
         Some(index)
     }
 
