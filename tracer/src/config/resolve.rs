@@ -11,7 +11,7 @@ use crate::config::error::UsageError;
 use crate::config::filter::{filter, filter_words};
 use crate::config::listing::Listing;
 use crate::config::serve::serve;
-use crate::config::size::ring_bytes;
+use crate::config::size;
 use crate::config::thresholds::thresholds;
 use crate::config::top::{replayed_top, top};
 use crate::config::types::{
@@ -23,21 +23,15 @@ use crate::engine::stats::By;
 use crate::filter::Filter;
 use crate::text::suggest;
 
-/// Memory for events on their way, when nobody says how much.
-const RING: &str = "16MiB";
-/// For what is always there: a third of a second of 100,000 events a second.
-const SERVE_RING: &str = "4MiB";
-
 /// Checks and resolves a command line; `doctor` has no configuration.
 ///
 /// # Errors
 /// What is wrong, with the remedy.
 pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, UsageError> {
     let filter = filter(&common.filters)?;
-    let serves = matches!(command, Some(Command::Serve(_)));
     let size = common.limits.ring_size.as_deref();
-    let size = size.unwrap_or(if serves { SERVE_RING } else { RING });
-    let live = Source::Live { ring_bytes: ring_bytes(size)? };
+    let ring_bytes = size.map_or_else(|| Ok(size::default_ring_bytes()), size::ring_bytes)?;
+    let live = Source::Live { ring_bytes };
     let (mut record_to, mut duration) = (common.output.record_to.clone(), common.output.duration);
     let (source, show) = match command.unwrap_or(Command::Tail) {
         Command::Tail => (live, Show::Tail),

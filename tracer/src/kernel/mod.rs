@@ -15,6 +15,7 @@ mod hooks;
 mod interfaces;
 pub mod layout;
 pub mod loader;
+pub mod memory;
 pub mod netns;
 mod netns_socket;
 mod places;
