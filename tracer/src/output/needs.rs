@@ -102,10 +102,12 @@ impl Needs {
         }
     }
 
-    /// Whether nothing is needed but events: then an idle run may sleep.
+    /// Whether an idle run may sleep for a second at a time. What is drawn has times of its own, and reads leave
+    /// stacks without an event that wakes the reader.
     #[must_use]
-    pub fn only_events(&self) -> bool {
-        self.draws == Draws::Never && self.rules != RulesNeed::Looks && self.stacks.is_none()
+    pub fn may_sleep(&self) -> bool {
+        let draws = matches!(self.draws, Draws::Every(_) | Draws::Walked { .. });
+        !draws && !self.terminal && self.stacks.is_none_or(|stacks| !stacks.accepted)
     }
 
     /// Time between draws that need a walk, where there are such draws: `Some(None)` for one draw.

@@ -225,9 +225,9 @@ impl Duties {
 
     /// When an idle run is to wake up: once a second. A walk that is due up to `slack` later is waited for,
     /// so that both are done in one go; else the walk would be made every other second.
-    pub(super) fn wake_up(&self, minis: bool, slack_ns: u64) -> MonoNs {
+    pub(super) fn wake_up(&self, walks: bool, slack_ns: u64) -> MonoNs {
         let (second, walk) = (self.next(Duty::Second), self.next(Duty::Walk));
-        if minis && walk < second.after(slack_ns) { second.max(walk) } else { second }
+        if walks && walk < second.after(slack_ns) { second.max(walk) } else { second }
     }
 }
 

@@ -105,7 +105,9 @@ impl Live<'_> {
             next_look = if more {
                 now
             } else if self.is_quiet() {
-                self.duties.wake_up(self.session.engine.table().wants_poll(), TICK_NS).max(now)
+                let engine = &self.session.engine;
+                let walks = engine.watch().is_some() || engine.table().wants_poll();
+                self.duties.wake_up(walks, TICK_NS).max(now)
             } else {
                 now.after(TICK_NS)
             };
@@ -228,10 +230,7 @@ impl Live<'_> {
     fn is_quiet(&self) -> bool {
         let unwritten = self.intake.blocked || self.session.waiting() != 0;
         let under_way = self.walks.are_busy() || self.intake.has_rows() || unwritten;
-        self.needs.only_events()
-            && self.walks.is_settled()
-            && !under_way
-            && self.quiet >= QUIET_TICKS
+        self.needs.may_sleep() && self.walks.is_settled() && !under_way && self.quiet >= QUIET_TICKS
     }
 
     /// A list that is not watched is done when it is printed, a recording when it failed, and a run with
