@@ -26,9 +26,13 @@ pub(super) fn run(dir: &Path) -> Result<()> {
     let sysroot = PathBuf::from(rustc.context("there is no rustc here")?.trim());
     let script = dir.join("tmp/clone.sh");
     fs::write(&script, CLONE)?;
-    for sub in ["rust", "source", "root/.cargo"] {
+    for sub in ["rust", "root/.cargo"] {
         fs::create_dir_all(dir.join(sub))?;
     }
+    // A copy of its own: of a work tree beside the repository, git's files are not below it.
+    let mut git = Command::new("git");
+    git.args(["clone", "--quiet", "--bare", "--"]).arg(root()).arg(dir.join("source"));
+    must(&mut git, "clone this repository", "see what it says above")?;
     // How crates are reached from here, but none of them.
     let config = cargo_home().join("config.toml");
     if config.is_file() {
@@ -42,13 +46,12 @@ pub(super) fn run(dir: &Path) -> Result<()> {
         .arg(
             "set -e; mount --bind \"$1\" \"$1\"; mount --rbind /dev \"$1/dev\"
              mount -t proc proc \"$1/proc\"; mount -t sysfs sysfs \"$1/sys\"; mount -t bpf bpf \"$1/sys/fs/bpf\"
-             mount --bind -o ro \"$2\" \"$1/rust\"; mount --bind -o ro \"$3\" \"$1/source\"
+             mount --bind -o ro \"$2\" \"$1/rust\"
              exec chroot \"$1\" /bin/sh /tmp/clone.sh",
         )
         .arg("enter")
         .arg(dir)
         .arg(&sysroot)
-        .arg(root())
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("CARGO_HOME")
         .env_remove("CARGO_TARGET_DIR")

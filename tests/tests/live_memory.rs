@@ -1,0 +1,58 @@
+//! What tcptrail has resident once it has started, as the kernel counts it.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tests::netns::Netns;
+use tests::pace::is_slow;
+use tests::tcptrail::{Tcptrail, binary};
+use tests::traffic::{Both, listen};
+
+/// Resident bytes of a process.
+fn resident(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+/// Beside so many sockets it has at most so many megabytes, the ring buffers included.
+fn check(args: &[&str], sockets: usize, megabytes: u64) -> Result<()> {
+    if binary().components().any(|part| part.as_os_str() == "debug") {
+        println!("skipped: the debug build is several times as large");
+        return Ok(());
+    }
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard })?;
+    let netns = Netns::new()?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let to = listener.local_addr()?;
+    let open: Vec<Both> =
+        (0..sockets / 2).map(|_| Both::new(&netns, &listener, to)).collect::<Result<_>>()?;
+    let tcptrail = Tcptrail::start(&[args, &["--netns", netns.name()]].concat())?;
+    let bytes = resident(tcptrail.pid())?;
+    println!("{args:?} beside {sockets} sockets: {} kB", bytes / 1000);
+    tcptrail.stop()?.check_good_end()?;
+    drop(open);
+    ensure!(bytes <= megabytes * 1_000_000, "{args:?} beside {sockets} sockets: {bytes} bytes");
+    Ok(())
+}
+
+#[test]
+fn what_shows_transitions_starts_small() -> Result<()> {
+    check(&["tail"], 0, 24)?;
+    check(&["life"], 0, 24)
+}
+
+#[test]
+fn what_finds_leaks_and_names_openers_starts_small() -> Result<()> {
+    check(&["stuck"], 0, 40)
+}
+
+#[test]
+fn serve_is_small_beside_ten_thousand_sockets() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let listen = format!("unix:{}", dir.path().join("http.sock").display());
+    let sockets = if is_slow() { 200 } else { 10_000 };
+    check(&["serve", "--listen", &listen], sockets, 40)
+}
