@@ -15,6 +15,8 @@ const CLONE: &str = include_str!("clone.sh");
 /// rustc links by calling `cc`.
 const PACKAGES: [&str; 4] = ["git", "gcc", "libc6-dev", "ca-certificates"];
 
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// Clones the repository into a root of Debian 12, and runs `cargo xtask run -- --duration 10s`.
 pub(super) fn run(dir: &Path) -> Result<()> {
     let base = debian::base("debian-12")?;
@@ -37,6 +39,10 @@ pub(super) fn run(dir: &Path) -> Result<()> {
     let config = cargo_home().join("config.toml");
     if config.is_file() {
         fs::copy(&config, dir.join("root/.cargo/config.toml"))?;
+    }
+    // And whom this machine trusts: a proxy of its own may stand in between.
+    if Path::new(CERTIFICATES).is_file() {
+        fs::copy(CERTIFICATES, dir.join("root/certificates"))?;
     }
     fs::copy("/etc/resolv.conf", dir.join("etc/resolv.conf"))?;
     let mut unshare = Command::new("unshare");

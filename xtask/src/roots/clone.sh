@@ -4,6 +4,7 @@ set -eu
 apt-get -q update >/dev/null
 # shellcheck disable=SC2086
 apt-get -q install --yes --no-install-recommends $PACKAGES >/dev/null
+[ ! -f /root/certificates ] || cp /root/certificates /etc/ssl/certs/ca-certificates.crt
 echo "--- programs here: $(ls /rust/bin | tr '\n' ' ')$(git --version), $(cc --version | head -n 1)"
 git config --global --add safe.directory '*'
 cd /root

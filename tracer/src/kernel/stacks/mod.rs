@@ -28,8 +28,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRAIL_STACKS_OBJECT"
 const READ: &str = "tcp_rcv_space_adjust";
 /// Where a thread tells that it has sent (Linux 6.3).
 const SEND: &str = "sock_send_length";
-/// Room for stacks on their way: a new one takes 2.6 KiB, with memory 23, one that is known 80 bytes.
-const RING_BYTES: u32 = 8 << 20;
+/// Room for stacks on their way: a new one takes 2.6 KiB, with memory 23, one that is known 80 bytes. Connects only.
+const RING_BYTES: u32 = 4 << 20;
+/// With accepts, reads and sends.
+const RING_BYTES_OF_ALL: u32 = 8 << 20;
 
 /// As the kernel's maps hold it.
 #[derive(Clone, Copy)]
@@ -70,7 +72,7 @@ pub fn load(
         .btf(Some(aya_btf))
         .verifier_log_level(VERIFIER_LOG)
         .override_global(names::STACK_SETTINGS, settings.as_bytes(), true)
-        .map_max_entries(names::STACK_RING, RING_BYTES)
+        .map_max_entries(names::STACK_RING, if accepted { RING_BYTES_OF_ALL } else { RING_BYTES })
         .load(OBJECT)
         .map_err(refused_object)?;
     let connect = attach(&mut ebpf, names::STACK_CONNECT, names::SET_STATE, aya_btf);
