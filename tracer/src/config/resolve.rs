@@ -29,8 +29,10 @@ use crate::text::suggest;
 /// What is wrong, with the remedy.
 pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, UsageError> {
     let filter = filter(&common.filters)?;
+    let serves = matches!(command, Some(Command::Serve(_)));
     let size = common.limits.ring_size.as_deref();
-    let ring_bytes = size.map_or_else(|| Ok(size::default_ring_bytes()), size::ring_bytes)?;
+    let left_out = if serves { size::SERVE_RING_BYTES } else { size::RING_BYTES };
+    let ring_bytes = size.map_or(Ok(left_out), size::ring_bytes)?;
     let live = Source::Live { ring_bytes };
     let (mut record_to, mut duration) = (common.output.record_to.clone(), common.output.duration);
     let (source, show) = match command.unwrap_or(Command::Tail) {
