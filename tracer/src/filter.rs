@@ -103,6 +103,14 @@ impl Filter {
         self.places.learn(names);
     }
 
+    /// Whether every connection is wanted of a run that was of this network namespace only, or of all: then none has to
+    /// be asked about.
+    #[must_use]
+    pub fn wants_all(&self, only_netns: Option<u32>) -> bool {
+        (self.netns.is_none() || self.netns == only_netns)
+            && *self == Filter { netns: self.netns, ..Filter::default() }
+    }
+
     /// Whether this connection is wanted at all; `None` while its local port is not known and
     /// decides.
     #[must_use]

@@ -53,6 +53,11 @@ impl Ring {
         Ok(())
     }
 
+    /// What takes records out, without waiting.
+    pub fn reader(&mut self) -> &mut Reader {
+        &mut self.reader
+    }
+
     /// As [`Reader::next`].
     pub fn next(&mut self, take: impl FnMut(&[u8])) -> bool {
         self.reader.next(take)

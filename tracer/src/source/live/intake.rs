@@ -1,16 +1,23 @@
 //! Records of the ring and rows of walks, into the session in the order of their times.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use crate::engine::conn::Poll;
 use crate::input::Input;
 use crate::kernel::ring::Ring;
 use crate::output::session::Session;
 use crate::output::writer::Stdout;
+use crate::source::live::backlog::Backlog;
 use crate::time::MonoNs;
 
 /// Records taken in a row before signals and the clock have a turn.
 const BATCH: usize = 8192;
 /// Rows taken in a row: some milliseconds.
 const PIECE: usize = 4096;
+/// The ring is emptied this often while the end of a walk keeps us: at full speed it takes ten times as long to fill.
+const OFTEN: Duration = Duration::from_millis(10);
 /// Lines that wait for stdout are handed over when they are this long.
 const MUCH: usize = 64 << 10;
 
@@ -27,8 +34,8 @@ const ROW: usize = size_of::<tracer_common::wire::SocketRow>();
 pub(super) struct Intake {
     pub(super) ring: Ring,
     rows: Option<Rows>,
-    /// A record that waits for rows that are older; empty when there is none.
-    held: Vec<u8>,
+    /// Records that wait for rows that are older, so that the ring does not fill meanwhile.
+    backlog: Backlog,
     /// Records taken out of the ring.
     pub(super) taken: u64,
     /// Records wait because stdout has no room.
@@ -37,7 +44,7 @@ pub(super) struct Intake {
 
 impl Intake {
     pub(super) fn new(ring: Ring) -> Intake {
-        Intake { ring, rows: None, held: Vec::new(), taken: 0, blocked: false }
+        Intake { ring, rows: None, backlog: Backlog::default(), taken: 0, blocked: false }
     }
 
     /// Whether rows wait to be taken in.
@@ -66,27 +73,31 @@ impl Intake {
                 self.blocked = true;
                 return false;
             }
-            let Intake { ring, rows, held, .. } = self;
-            if held.is_empty() {
-                let got = ring.next(|record| {
-                    room = feed_rows(session, rows, time_of(record), room);
-                    if room == 0 {
-                        held.extend_from_slice(record);
-                    } else {
-                        session.feed(&Input::Record(record));
-                    }
-                });
-                if !got {
-                    break;
-                }
-            } else {
-                room = feed_rows(session, rows, time_of(held), room);
+            let Intake { ring, rows, backlog, .. } = self;
+            let mut take = |record: &[u8]| {
+                room = feed_rows(session, rows, time_of(record), room);
                 if room != 0 {
-                    session.feed(&Input::Record(held));
-                    held.clear();
+                    session.feed(&Input::Record(record));
                 }
+                room != 0
+            };
+            let got = if let Some(record) = backlog.first() {
+                if take(record) {
+                    backlog.remove_first();
+                }
+                true
+            } else {
+                ring.next(|record| {
+                    if !take(record) {
+                        backlog.add(record);
+                    }
+                })
+            };
+            if !got {
+                break;
             }
             if room == 0 {
+                backlog.add_all(ring.reader());
                 return true;
             }
             taken += 1;
@@ -99,15 +110,51 @@ impl Intake {
     }
 
     /// The ring is empty: whatever rows are left are younger than every event that came. Returns whether some are
-    /// still left.
+    /// still left, or records came meanwhile.
     fn end_rows(&mut self, session: &mut Session, room: usize) -> bool {
         if feed_rows(session, &mut self.rows, u64::MAX, room) == 0 {
             return true;
         }
         if let Some(rows) = self.rows.take() {
-            session.feed(&Input::PollEnd { poll: rows.poll, now: MonoNs::now() });
+            self.end_poll(session, rows);
         }
-        false
+        self.backlog.first().is_some()
+    }
+
+    /// After many rows the end takes long, and the load may have the other processors: a thread empties the ring
+    /// meanwhile.
+    fn end_poll(&mut self, session: &mut Session, rows: Rows) {
+        let input = Input::PollEnd { poll: rows.poll, now: MonoNs::now() };
+        if rows.bytes.len() <= PIECE * ROW {
+            session.feed(&input);
+            return;
+        }
+        let Intake { ring, backlog, .. } = self;
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let empty = || {
+                while !ended.load(Ordering::Acquire) {
+                    backlog.add_all(ring.reader());
+                    thread::park_timeout(OFTEN);
+                }
+            };
+            let thread = thread::Builder::new().name("tcptrail-ring".to_owned());
+            let thread = thread.spawn_scoped(scope, empty);
+            let _end = End(&ended, thread.as_ref().ok().map(|it| it.thread().clone()));
+            session.feed(&input);
+        });
+    }
+}
+
+/// Ends the thread that empties the ring, also when we panic.
+struct End<'a>(&'a AtomicBool, Option<thread::Thread>);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+        if let Some(thread) = &self.1 {
+            thread.unpark();
+        }
     }
 }
 

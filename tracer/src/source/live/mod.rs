@@ -2,6 +2,7 @@
 //! `intake` takes records and rows, `walks` asks for walks, `losses` counts what was lost, `naming`,
 //! `stacks` and `dumps` ask for names and threads, `origin` says what run it is.
 
+mod backlog;
 mod dumps;
 mod duties;
 mod end;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::Table;
+use crate::engine::Engine;
 use crate::filter::Filter;
 use crate::time::MonoNs;
 
@@ -80,14 +80,14 @@ pub(crate) struct History {
 
 impl History {
     /// Counts, unless that was done just now.
-    pub(super) fn sample(&mut self, table: &Table, scope: &Filter, now: MonoNs) {
+    pub(super) fn sample(&mut self, engine: &Engine, scope: &Filter, now: MonoNs) {
         if !self.samples.is_empty() && now.since(self.last) < STEP_NS {
             return;
         }
         self.last = now;
-        let all = *scope == Filter::default();
+        let all = scope.wants_all(engine.origin().only_netns);
         let mut counts = ByState::default();
-        for conn in table.iter() {
+        for conn in engine.table().iter() {
             if let Some(shown) = Shown::of(conn.state)
                 && (all || scope.wants(conn) == Some(true))
             {

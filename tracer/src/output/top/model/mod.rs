@@ -97,20 +97,22 @@ impl Model {
 
     fn tick(&mut self, engine: &Engine, now: MonoNs, scope: &Filter) {
         self.rates.tick(now);
-        self.history.sample(engine.table(), scope, now);
+        self.history.sample(engine, scope, now);
         self.remotes.tidy(now);
         self.marks.sample(engine.table(), now);
         if self.growths.is_due(now) {
-            self.growths.sample(by_process(engine.table(), scope).into_iter(), now);
+            self.growths.sample(by_process(engine, scope).into_iter(), now);
         }
         self.ticked = Some(now);
     }
 }
 
 /// How many sockets each process has.
-fn by_process(table: &Table, scope: &Filter) -> HashMap<u32, u32, FixedState> {
+fn by_process(engine: &Engine, scope: &Filter) -> HashMap<u32, u32, FixedState> {
     let mut counts = HashMap::default();
-    for conn in table.iter().filter(|conn| is_open(conn) && scope.wants(conn) == Some(true)) {
+    let all = scope.wants_all(engine.origin().only_netns);
+    let wanted = |conn: &&Connection| is_open(conn) && (all || scope.wants(conn) == Some(true));
+    for conn in engine.table().iter().filter(wanted) {
         if let Some(pid) = conn.owner.as_ref().and_then(Owner::pid) {
             *counts.entry(pid).or_default() += 1;
         }

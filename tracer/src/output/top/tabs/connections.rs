@@ -50,7 +50,7 @@ pub(super) const GROUP_COLUMNS: &[Column] = &[
 
 /// The wanted connections in their order.
 pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
-    let all = *scene.scope == crate::filter::Filter::default();
+    let all = scene.scope.wants_all(scene.engine.origin().only_netns);
     let mut search = Search::new(scene, order.wanted.texts());
     let mut lazy = Vec::new();
     for (at, conn) in scene.table().places() {

@@ -25,7 +25,7 @@ impl<'a> Scene<'a> {
 
     /// Those that are there, in the run's scope, and wanted by the words of the filter; listeners too.
     pub(crate) fn wanted(&self, wanted: &'a Wanted) -> impl Iterator<Item = &'a Connection> {
-        let (all, now) = (*self.scope == Filter::default(), self.now);
+        let (all, now) = (self.scope.wants_all(self.engine.origin().only_netns), self.now);
         let scope = self.scope;
         self.table()
             .iter()
