@@ -18,7 +18,7 @@ mod walks;
 use anyhow::Result;
 
 use crate::config::{Config, Show};
-use crate::kernel::destroy;
+use crate::kernel::{destroy, memory};
 use crate::output::{Output, listed};
 
 /// Runs until the time is up, a signal comes, or nobody reads any more. Returns the exit code.
@@ -46,6 +46,7 @@ pub fn run_with(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut live = start::start(config, ring_bytes, Box::new(make))?;
+        memory::give_back();
         if config.show == Show::Nothing {
             say_that_it_records(config);
         }

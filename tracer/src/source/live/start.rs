@@ -12,7 +12,6 @@ use crate::engine::{Engine, Rules};
 use crate::input::Input;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{self, KernelBtf, Options, Programs};
-use crate::kernel::memory;
 use crate::kernel::poller::{self, Poller};
 use crate::kernel::preflight;
 use crate::kernel::ring::Ring;
@@ -62,8 +61,6 @@ pub(super) fn start<'a>(
         .context("the programs' debug messages cannot be read")?;
     let circumstances = circumstances(config, &needs, &mut programs)?;
     let poller = poller(config, circumstances, needs.rules, (&resolved, &btf))?;
-    drop(btf);
-    memory::give_back();
     check_walks(&poller, &needs)?;
     let origin = origin(config, &programs, &poller, &resolved, start);
     if config.verbose >= 1 {
