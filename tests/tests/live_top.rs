@@ -77,7 +77,7 @@ fn a_leak_is_found_and_explained() -> Result<()> {
     terminal.wait_for(&sentence)?;
     terminal.press("Enter")?;
     let pane = terminal.wait_for("What to do")?;
-    ensure!(pane.contains("try-with-resources"), "{pane}");
+    ensure!(pane.contains("find the code path that skips it"), "{pane}");
     // Its sockets are those that ss sees.
     terminal.type_in("s")?;
     terminal.wait_for("filter: pid:")?;
