@@ -57,8 +57,9 @@ impl Table {
         }
     }
 
-    /// A bare ACK from before the window, as keepalive probes are: nothing in it is lost. Kernels since 6.3 have a reason
-    /// of its own for it (TCP_OLD_SEQUENCE, `tcp_sequence`), which the programs leave out; Linux 6.1 has not.
+    /// A bare ACK outside the window, as keepalive probes are, which come from before it: nothing in it is lost. Later
+    /// kernels tell the two sides of the window apart (TCP_OLD_SEQUENCE, `tcp_sequence`), and the programs leave out what
+    /// is old; Linux 6.1 does not.
     fn is_a_probe(&self, drop: Drop) -> bool {
         drop.segment == Dropped::Ack && drop.untold == 0 && self.drops.probes == Some(drop.reason)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::engine::conn::connection::Connection;
 use crate::engine::conn::owner::{Owner, OwnerSource};
 use crate::engine::conn::role::Role;
-use crate::engine::conn::table::{MOST_YOUNG, Table};
+use crate::engine::conn::table::Table;
 use crate::event::{Actor, Comm, Holder};
 
 impl Table {
@@ -16,17 +16,16 @@ impl Table {
         holders.dedup_by_key(|holder| (holder.id, holder.pid, holder.fd));
         self.leftovers.met(&holders);
         let before = std::mem::replace(&mut self.holders, holders);
-        let young = std::mem::take(&mut self.young);
-        if young.len() < MOST_YOUNG {
+        if let Some(learned) = self.learned.take() {
             // Most of a hundred thousand are as they were: a look at each of their connections would take 30 ms.
             let unlike = unlike(&before, &self.holders);
-            if unlike.is_empty() && young.is_empty() {
+            if unlike.is_empty() && learned.is_empty() {
                 return;
             }
             for holder in unlike {
                 self.own(holder);
             }
-            for index in young {
+            for index in learned {
                 self.own_by_holders(index);
             }
         } else {
@@ -48,10 +47,15 @@ impl Table {
         }
     }
 
-    /// A socket that came to the table after the walk over descriptors.
+    /// A socket that came to the table after the walk over descriptors, or of which something was learned since.
     pub(super) fn own_by_holders(&mut self, index: u32) {
-        let Some(conn) = self.conns.get(index as usize) else { return };
-        if let Some(&holder) = self.holders_of(conn.id).first() {
+        let Some(id) = self.conns.get(index as usize).map(|conn| conn.id) else { return };
+        let from = self.holders.partition_point(|holder| holder.id < id);
+        for at in from..self.holders.len() {
+            let holder = self.holders[at];
+            if holder.id != id {
+                break;
+            }
             self.own(holder);
         }
     }

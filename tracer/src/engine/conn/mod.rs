@@ -31,6 +31,7 @@ mod identity;
 mod ids;
 mod index;
 mod late;
+mod learned;
 mod leftover;
 mod mini;
 mod options;

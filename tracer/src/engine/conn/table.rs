@@ -12,6 +12,7 @@ use crate::engine::conn::drops::Drops;
 use crate::engine::conn::how::How;
 use crate::engine::conn::ids::{Conns, Ids, Tuples};
 use crate::engine::conn::late::{Peer, Spare};
+use crate::engine::conn::learned::Learned;
 use crate::engine::conn::leftover::{Leftover, Leftovers};
 use crate::engine::conn::options::Options;
 use crate::engine::conn::role::Role;
@@ -23,8 +24,6 @@ use crate::time::MonoNs;
 /// From so many on, room for a little more is made at a time, not for as many again; the allocator moves
 /// pages then (mremap), no bytes.
 const FEW: usize = 65_536;
-/// Most connections remembered that are younger than the last walk over descriptors.
-pub(super) const MOST_YOUNG: usize = 4096;
 
 /// All connections and listeners that are known.
 #[derive(Debug)]
@@ -62,8 +61,7 @@ pub struct Table {
     pub(super) tasks: Tasks,
     pub(super) spare: Spare,
     pub(super) leftovers: Leftovers,
-    /// Connections that are younger than the last walk over descriptors, the first `MOST_YOUNG` of them.
-    pub(super) young: Vec<u32>,
+    pub(super) learned: Learned,
     pub(super) drops: Drops,
     /// See [`Table::take_interfaces`].
     pub(super) interfaces: BTreeSet<(u32, u32)>,
@@ -95,7 +93,7 @@ impl Table {
             tasks: Tasks::default(),
             spare: Spare::default(),
             leftovers: Leftovers::default(),
-            young: Vec::new(),
+            learned: Learned::default(),
             drops: Drops::default(),
             interfaces: BTreeSet::new(),
         }
@@ -290,9 +288,7 @@ impl Table {
         let index = u32::try_from(self.conns.insert(conn)).ok()?;
         self.by_id.insert(&self.conns, event.id, index);
         self.index_tuple(index);
-        if self.young.len() < MOST_YOUNG {
-            self.young.push(index);
-        }
+        self.learned.note(index);
         Some(index)
     }
 

@@ -125,6 +125,7 @@ impl Table {
                 _ => OwnerSource::Close,
             };
             conn.learn_owner(Owner::new(self.tasks.share(task), None, source));
+            self.learned.note(index);
         }
     }
 
@@ -156,6 +157,7 @@ impl Table {
         conn.last = event.at;
         if let Some(task) = actor {
             conn.learn_owner(Owner::new(self.tasks.share(task), None, OwnerSource::Close));
+            self.learned.note(index);
         }
     }
 

@@ -809,6 +809,48 @@ fn better_knowledge_of_the_owner_replaces_worse() {
     assert_eq!(table.holders_of(SockId(1)).len(), 2);
 }
 
+/// What a walk over descriptors says holds also where it says the same as the one before.
+#[test]
+fn the_same_holders_again_are_looked_at_where_something_was_learned_since() {
+    let check = |script: Script, id: u64, expect: (u32, Option<u32>)| {
+        let mut table = table();
+        play(&mut table, script, &mut String::new());
+        let owner = find(&table, id).owner.clone().expect("known");
+        assert_eq!((owner.task.pid, owner.fd()), expect);
+    };
+    let twice =
+        |script: Script, holders: &[Holder]| script.holders(0, holders).holders(90, holders);
+    // Its events come after the first walk. Who connected has it still, beside a child with a lower number.
+    let connected = || Script::from(life(7).syn(1).by(200, "curl").established(2));
+    let both = [holder(7, 199, "child", 6), holder(7, 200, "curl", 5)];
+    check(twice(connected(), &both), 7, (200, Some(5)));
+    // Who closed it does not have it, and who has it is known from before.
+    let listener = Script::from(life(1).listen(0).by(100, "nginx"));
+    let closed = listener.and(server(8, 7).close_wait(60).last_ack(70).by(102, "helper"));
+    let has = [holder(8, 101, "nginx", 9)];
+    check(twice(closed.clone(), &has), 8, (101, Some(9)));
+    check(closed.holders(50, &has).holders(90, &has), 8, (101, Some(9)));
+}
+
+#[test]
+fn beyond_what_is_remembered_all_are_looked_at() {
+    const FIRST: u64 = 100;
+    let ids = FIRST..FIRST + crate::engine::conn::learned::MOST as u64 + 10;
+    let held: Vec<Holder> = ids.clone().map(|id| holder(id, 200, "curl", 5)).collect();
+    let mut table = Table::new(Options { limit: held.len(), ..OPTIONS });
+    table.set_holders(held.clone());
+    for id in ids.clone() {
+        for (_, input) in life(id).syn(1).by(200, "curl").script.0 {
+            feed(&mut table, &input, &mut Vec::new());
+        }
+        table.settle();
+    }
+    table.set_holders(held);
+    for id in ids {
+        assert_eq!(find(&table, id).owner.as_ref().and_then(|it| it.fd()), Some(5), "{id}");
+    }
+}
+
 #[test]
 fn of_several_listeners_that_it_can_be_none_is_guessed() {
     let other = |pid| {
