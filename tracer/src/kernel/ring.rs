@@ -57,9 +57,4 @@ impl Ring {
     pub fn reader(&mut self) -> &mut Reader {
         &mut self.reader
     }
-
-    /// As [`Reader::next`].
-    pub fn next(&mut self, take: impl FnMut(&[u8])) -> bool {
-        self.reader.next(take)
-    }
 }

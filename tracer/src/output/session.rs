@@ -105,6 +105,13 @@ impl Session {
         self.outputs.totals(0, &self.engine)
     }
 
+    /// Whether the time of an output has come.
+    #[must_use]
+    pub fn is_draw_due(&self, now: MonoNs) -> bool {
+        let due = |slot: &Slot| !slot.failed && slot.next_draw.is_some_and(|next| next <= now);
+        self.outputs.slots.iter().any(due)
+    }
+
     /// Outputs whose time has come draw.
     pub fn draw_due(&mut self, now: MonoNs) {
         for slot in &mut self.outputs.slots {

@@ -16,7 +16,9 @@ use crate::time::MonoNs;
 const BATCH: usize = 8192;
 /// Rows taken in a row: some milliseconds.
 const PIECE: usize = 4096;
-/// The ring is emptied this often while the end of a walk keeps us: at full speed it takes ten times as long to fill.
+/// With fewer connections nothing takes longer than some milliseconds.
+const MANY: usize = 16_384;
+/// The ring is emptied this often while something else keeps us: at full speed 4 MiB take ten times as long to fill.
 const OFTEN: Duration = Duration::from_millis(10);
 /// Lines that wait for stdout are handed over when they are this long.
 const MUCH: usize = 64 << 10;
@@ -87,7 +89,7 @@ impl Intake {
                 }
                 true
             } else {
-                ring.next(|record| {
+                ring.reader().next(|record| {
                     if !take(record) {
                         backlog.add(record);
                     }
@@ -116,18 +118,22 @@ impl Intake {
             return true;
         }
         if let Some(rows) = self.rows.take() {
-            self.end_poll(session, rows);
+            let input = Input::PollEnd { poll: rows.poll, now: MonoNs::now() };
+            self.meanwhile(session, |session| session.feed(&input));
         }
+        self.has_backlog()
+    }
+
+    /// Whether records wait that are out of the ring already.
+    pub(super) fn has_backlog(&self) -> bool {
         self.backlog.first().is_some()
     }
 
-    /// After many rows the end takes long, and the load may have the other processors: a thread empties the ring
-    /// meanwhile.
-    fn end_poll(&mut self, session: &mut Session, rows: Rows) {
-        let input = Input::PollEnd { poll: rows.poll, now: MonoNs::now() };
-        if rows.bytes.len() <= PIECE * ROW {
-            session.feed(&input);
-            return;
+    /// Does what takes long where there are many connections. The load may have the other processors, and then it takes
+    /// several times as long: a thread empties the ring meanwhile.
+    pub(super) fn meanwhile(&mut self, session: &mut Session, work: impl FnOnce(&mut Session)) {
+        if session.engine.table().len() < MANY {
+            return work(session);
         }
         let Intake { ring, backlog, .. } = self;
         let ended = AtomicBool::new(false);
@@ -141,7 +147,7 @@ impl Intake {
             let thread = thread::Builder::new().name("tcptrail-ring".to_owned());
             let thread = thread.spawn_scoped(scope, empty);
             let _end = End(&ended, thread.as_ref().ok().map(|it| it.thread().clone()));
-            session.feed(&input);
+            work(session);
         });
     }
 }

@@ -159,7 +159,8 @@ impl Live<'_> {
         if self.intake.taken != taken {
             self.quiet = 0;
         }
-        more
+        let waits = self.intake.blocked || self.walks.events_wait(&self.intake);
+        more || !waits && self.intake.has_backlog()
     }
 
     /// Takes records out of the ring, unless they are to wait. Returns whether there may be more.
@@ -196,7 +197,8 @@ impl Live<'_> {
                 self.name_things();
             }
             if second {
-                self.session.feed(&Input::Tick(MonoNs::now()));
+                let tick = Input::Tick(MonoNs::now());
+                self.intake.meanwhile(&mut self.session, |session| session.feed(&tick));
                 if let Some(stacks) = &mut self.stacks {
                     stacks.tend(&mut self.session, &self.config.filter);
                 }
@@ -207,8 +209,8 @@ impl Live<'_> {
         self.redraw();
         // Whoever draws on a terminal that is slow leaves frames out, and no event waits for it.
         let takes = self.keys.is_none() || self.stdout.is_idle();
-        if self.walks.is_settled() && takes {
-            self.session.draw_due(now);
+        if self.walks.is_settled() && takes && self.session.is_draw_due(now) {
+            self.intake.meanwhile(&mut self.session, |session| session.draw_due(now));
         }
         self.walks.make(&mut self.duties, &mut self.session, &self.intake, now);
     }
@@ -246,7 +248,8 @@ impl Live<'_> {
         let drawn = self.walks.take_draw(&self.intake, MonoNs::now());
         if drawn {
             self.name_things();
-            self.session.draw_walked(MonoNs::now());
+            let now = MonoNs::now();
+            self.intake.meanwhile(&mut self.session, |session| session.draw_walked(now));
             self.stdout.push(self.session.out());
         }
         drawn && self.needs.until == Until::Drawn

@@ -250,7 +250,7 @@ impl Walks {
                     );
                 }
                 duties.done(Duty::Holders, now, took_ns);
-                session.feed(&Input::Holders(&rows));
+                intake.meanwhile(session, |session| session.feed(&Input::Holders(&rows)));
             }
             Answer::Facts { bytes, took_ns } => {
                 duties.done(Duty::Facts, now, took_ns);
