@@ -108,4 +108,19 @@ mod tests {
         assert!(parse("tcptrail -n kill --yes --port 80").is_err());
         Cli::command().debug_assert();
     }
+
+    /// Whoever reads a page of `explain` types what it says.
+    #[test]
+    fn commands_that_explain_names_are_ours() {
+        let pages = crate::engine::rules::explain::pages();
+        let ours = pages.flat_map(|page| page.commands).filter(|it| it.starts_with("tcptrail "));
+        let mut count = 0;
+        for command in ours {
+            let line =
+                command.replace("PORT", "80").replace("PID", "1").replace("ADDRESS", "10.0.0.1");
+            parse(&line).expect(command);
+            count += 1;
+        }
+        assert!(count > 20, "{count}");
+    }
 }

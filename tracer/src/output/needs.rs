@@ -152,3 +152,24 @@ impl Draws {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_draws_reads_keys_or_takes_stacks_of_reads_does_not_sleep() {
+        let check = |needs: Needs, expect: bool| assert_eq!(needs.may_sleep(), expect, "{needs:?}");
+        let none = Needs::default();
+        let second = Duration::from_secs(1);
+        check(none, true);
+        check(Needs { rules: RulesNeed::Looks, changes: true, ..none }, true);
+        check(Needs { draws: Draws::AtEnd, ..none }, true);
+        check(Needs { draws: Draws::Every(second), ..none }, false);
+        check(Needs { draws: Draws::Walked { again: None }, ..none }, false);
+        check(Needs { terminal: true, ..none }, false);
+        check(Needs { stacks: Some(StacksNeed::default()), ..none }, true);
+        let accepted = StacksNeed { accepted: true, ..StacksNeed::default() };
+        check(Needs { stacks: Some(accepted), ..none }, false);
+    }
+}

@@ -31,15 +31,15 @@ pub(crate) fn targets(
     count: usize,
     seconds: f64,
 ) -> Result<Vec<Target>> {
-    let mut targets = plain(tools, dir, count, seconds)?;
+    let mut targets = vec![plain(tools, dir, count, seconds)?];
     targets.extend(scan(tools, dir)?);
     targets.extend(losses(tools, dir, seconds)?);
     Ok(targets)
 }
 
-/// Once as the drops' program counts beside the others of the same run, where nothing differs but the program; and
-/// once as two runs compare, which differ by a fifth anyway.
-fn plain(tools: &Tools, dir: &Path, count: usize, seconds: f64) -> Result<Vec<Target>> {
+/// What the program takes beside the others of the same run, where nothing else differs. Runs with and without it differ
+/// by a fifth anyway: how they compare is only said.
+fn plain(tools: &Tools, dir: &Path, count: usize, seconds: f64) -> Result<Target> {
     let subjects = [Subject::Life, Subject::LifeNoDrops];
     let mut rows = rounds(&subjects, tools, dir, count, seconds)?
         .into_iter()
@@ -55,7 +55,7 @@ fn plain(tools: &Tools, dir: &Path, count: usize, seconds: f64) -> Result<Vec<Ta
         eprintln!("bench: kernel time a transition, to that of runs with --no-drops: {between} x");
     }
     let what = "kernel time a transition, to that of the other programs";
-    Ok(vec![Target::at_most(what, 1.03, " x", shares, 3)])
+    Ok(Target::at_most(what, 1.03, " x", shares, 3))
 }
 
 /// SYNs from many addresses to a port where nobody listens.

@@ -2,6 +2,12 @@
 
 use super::{Code, Page};
 
+// Of a FIN that nobody acknowledges, whichever it is.
+const GONE: &str =
+    "The peer's host is gone, or a firewall or NAT on the path has forgotten the connection.";
+const CHECK: &str = "Check the peer and the path.";
+const CLOSED_HERE: &str = "tcptrail list --state FIN_WAIT1,CLOSING,LAST_ACK --group-by remote";
+
 pub(super) const PAGES: &[Page] = &[
     Page {
         code: Code::SynSent,
@@ -82,12 +88,9 @@ pub(super) const PAGES: &[Page] = &[
         title: "closed here, the peer does not acknowledge",
         meaning: "The application has closed. The kernel retransmits the FIN and nobody acknowledges it. This is no leak: \
                   the kernel ends each socket by itself.",
-        cause: "The peer's host is gone, or a firewall or NAT on the path has forgotten the connection.",
-        steps: &[
-            "Check the peer and the path.",
-            "Too many at once: lower net.ipv4.tcp_orphan_retries.",
-        ],
-        commands: &["tcptrail list --state FIN_WAIT1,CLOSING,LAST_ACK --group-by remote"],
+        cause: GONE,
+        steps: &[CHECK, "Too many at once: lower net.ipv4.tcp_orphan_retries."],
+        commands: &[CLOSED_HERE],
         anchor: "fin_wait1-closing-last_ack",
     },
     Page {
@@ -121,9 +124,9 @@ pub(super) const PAGES: &[Page] = &[
         title: "both closed at once, the FIN is not acknowledged",
         meaning: "Both sides closed at the same time, and the peer does not acknowledge the FIN. This is no leak: the \
                   kernel ends each socket by itself.",
-        cause: "The peer's host is gone, or a firewall or NAT on the path has forgotten the connection.",
-        steps: &["Check the peer and the path."],
-        commands: &["tcptrail list --state FIN_WAIT1,CLOSING,LAST_ACK --group-by remote"],
+        cause: GONE,
+        steps: &[CHECK],
+        commands: &[CLOSED_HERE],
         anchor: "fin_wait1-closing-last_ack",
     },
     Page {
@@ -131,12 +134,9 @@ pub(super) const PAGES: &[Page] = &[
         title: "both closed, the last FIN is not acknowledged",
         meaning: "The peer closed, the application closed too, and the peer does not acknowledge the last FIN. This is no \
                   leak: the kernel ends each socket by itself.",
-        cause: "The peer's host is gone, or a firewall or NAT on the path has forgotten the connection.",
-        steps: &[
-            "Check the peer and the path.",
-            "Too many at once: lower net.ipv4.tcp_orphan_retries.",
-        ],
-        commands: &["tcptrail list --state FIN_WAIT1,CLOSING,LAST_ACK --group-by remote"],
+        cause: GONE,
+        steps: &[CHECK, "Too many at once: lower net.ipv4.tcp_orphan_retries."],
+        commands: &[CLOSED_HERE],
         anchor: "fin_wait1-closing-last_ack",
     },
 ];
