@@ -403,7 +403,7 @@ fn a_flood_to_a_reader_that_sleeps_takes_no_memory() -> Result<()> {
     let _ = child.wait();
     let grown = after?.saturating_sub(before);
     println!("{grown} KiB more after 55 namespaces' transitions that nobody read");
-    // The ring of 16 MiB, in which they wait, is counted too where its pages were touched.
+    // The ring of 4 MiB, in which they wait, is counted too where its pages were touched.
     ensure!(grown < 40 << 10, "{grown} KiB");
     Ok(())
 }

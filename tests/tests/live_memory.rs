@@ -45,13 +45,13 @@ fn check(args: &[&str], sockets: usize, megabytes: u64) -> Result<()> {
 
 #[test]
 fn what_shows_transitions_starts_small() -> Result<()> {
-    check(&["tail"], 0, 48)?;
-    check(&["life"], 0, 48)
+    check(&["tail"], 0, 24)?;
+    check(&["life"], 0, 24)
 }
 
 #[test]
 fn what_finds_leaks_and_names_openers_starts_small() -> Result<()> {
-    check(&["stuck"], 0, 56)
+    check(&["stuck"], 0, 40)
 }
 
 #[test]

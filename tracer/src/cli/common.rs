@@ -117,8 +117,7 @@ pub struct OutputArgs {
 #[derive(Args, Debug, Clone, Default)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// Memory for events on their way out of the kernel: a power of two, 4KiB to 1GiB; 16MiB when left out, for
-    /// `serve` 4MiB
+    /// Memory for events on their way out of the kernel: a power of two, 4KiB to 1GiB; 4MiB when left out
     #[arg(long, value_name = "SIZE", global = true)]
     pub ring_size: Option<String>,
     /// Most connections kept in memory; what is beyond is counted as lost

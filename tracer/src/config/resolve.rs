@@ -24,13 +24,9 @@ use crate::filter::Filter;
 use crate::text::suggest;
 
 /// A live run, with the ring buffer that was asked for.
-fn live(command: Option<&Command>, common: &Common) -> Result<Source, UsageError> {
-    let left_out = match command {
-        Some(Command::Serve(_)) => size::SERVE_RING_BYTES,
-        _ => size::RING_BYTES,
-    };
+fn live(common: &Common) -> Result<Source, UsageError> {
     let size = common.limits.ring_size.as_deref();
-    Ok(Source::Live { ring_bytes: size.map_or(Ok(left_out), size::ring_bytes)? })
+    Ok(Source::Live { ring_bytes: size.map_or(Ok(size::RING_BYTES), size::ring_bytes)? })
 }
 
 /// Checks and resolves a command line; `doctor` has no configuration.
@@ -39,7 +35,7 @@ fn live(command: Option<&Command>, common: &Common) -> Result<Source, UsageError
 /// What is wrong, with the remedy.
 pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, UsageError> {
     let filter = filter(&common.filters)?;
-    let live = live(command.as_ref(), common)?;
+    let live = live(common)?;
     let (mut record_to, mut duration) = (common.output.record_to.clone(), common.output.duration);
     let (source, show) = match command.unwrap_or(Command::Tail) {
         Command::Tail => (live, Show::Tail),

@@ -2,12 +2,10 @@
 
 use crate::config::error::UsageError;
 
-/// The ring buffer's when nobody says: half a second of what two processors make at full speed, which is how long a walk
-/// over 200,000 TIME_WAIT sockets keeps the reader when every processor is busy. 8 MiB lost events then.
-pub(super) const RING_BYTES: u32 = 16 << 20;
-/// For what is always there: a third of a second of 100,000 events a second. The ring is mapped twice, so a process seems
-/// twice as large by it.
-pub(super) const SERVE_RING_BYTES: u32 = 4 << 20;
+/// The ring buffer's when nobody says: 40,000 transitions, a third of a second of what two processors make at full speed.
+/// A thread empties it during whatever takes longer (`Intake::meanwhile`). It is mapped twice, so a process seems larger by
+/// twice as much.
+pub(super) const RING_BYTES: u32 = 4 << 20;
 
 /// The ring buffer's: a power of two.
 pub(super) fn ring_bytes(text: &str) -> Result<u32, UsageError> {

@@ -160,7 +160,13 @@ impl Finding {
     /// The advice, and where there is more of it.
     #[must_use]
     pub fn advice_and_more(&self) -> String {
-        format!("{} More: tcptrail explain {}", self.advice, self.code)
+        format!("{} {}", self.advice, self.more())
+    }
+
+    /// Where there is more than the advice says.
+    #[must_use]
+    pub fn more(&self) -> String {
+        format!("More: tcptrail explain {}", self.code)
     }
 
     /// One about what runs out, of which only this is known: no process, no place, no sockets.

@@ -285,7 +285,9 @@ fn advice(terminal: Terminal, indent: usize, finding: &Finding, out: &mut Vec<u8
     // The first line is indented as the others are: by a cell of spaces.
     let mut row = Row::new(out, terminal, indent);
     row.cell(0, Paint::Plain, &b" ".repeat(indent - 1));
-    words(&mut row, Paint::Dim, &finding.advice_and_more());
+    words(&mut row, Paint::Dim, &finding.advice);
+    // One word, so that the command stands on one line.
+    row.cell(0, Paint::Dim, finding.more().as_bytes());
     row.end();
 }
 
