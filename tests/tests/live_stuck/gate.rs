@@ -43,6 +43,12 @@ fn a_condition_that_holds_ends_the_run() -> Result<()> {
     ensure!(once.code() == Some(3), "exit {:?}: {}", once.status, once.stderr);
     let once = run(&["stuck", "--once", "--netns", netns.name(), "--fail-on", "CLOSE_WAIT>=4"])?;
     ensure!(once.code() == Some(0), "exit {:?}: {}", once.status, once.stderr);
+    // They are too young to be told, which is said.
+    let once = run(&["stuck", "--once", "--netns", netns.name()])?;
+    let text = String::from_utf8_lossy(&once.raw).into_owned();
+    ensure!(once.code() == Some(0), "exit {:?}: {text}", once.status);
+    ensure!(text.contains("3 sockets are in CLOSE_WAIT, the longest for at least "), "{text}");
+    ensure!(text.contains("tcptrail calls that stuck after 1m00s"), "{text}");
     Ok(())
 }
 

@@ -25,12 +25,15 @@ pub fn survivors<'a>(
     older: Duration,
     now: MonoNs,
 ) -> impl Iterator<Item = &'a Connection> {
-    let older = u64::try_from(older.as_nanos()).unwrap_or(u64::MAX);
-    table.iter().filter(move |conn| {
-        is_open(conn)
-            && conn.accepted
-            && now.since(conn.born) >= older
-            && filter.wants(conn) == Some(true)
-            && filter.wants_states(conn.state, conn.state)
-    })
+    table.iter().filter(move |conn| survives(conn, filter, older, now))
+}
+
+/// Whether an application has had it open for `older`, and the filter wants it.
+#[must_use]
+pub fn survives(conn: &Connection, filter: &Filter, older: Duration, now: MonoNs) -> bool {
+    is_open(conn)
+        && conn.accepted
+        && u128::from(now.since(conn.born)) >= older.as_nanos()
+        && filter.wants(conn) == Some(true)
+        && filter.wants_states(conn.state, conn.state)
 }

@@ -21,8 +21,8 @@ use crate::output::{Asked, Playback};
 use crate::time::MonoNs;
 use crate::time::clock::Clock;
 
-/// A table that took long to make is made anew after so many times as long: it may take a fiftieth of the time.
-const SHARE: u64 = 50;
+/// A table that took long to make is made anew after so many times as long: it may take a hundredth of the time.
+const SHARE: u64 = 100;
 
 /// What `top` is given.
 pub struct Options {

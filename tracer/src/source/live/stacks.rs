@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::book::Book;
+use crate::engine::book::{Book, StackId};
 use crate::engine::conn::Table;
-use crate::engine::open::survivors;
+use crate::engine::open::survives;
 use crate::event::SockId;
 use crate::filter::Filter;
 use crate::frame::opener;
@@ -209,26 +209,33 @@ impl Stacks {
         after: Duration,
         most: usize,
     ) {
-        // Of a hundred thousand sockets each would be looked at, twice a second.
         if !engine.book.any_nameless() {
             return;
         }
-        let mut wanted = Vec::new();
-        // What a thread did next is of use only once it is known who opened a socket.
-        for next in [false, true] {
-            // Not at the end of a run either are all of those worth the wait.
-            let most = if next { most.min(MOST_ASKED) } else { most };
-            for conn in survivors(engine.table(), filter, after, MonoNs::now()) {
-                let Some(seen) = engine.book.seen(conn.id) else { continue };
-                let told = [seen.opener(), seen.user()];
-                let stacks = told.into_iter().flatten().filter_map(|sighting| sighting.stack);
-                let stacks = stacks.filter(|_| !next).chain(seen.handled.stacks().filter(|_| next));
-                wanted.extend(stacks.filter(|&id| engine.book.is_nameless(id)));
-                if wanted.len() >= most {
-                    break;
-                }
+        let (mut wanted, mut later) = (Vec::new(), Vec::new());
+        let (book, now) = (&engine.book, MonoNs::now());
+        for (id, seen) in book.sockets() {
+            let nameless = |&id: &StackId| book.is_nameless(id);
+            let told = [seen.opener(), seen.user()];
+            let told = told.into_iter().flatten().filter_map(|sighting| sighting.stack);
+            let mut told = told.filter(nameless).peekable();
+            let mut next = seen.handled.stacks().filter(nameless).peekable();
+            if told.peek().is_none() && next.peek().is_none() {
+                continue;
+            }
+            let conn = engine.table().find_open(id);
+            if conn.is_some_and(|conn| survives(conn, filter, after, now)) {
+                wanted.extend(told);
+                later.extend(next);
+            }
+            if wanted.len() >= most {
+                break;
             }
         }
+        // What a thread did next is of use only once it is known who opened a socket. Not at the end of a run either
+        // are all of those worth the wait.
+        let room = most.min(MOST_ASKED).saturating_sub(wanted.len());
+        wanted.extend(later.into_iter().take(room));
         for id in leftovers(engine.table(), after, MonoNs::now()).take(most) {
             let stack = engine.book.seen(id).and_then(|seen| seen.opener()?.stack);
             wanted.extend(stack.filter(|&id| engine.book.is_nameless(id)));

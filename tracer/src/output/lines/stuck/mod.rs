@@ -6,7 +6,9 @@ pub(crate) use json::object;
 
 use std::io::{self, Write};
 
-use crate::engine::rules::{self, Finding, Severity, Watch};
+use tracer_common::TcpState;
+
+use crate::engine::rules::{self, Finding, RuleId, Severity, Watch};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::names::Place;
@@ -104,7 +106,8 @@ impl Output for Stuck {
 
     fn draw(&mut self, engine: &Engine, now: MonoNs, _last: bool, out: &mut Vec<u8>) {
         if let Some(watch) = engine.watch() {
-            once(&mut self.setting.pen, engine, watch, now, out);
+            let young = young(engine, watch, &self.setting.filter, now);
+            once(&mut self.setting.pen, engine, watch, (now, young), out);
         }
     }
 
@@ -168,7 +171,13 @@ fn line(
 }
 
 /// Everything there is to tell, for `--once`.
-fn once(pen: &mut Pen, engine: &Engine, watch: &Watch, now: MonoNs, out: &mut Vec<u8>) {
+fn once(
+    pen: &mut Pen,
+    engine: &Engine,
+    watch: &Watch,
+    (now, young): (MonoNs, Option<String>),
+    out: &mut Vec<u8>,
+) {
     let findings = watch.findings();
     if pen.json {
         for (finding, _) in findings {
@@ -182,7 +191,34 @@ fn once(pen: &mut Pen, engine: &Engine, watch: &Watch, now: MonoNs, out: &mut Ve
     }
     if watch.stuck() == 0 {
         let _ = writeln!(out, "nothing is stuck: {} looked at", sockets(watch.sockets()));
+        if let Some(young) = young {
+            let mut row = Row::new(out, pen.terminal, 2);
+            words(&mut row, Paint::Plain, &young);
+            row.end();
+        }
     }
+}
+
+/// CLOSE_WAIT sockets that are all too young to be told: who waits for a leak to show learns when it will.
+fn young(engine: &Engine, watch: &Watch, filter: &Filter, now: MonoNs) -> Option<String> {
+    let all = filter.wants_all(engine.origin().only_netns);
+    let (mut count, mut oldest) = (0, 0);
+    for conn in engine.table().iter().filter(|conn| conn.state == TcpState::CloseWait) {
+        if all || filter.wants(conn) == Some(true) {
+            count += 1;
+            oldest = oldest.max(conn.in_state(now).ns().unwrap_or(0));
+        }
+    }
+    let from = watch.thresholds().of(RuleId::CloseWait);
+    (count != 0 && oldest < from).then(|| {
+        let (are, oldest) = (if count == 1 { "is" } else { "are" }, Human(oldest));
+        let from = Human(from);
+        format!(
+            "{} {are} in CLOSE_WAIT, the longest for at least {oldest}; tcptrail calls that stuck after {from}. \
+             Try again later, or use --threshold CLOSE_WAIT=TIME",
+            sockets(count)
+        )
+    })
 }
 
 /// Everything there is to tell, on a screen of that many lines.
