@@ -6,6 +6,7 @@
 
 pub mod browser;
 pub mod hand;
+pub mod held;
 pub mod holder;
 pub mod java;
 pub mod jdks;

@@ -1,13 +1,13 @@
 //! Many connections at once: a million in a recording, a hundred thousand real sockets.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tests::held::Held;
 use tests::netns::Netns;
 use tests::witness::peak_memory;
 
@@ -70,31 +70,6 @@ fn replay_once(tools: &Tools, file: &Path, dir: &Path) -> Result<(u64, f64)> {
     Ok((peak, began.elapsed().as_secs_f64()))
 }
 
-/// Sockets that another process holds open; let go when dropped.
-pub(crate) struct Held(Child);
-
-impl Held {
-    /// Opens so many in a namespace.
-    pub(crate) fn open(tools: &Tools, netns: &Netns, sockets: u64) -> Result<Held> {
-        let mut command = Command::new(tools.beside("load").context("no load")?);
-        command.args(["hold", &sockets.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = netns.spawn(&mut command)?;
-        let stdout = child.stdout.take().context("a pipe")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let held = Held(child);
-        ensure!(line.contains("sockets"), "the sockets could not be opened");
-        Ok(held)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
 /// What a tracer costs beside so many open sockets.
 pub(crate) struct Beside {
     /// Seconds of `list`, owners included.
@@ -110,7 +85,7 @@ pub(crate) struct Beside {
 /// Measures it.
 pub(crate) fn beside(tools: &Tools, dir: &Path, sockets: u64, watch: Duration) -> Result<Beside> {
     let netns = Netns::new()?;
-    let _held = Held::open(tools, &netns, sockets)?;
+    let _held = Held::open(&tools.beside("load").context("no load")?, &netns, sockets)?;
     let began = Instant::now();
     let listed = Command::new(&tools.tcptrail)
         .args(["list", "--json", "--netns", netns.name()])

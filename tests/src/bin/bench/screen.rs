@@ -5,11 +5,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tests::held::Held;
 use tests::netns::Netns;
 use tests::tmux::Terminal;
 
 use crate::Tools;
-use crate::capacity::Held;
 use crate::figures::Figure;
 use crate::process::cpu_ns;
 use crate::target::Target;
@@ -34,7 +34,7 @@ pub(crate) fn targets(tools: &Tools, sockets: u64, quick: bool) -> Result<Vec<Ta
     ensure!(tests::ready(&["tmux"]), "no terminal to draw on");
     eprintln!("bench: top beside {sockets} open sockets");
     let netns = Netns::new()?;
-    let _held = Held::open(tools, &netns, sockets)?;
+    let _held = Held::open(&tools.beside("load").context("no load")?, &netns, sockets)?;
     let terminal = Terminal::start(160, 50, &[("LC_ALL", "C.UTF-8")])?;
     terminal.run(&format!("{} top --netns {}", tools.tcptrail.display(), netns.name()))?;
     terminal.wait_for("1 Findings")?;

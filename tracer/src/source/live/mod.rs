@@ -43,6 +43,7 @@ pub fn run_with(
     ring_bytes: u32,
     make: impl FnOnce(&Config) -> Result<Vec<Box<dyn Output>>>,
 ) -> Result<u8> {
+    memory::keep_no_large_blocks();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut live = start::start(config, ring_bytes, Box::new(make))?;

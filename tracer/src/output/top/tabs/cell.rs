@@ -182,7 +182,7 @@ pub(crate) fn spent_text(spent: Spent) -> String {
     }
 }
 
-fn lossy(bytes: &[u8]) -> String {
+pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

@@ -1,15 +1,17 @@
 //! Remotes: who is talked to, by address and port, and how that goes.
 
 use std::collections::HashMap;
+use std::io::Write;
 
 use foldhash::fast::FixedState;
+use memchr::memmem::Finder;
 use tracer_common::TcpState;
 
 use crate::engine::conn::Connection;
 use crate::event::{Family, Tuple};
 use crate::output::top::model::{Figures, Remote, Side};
 use crate::output::top::tabs::cell::{
-    Cell, Column, Fold, Paint, counted, endpoint, figures, text_column, thousands,
+    Cell, Column, Fold, Paint, counted, figures, lossy, text_column, thousands,
 };
 use crate::output::top::tabs::pane::Pane;
 use crate::output::top::tabs::processes::by_state;
@@ -18,6 +20,7 @@ use crate::output::top::tabs::scene::Scene;
 use crate::output::top::tabs::tab::Order;
 use crate::output::top::tabs::table::Table;
 use crate::output::top::words::Wanted;
+use crate::text;
 use crate::time::Human;
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -154,9 +157,16 @@ pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
         }
     }
     if !wanted.texts().is_empty() {
+        let texts: Vec<Finder<'_>> = wanted.texts().iter().map(Finder::new).collect();
+        // Both cells on one line: a text has no blanks, so none is found across them.
+        let mut line = Vec::new();
         open.retain(|remote, _| {
-            let (address, way) = name(remote);
-            wanted.has_text([address.as_str(), way.as_str()].into_iter())
+            line.clear();
+            address_into(remote, &mut line);
+            line.push(b' ');
+            way_into(remote, &mut line);
+            line.make_ascii_lowercase();
+            texts.iter().all(|text| text.find(&line).is_some())
         });
     }
     let sums = open.into_iter().map(|(remote, open)| Sum::of(scene, remote, open));
@@ -221,10 +231,28 @@ fn ends(remote: &Remote) -> Tuple {
 }
 
 fn name(remote: &Remote) -> (String, String) {
+    let (mut address, mut way) = (Vec::new(), Vec::new());
+    address_into(remote, &mut address);
+    way_into(remote, &mut way);
+    (lossy(&address), lossy(&way))
+}
+
+fn address_into(remote: &Remote, out: &mut Vec<u8>) {
     let addr = ends(remote).remote();
     match remote.side {
-        Side::Out => (endpoint(addr), "out".to_owned()),
-        Side::In => (addr.ip().to_string(), format!("to :{}", remote.port)),
+        Side::Out => text::endpoint(addr, out),
+        // Into memory: it does not fail.
+        Side::In => _ = write!(out, "{}", addr.ip()),
+    }
+}
+
+fn way_into(remote: &Remote, out: &mut Vec<u8>) {
+    match remote.side {
+        Side::Out => out.extend_from_slice(b"out"),
+        Side::In => {
+            out.extend_from_slice(b"to :");
+            out.extend_from_slice(itoa::Buffer::new().format(remote.port).as_bytes());
+        }
     }
 }
 
