@@ -17,7 +17,7 @@ pub fn give_back() {
 /// Blocks of this size and more are given back as soon as they are freed. Smaller ones come and go with every look at the
 /// ring, and are not to cost a system call each.
 #[cfg(target_env = "gnu")]
-const LARGE: i32 = 4 << 20;
+const LARGE: i32 = 2 << 20;
 
 /// To be called before anything large is allocated. glibc raises its own threshold to the size of each large block that is
 /// freed, up to 32 MiB: the rows of a walk over 100,000 sockets would stay with the process, 30 MB. musl has a fixed one.
