@@ -112,7 +112,7 @@ pub struct RawFrame {
     pub ip: u64,
     /// The word three below its frame pointer: HotSpot's interpreter has its `Method*` there.
     pub method: u64,
-    /// The word eight below its frame pointer: HotSpot's interpreter has its bytecode pointer there.
+    /// The word eight below its frame pointer, nine on arm64: HotSpot's interpreter has its bytecode pointer there.
     pub bytecode: u64,
 }
 

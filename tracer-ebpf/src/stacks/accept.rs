@@ -85,9 +85,10 @@ fn accepted_by(ctx: &BtfTracePointContext) -> Option<(u64, u8)> {
         return None;
     }
     let regs: Kernel = ctx.arg(0);
-    // SAFETY: the registers of the system call, and the field with its number.
-    let call: u64 = unsafe { load_at(regs, set!(regs_syscall)) };
-    if call as u32 != set!(accept) && call as u32 != set!(accept4) {
+    // SAFETY: the registers of the system call, and the field with its number. It has four bytes on arm64, and eight on
+    // x86-64, of which the first four are enough.
+    let call: u32 = unsafe { load_at(regs, set!(regs_syscall)) };
+    if call != set!(accept) && call != set!(accept4) {
         return None;
     }
     // From the descriptor to the socket. All of it may be closed by another thread while we look: then

@@ -22,7 +22,7 @@ use crate::task::Thread;
 use crate::word::kernel_word;
 
 /// Words below the frame pointer that are read with it.
-const BELOW: usize = 8;
+const BELOW: usize = 9;
 /// No frame is larger than this; a frame pointer that leads further is something else.
 const LARGEST_FRAME: u64 = 1 << 20;
 const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -148,7 +148,15 @@ pub unsafe fn walk(memory: *mut StackMemory, thread: &Thread) -> bool {
 /// What a frame of HotSpot's interpreter says: its method, and where it is in it.
 #[inline(always)]
 fn interpreted(frame: &mut RawFrame, words: &Words) {
-    (frame.method, frame.bytecode) = (words[BELOW - 3], words[0]);
+    let bytecode = if is_arm64() { words[BELOW - 9] } else { words[BELOW - 8] };
+    (frame.method, frame.bytecode) = (words[BELOW - 3], bytecode);
+}
+
+/// Only there a function returns by a register. HotSpot's interpreter keeps its bytecode pointer nine words below the frame
+/// pointer there, not eight (`interpreter_frame_bcp_offset`): its frames have a word more, so that they are aligned.
+#[inline(always)]
+fn is_arm64() -> bool {
+    set!(regs_link) != 0
 }
 
 /// The second frame: where the innermost function returns to by the link register.
@@ -265,7 +273,7 @@ unsafe fn begin(record: *mut StackRecord, sp: u64, fp: u64) {
     }
 }
 
-/// From eight words below the frame pointer to the return address above it.
+/// From nine words below the frame pointer to the return address above it.
 type Words = [u64; BELOW + 2];
 
 /// Reads the words around a frame pointer. False where there are none.
@@ -307,7 +315,8 @@ unsafe fn running(memory: *const StackMemory, begin: u64, fp: u64) -> u64 {
         let is_near = mask_of(above.wrapping_sub(1), LARGEST_FRAME - 1);
         let is_word = mask_of(fp & 7, 1);
         let sound = mask_of(at as u64, TELLING as u64) & is_word & is_near;
-        (word(3) ^ word(BELOW).rotate_left(32)) & sound
+        let bytecode = if is_arm64() { word(9) } else { word(8) };
+        (word(3) ^ bytecode.rotate_left(32)) & sound
     }
 }
 

@@ -11,6 +11,8 @@ use crate::java::hotspot::HotSpot;
 use crate::native::process::Process;
 use crate::native::symbols::Native;
 
+/// Where HotSpot's interpreter keeps its bytecode pointer, words below the frame pointer (`interpreter_frame_bcp_offset`).
+const BYTECODE: u64 = if cfg!(target_arch = "aarch64") { 9 } else { 8 };
 /// Most frames that are followed.
 const MOST: usize = 512;
 
@@ -42,7 +44,7 @@ pub(crate) fn unwind(
         walked.whole = false;
         let next = if jvm.is_some_and(|jvm| (jvm.code.start..jvm.code.end).contains(&lookup)) {
             frame.method = below(fp, 3).and_then(word).unwrap_or(0);
-            frame.bytecode = below(fp, 8).and_then(word).unwrap_or(0);
+            frame.bytecode = below(fp, BYTECODE).and_then(word).unwrap_or(0);
             // The callee may have taken part of the frame for its arguments: the interpreter says where
             // its caller's stack ends.
             interpreted(fp, &word)
