@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracer::cli::{Cli, Command, generate};
+use tracer::cli::{Cli, Command, generate, help};
 use tracer::config::{self, Show, Source};
 use tracer::doctor;
 use tracer::explain;
@@ -59,6 +59,10 @@ fn aside(cli: &Cli) -> Option<ExitCode> {
             Err(error) => wrong_usage(&error),
         },
         Some(Command::Explain { code }) => explained(code.as_deref(), cli),
+        Some(Command::Help { topic }) => match help::help(topic.as_deref()) {
+            Ok(text) => done(print(text.as_bytes())),
+            Err(error) => wrong_word(&error),
+        },
         Some(Command::Completions { shell }) => {
             generate::completions(*shell, &mut io::stdout());
             ExitCode::SUCCESS

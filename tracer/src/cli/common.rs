@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::cli::Habits;
+use crate::cli::help::{FILTERS, LIMITS, OUTPUT};
 use crate::time;
 
 /// Options of all commands.
@@ -27,104 +28,131 @@ pub struct Common {
 
 /// Which connections are wanted.
 #[derive(Args, Debug, Clone, Default)]
-#[command(next_help_heading = "Filters")]
+#[command(next_help_heading = FILTERS)]
 pub struct Filters {
-    /// Only sockets of these processes: 1234, or several: 1234,5678
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', global = true)]
+    /// Only sockets of these processes: 1234, or 1234,5678
+    #[arg(
+        short,
+        long,
+        value_name = "PID",
+        value_delimiter = ',',
+        global = true,
+        hide_short_help = true
+    )]
     pub pid: Vec<u32>,
-    /// Only sockets of processes or threads of exactly this name; for several names give it again
-    #[arg(long, value_name = "NAME", global = true)]
+    /// Only sockets of processes or threads with exactly this name. May be repeated
+    #[arg(long, value_name = "NAME", global = true, hide_short_help = true)]
     pub comm: Vec<String>,
-    /// Only these ports, on either side: 80, 8000-8099, or several: 80,443
-    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true)]
+    /// Only these ports, on either side: 80, 8000-8099, or 80,443
+    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true, hide_short_help = true)]
     pub port: Vec<String>,
     /// Only these local ports
-    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true)]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true, hide_short_help = true)]
     pub lport: Vec<String>,
     /// Only these remote ports
-    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true)]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', global = true, hide_short_help = true)]
     pub rport: Vec<String>,
     /// Only these addresses or networks, on either side: 10.0.0.0/8, 2001:db8::1
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', global = true)]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', global = true, hide_short_help = true)]
     pub addr: Vec<String>,
-    /// Only IPv4, v4-mapped IPv6 included
-    #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6", global = true)]
+    /// Only IPv4, including IPv4-mapped IPv6 addresses
+    #[arg(
+        short = '4',
+        long = "ipv4",
+        conflicts_with = "ipv6",
+        global = true,
+        hide_short_help = true
+    )]
     pub ipv4: bool,
     /// Only IPv6
-    #[arg(short = '6', long = "ipv6", global = true)]
+    #[arg(short = '6', long = "ipv6", global = true, hide_short_help = true)]
     pub ipv6: bool,
-    /// Only these states (tail: left or entered; life: been in; list: in now): CLOSE_WAIT, established,
-    /// time-wait, ...
-    #[arg(long, value_name = "STATE", value_delimiter = ',', global = true)]
+    /// Only these states: CLOSE_WAIT, established, time-wait. tail: the state left or entered; life: any state
+    /// the connection was in; list: the present state
+    #[arg(
+        long,
+        value_name = "STATE",
+        value_delimiter = ',',
+        global = true,
+        hide_short_help = true
+    )]
     pub state: Vec<String>,
-    /// Only connections where this machine is the client, or the server, or only listeners
-    #[arg(long, value_enum, value_name = "ROLE", global = true)]
+    /// Only connections in which this machine is the client or the server, or only listeners
+    #[arg(long, value_enum, value_name = "ROLE", global = true, hide_short_help = true)]
     pub role: Option<RoleArg>,
-    /// Only this network namespace: its name, a path, an inode number, or pid:PID
-    #[arg(long, value_name = "NS", global = true)]
+    /// Only this network namespace: a name, a path, an inode number, or pid:PID
+    #[arg(long, value_name = "NS", global = true, hide_short_help = true)]
     pub netns: Option<String>,
-    /// Only sockets made in this cgroup or below it: a path below /sys/fs/cgroup
-    #[arg(long, value_name = "PATH", global = true)]
+    /// Only sockets created in this cgroup or below it: a path below /sys/fs/cgroup
+    #[arg(long, value_name = "PATH", global = true, hide_short_help = true)]
     pub cgroup: Option<PathBuf>,
-    /// Only sockets of these services, with * for any characters: nginx, 'shop-*.service'; for several give it again
-    #[arg(long, value_name = "NAME", global = true)]
+    /// Only sockets of this service (* matches any characters): nginx, 'shop-*.service'. May be repeated
+    #[arg(long, value_name = "NAME", global = true, hide_short_help = true)]
     pub service: Vec<String>,
-    /// Only sockets of these containers: a name, with * for any characters, or 8 or more digits of an id
-    #[arg(long, value_name = "NAME|ID", global = true)]
+    /// Only sockets of this container: a name (with *), or at least 8 digits of its id. May be repeated
+    #[arg(long, value_name = "NAME|ID", global = true, hide_short_help = true)]
     pub container: Vec<String>,
-    /// Only sockets of these pods, with * for any characters: shop/web-0, 'shop/*', '*/web-*'
-    #[arg(long, value_name = "NS/NAME", global = true)]
+    /// Only sockets of this pod (with *): shop/web-0, 'shop/*', '*/web-*'. May be repeated
+    #[arg(long, value_name = "NS/NAME", global = true, hide_short_help = true)]
     pub pod: Vec<String>,
-    /// Only connections that ended so, when they end (tail, life, stats): fin, rst_sent, rst_received, timeout,
-    /// refused, unreachable, aborted, unknown
-    #[arg(long, value_name = "HOW", value_delimiter = ',', global = true)]
+    /// Only connections that end like this (tail, life, stats): fin, rst_sent, rst_received, timeout, refused,
+    /// unreachable, aborted, unknown
+    #[arg(long, value_name = "HOW", value_delimiter = ',', global = true, hide_short_help = true)]
     pub how: Vec<String>,
-    /// Only connects and handshakes that failed, when they do (tail, life, stats): refused, no answer,
-    /// unreachable, reset, given up by the program, no free port
-    #[arg(long, global = true)]
+    /// Only connects and handshakes that fail (tail, life, stats): refused, no answer, unreachable, reset,
+    /// given up by the program, no free port
+    #[arg(long, global = true, hide_short_help = true)]
     pub failed: bool,
-    /// Only what took at least this long: in tail the state just left, in life the whole connection,
-    /// in list and stuck the present state
-    #[arg(long, value_name = "TIME", value_parser = time::parse, global = true)]
+    /// Only what took at least this long: the state just left (tail), the whole connection (life), the present
+    /// state (list, stuck)
+    #[arg(long, value_name = "TIME", value_parser = time::parse, global = true, hide_short_help = true)]
     pub min_duration: Option<Duration>,
 }
 
 /// How it goes out, and for how long.
 #[derive(Args, Debug, Clone, Default)]
-#[command(next_help_heading = "Output")]
+#[command(next_help_heading = OUTPUT)]
 pub struct OutputArgs {
-    /// One JSON object per line on stdout
+    /// Write JSON to stdout, one object per line
     #[arg(long, global = true)]
     pub json: bool,
-    /// Stop by itself after this time: 30s, 5m; a replay ends with its file
+    /// Stop after this time: 30s, 5m
     #[arg(long, value_name = "TIME", value_parser = time::parse, global = true)]
     pub duration: Option<Duration>,
-    /// Also write everything received to FILE, as `tcptrail record` does
+    /// Also write all events to FILE, for `replay`
     #[arg(long = "record", value_name = "FILE", global = true)]
     pub record_to: Option<PathBuf>,
-    /// No line with the names of columns (tail, life, list)
+    /// Leave out the column names (tail, life, list)
     #[arg(short = 'H', long, global = true)]
     pub no_header: bool,
     /// No colours; NO_COLOR in the environment does the same
     #[arg(long, global = true)]
     pub no_color: bool,
-    /// Say on stderr which hooks this kernel lacks; twice: the eBPF programs' debug messages too
+    /// Name the hooks that this kernel lacks, on stderr
+    ///
+    /// Given twice, it also prints the debug messages of the eBPF programs.
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
 }
 
 /// How much is kept.
 #[derive(Args, Debug, Clone, Default)]
-#[command(next_help_heading = "Limits")]
+#[command(next_help_heading = LIMITS)]
 pub struct Limits {
-    /// Memory for events on their way out of the kernel: a power of two, 4KiB to 1GiB; 4MiB when left out
-    #[arg(long, value_name = "SIZE", global = true)]
+    /// Size of the buffer between the kernel and tcptrail: a power of two, 4KiB to 1GiB [default: 4MiB]
+    #[arg(long, value_name = "SIZE", global = true, hide_short_help = true)]
     pub ring_size: Option<String>,
-    /// Most connections kept in memory; what is beyond is counted as lost
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, global = true)]
+    /// Keep at most N connections in memory; the others are counted as lost
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000_000,
+        global = true,
+        hide_short_help = true
+    )]
     pub max_connections: usize,
     /// Do not trace the segments that the kernel drops
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     pub no_drops: bool,
 }
 

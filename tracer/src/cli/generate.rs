@@ -122,6 +122,10 @@ mod tests {
             assert!(page.contains(".SH NAME"), "{name}");
             assert!(page.contains("Examples:"), "{name}");
             assert!(page.contains(&format!("tcptrail {name}")), "{name}");
+            // `--help` leaves these out to fit a screen.
+            for long in [r"\-\-lport", r"\-\-min\-duration", r"\-\-ring\-size", r"\-\-no\-drops"] {
+                assert!(page.contains(long), "{name}: {long}");
+            }
         }
         assert!(man(Some("nonsense"), &mut Vec::new()).is_err());
     }
@@ -135,6 +139,7 @@ mod tests {
             for name in commands() {
                 assert!(script.contains(&name), "{shell} {name}");
             }
+            assert!(script.contains("min-duration") && script.contains("ring-size"), "{shell}");
         }
     }
 
@@ -144,7 +149,8 @@ mod tests {
         use clap::Parser;
         let mut count = 0;
         for command in [Cli::command()].iter().flat_map(|cli| cli.get_subcommands()) {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = command.get_after_long_help().or(command.get_after_help());
+            let help = help.map(ToString::to_string).unwrap_or_default();
             for line in help.lines().filter(|line| line.starts_with("  tcptrail")) {
                 let words = line.split(['>', '|']).next().unwrap_or_default();
                 // The condition of --fail-on has a `>` of its own.
@@ -157,6 +163,7 @@ mod tests {
                     Some(
                         crate::cli::Command::Doctor
                             | crate::cli::Command::Explain { .. }
+                            | crate::cli::Command::Help { .. }
                             | crate::cli::Command::Completions { .. }
                             | crate::cli::Command::Man { .. }
                     )

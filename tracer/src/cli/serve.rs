@@ -7,24 +7,24 @@ use clap::Args;
 /// Options of `serve`.
 #[derive(Args, Debug, Clone, Default)]
 pub struct ServeArgs {
-    /// Where HTTP requests are answered: ADDRESS:PORT, or unix:PATH for a socket in the file system. May be repeated
+    /// Where to answer HTTP requests: ADDRESS:PORT, or unix:PATH. May be repeated
     #[arg(long, value_name = "WHERE", default_value = "127.0.0.1:9435")]
     pub listen: Vec<String>,
-    /// Labels that the metrics about findings and leaks have besides workload and rule: pid, port, remote.
-    /// Each value of each is a series of its own in Prometheus
+    /// More labels for the metrics about findings and leaks: pid, port, remote. Each value makes one more series
+    /// in Prometheus
     #[arg(long, value_name = "LABEL", value_delimiter = ',')]
     pub labels: Vec<String>,
-    /// When something counts as stuck, as in `stuck`: CLOSE_WAIT=30s. May be repeated
+    /// How long until something counts as stuck: CLOSE_WAIT=30s (names: `stuck --help`). May be repeated
     #[arg(long, value_name = "NAME=TIME", value_delimiter = ',')]
     pub threshold: Vec<String>,
-    /// Do not take the stacks of threads that connect: findings then do not name the code
+    /// Do not take the stacks of connecting threads; findings then do not name the code
     #[arg(long)]
     pub no_openers: bool,
-    /// Read options from this file (TOML): a key for each option of this page, without the dashes; what the
-    /// command line says goes first
+    /// Read options from this TOML file. Its keys are the options without their dashes; the command line wins
+    /// over the file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Only check the configuration: exit code 0 when it is right, else 2
+    /// Only check the configuration: exit code 0 if it is right, else 2
     #[arg(long)]
     pub check_config: bool,
 }

@@ -71,6 +71,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         // They are done before anything is resolved.
         Command::Doctor
         | Command::Explain { .. }
+        | Command::Help { .. }
         | Command::Completions { .. }
         | Command::Man { .. } => {
             return Err(UsageError("this command shows no connections".into()));

@@ -57,8 +57,8 @@ pub(super) fn as_text(findings: &Findings<'_>, scene: &Scene<'_>, out: &mut Vec<
     }
     if findings.unaccepted > 0 {
         let count = findings.unaccepted;
-        let text =
-            format!("{count} {} not accepted yet: nobody has opened them here.", sockets(count));
+        let wait = if count == 1 { "connection waits" } else { "connections wait" };
+        let text = format!("{count} {wait} in the accept queue: no process has them yet.");
         say(out, terminal, 0, Paint::Dim, &text);
     }
     if book.refused > 0 {
