@@ -249,7 +249,11 @@ fn without_a_terminal_it_says_what_to_use() -> Result<()> {
     let ended = run(&["top"])?;
     ensure!(ended.code() == Some(1), "{ended:?}");
     ensure!(ended.raw.is_empty(), "{ended:?}");
-    ensure!(ended.stderr.contains("stdout is none: use `tcptrail list`"), "{}", ended.stderr);
+    ensure!(
+        ended.stderr.contains("stdout is not a terminal: use `tcptrail list`"),
+        "{}",
+        ended.stderr
+    );
     let ended = run(&["top", "--json"])?;
     ensure!(ended.code() == Some(2) && ended.stderr.contains("list --json"), "{ended:?}");
     if !ready(&["tmux"]) {
@@ -284,7 +288,7 @@ fn a_recording_stands_still_and_goes_back() -> Result<()> {
     terminal.type_in("$")?;
     terminal.wait_for("50s of 50s")?;
     terminal.type_in("k")?;
-    terminal.wait_for("these are sockets of a recording: nothing of it can be ended")?;
+    terminal.wait_for("these sockets are from a recording and cannot be ended")?;
     terminal.type_in("q")?;
     check_given_back(&terminal, "0")
 }

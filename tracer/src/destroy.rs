@@ -91,24 +91,24 @@ pub enum Reason {
     #[error("this kernel was built without CONFIG_INET_DIAG_DESTROY, and cannot end sockets")]
     NotInThisKernel,
     /// EOPNOTSUPP of a mini-socket: `tcp_abort` learned of TIME_WAIT in 6.0.
-    #[error("this kernel cannot end what is left of a closed connection (6.0 and later can)")]
+    #[error("this kernel cannot end TIME_WAIT sockets and the like (6.0 and later can)")]
     NoMiniSockets,
     /// ENOENT of the request itself: there is no handler for TCP.
-    #[error("the kernel's module tcp_diag is not there (modprobe tcp_diag)")]
+    #[error("the kernel module tcp_diag is not loaded (modprobe tcp_diag)")]
     NoDiagnosis,
     /// Before 5.12 tracing programs are given no cookies.
     #[error(
-        "this kernel gives tracing programs no socket cookies (5.12 and later do): a socket that took the place of another could be ended"
+        "this kernel gives tracing programs no socket cookies (5.12 and later do), so tcptrail could end the wrong socket"
     )]
     NoCookies,
     /// Its namespace could not be entered.
     #[error("its network namespace cannot be entered: {0}")]
     NoWayIn(String),
     /// It could not be addressed: another socket with the same ends is found in its place.
-    #[error("another socket with the same addresses and ports is found in its place")]
+    #[error("another socket has its addresses and ports now")]
     Hidden,
     /// The kernel said that it had ended it.
-    #[error("the kernel said that it ended it, and it is still there")]
+    #[error("the kernel reported success, but the socket is still there")]
     Survived,
     /// Something else.
     #[error("the kernel refused: {0}")]

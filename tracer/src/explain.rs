@@ -31,7 +31,7 @@ fn list(terminal: Terminal, out: &mut Vec<u8>) {
         entry(page, terminal, 0, out);
     }
     out.push(b'\n');
-    words(terminal, 0, Paint::Dim, "tcptrail explain TT101 says more of one.", out);
+    words(terminal, 0, Paint::Dim, "tcptrail explain TT101 explains one of them.", out);
 }
 
 /// `TT101  close_wait   the peer has closed, the application has not`.

@@ -181,8 +181,9 @@ fn a_handler_that_does_nothing_is_said_not_to_be_known() -> Result<()> {
     })?;
     ensure!(leak.0["handler"].is_null(), "{leak:?}");
     ensure!(leak.text("thread").starts_with("http-nio-8213-"), "{leak:?}");
-    let said =
-        text.wait_line("what is not known", |line| line.contains("is not known: the request"))?;
+    let said = text.wait_line("the method is unknown", |line| {
+        line.contains("is unknown: it was not on the stack")
+    })?;
     for words in ["grep -A 40 '\"http-nio-8213-", "startAsync"] {
         ensure!(said.contains(words), "no {words:?} in {said:?}");
     }

@@ -43,13 +43,10 @@ fn sockets_that_were_reset_and_kept_are_a_leak() -> Result<()> {
     let mut stuck = start(&netns, &["--threshold", "CLOSED=2s"])?;
     let process = resets(&netns, 60, 0.25, false)?;
     let found = finding(&mut stuck, "closed", |event| event.text("severity") == "leak")?;
-    let who = format!("python3[{}] has ", process.pid());
+    let who = format!("python3[{}] has not closed ", process.pid());
     check_verdict(
         &found,
-        &[
-            &who,
-            " sockets that are closed (reset by 127.0.0.1:9000) and were never given back, the oldest for ",
-        ],
+        &[&who, " sockets without a connection (reset by 127.0.0.1:9000), the oldest for "],
     )?;
     ensure!(found.text("remote") == "127.0.0.1:9000", "{found:?}");
     ensure!(found.text("advice").contains("close() is missing after the error"), "{found:?}");

@@ -67,7 +67,7 @@ fn what_is_no_condition_is_said_with_the_grammar() -> Result<()> {
     check(&["stuck", "--fail-on", "NOISE>1"], &["NOISE is nothing that is counted", grammar])?;
     check(&["stuck", "--fail-on", "CLOSE_WAIT>1 for ever"], &["ever is no time", grammar])?;
     check(&["stuck", "--once", "--fail-on", "CLOSE_WAIT>1 for 5s"], &["--once", "--duration"])?;
-    check(&["stuck", "--threshold", "FOO=1s"], &["nothing is called FOO", "CLOSE_WAIT"])?;
+    check(&["stuck", "--threshold", "FOO=1s"], &["unknown name FOO", "CLOSE_WAIT"])?;
     check(&["stuck", "--threshold", "CLOSE_WAIT=soon"], &["soon is no time"])?;
     check(&["replay", "none", "tail", "--once"], &["go with `replay FILE stuck`"])
 }

@@ -182,7 +182,7 @@ fn established_without_progress() -> Result<()> {
     let mut other = calls(&pair, 1)?;
     vanish(&pair)?;
     other[0].client.write_all(b"anybody there?")?;
-    let says = "gets no acknowledgement to 10.77.0.1:5432: ";
+    let says = "gets no acknowledgement from 10.77.0.1:5432: ";
     let found = finding(&mut stuck, "established", |event| event.text("verdict").contains(says))?;
     check_verdict(&found, &["not acknowledged, the first sent again "])?;
     ensure!(found.text("advice").contains("tcp_retries2 15, about 15m"), "{found:?}");

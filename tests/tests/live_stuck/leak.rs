@@ -424,7 +424,7 @@ fn a_restart_of_the_database_is_no_leak() -> Result<()> {
         format!("127.0.0.1:5499 ended 10 connections of java[{}] at one moment, ", client.pid());
     check_verdict(
         &found,
-        &[&says, " of its last words are unread", ": a restart or failover there"],
+        &[&says, " of its last data are unread", ": a restart or failover there"],
     )?;
     ensure!(found.text("advice").starts_with("This is no leak"), "{found:?}");
     let run = stuck.stop()?;

@@ -14,8 +14,7 @@ Examples:
       the connections to port 8080 that end within a minute
 
 Filters such as --pid and --port: tcptrail help filters
-To trace you need root, or CAP_BPF and CAP_PERFMON (and CAP_SYS_ADMIN for
-other network namespaces).
+Tracing needs root or CAP_BPF, CAP_PERFMON (other namespaces: CAP_SYS_ADMIN).
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 something is stuck
 (stuck --once, incident) or a --fail-on condition holds.";
 

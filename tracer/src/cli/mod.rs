@@ -54,7 +54,7 @@ pub enum Command {
     /// Show each state change, retransmit and reset (the default)
     #[command(after_help = two(examples::TAIL), after_long_help = examples::TAIL)]
     Tail,
-    /// Show finished connections: their times, who closed, how they ended
+    /// Show finished connections: times, who closed, how they ended
     #[command(after_help = two(examples::LIFE), after_long_help = examples::LIFE)]
     Life(LifeArgs),
     /// List all sockets: their state and for how long, owner, queues

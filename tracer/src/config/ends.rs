@@ -17,18 +17,20 @@ pub(super) fn check(show: &Show, common: &Common) -> Result<(), UsageError> {
     let instead = match show {
         Show::Life { unfinished: true, .. } => {
             return Err(UsageError(format!(
-                "{option} chooses by the end, and what --unfinished shows has none: leave one of them out"
+                "{option} is about how a connection ended, and --unfinished shows those that have not: leave one of them out"
             )));
         }
         Show::Tail | Show::Life { .. } | Show::Stats(_) => return Ok(()),
-        Show::List { .. } | Show::Kill(_) => "list and kill take sockets that are still there",
+        Show::List { .. } | Show::Kill(_) => "list and kill are about sockets that still exist",
         Show::Stuck(_) | Show::Leaks(_) => "stuck and leaks look at sockets that have not ended",
-        Show::Top(_) => "in top press / and look at FAILED of the remotes",
+        Show::Top(_) => "in top, look at the column FAILED of the tab Remotes",
         Show::Incident(_) | Show::Report(_) => {
-            "incident and report need whole lives: for figures of the ends use `tcptrail stats --by remote,how`"
+            "incident and report need all connections; `tcptrail stats --by remote,how` counts how connections ended"
         }
-        Show::Serve(_) => "the counters of serve have the ends as a label",
-        Show::Nothing => "a recording has everything: give it to `tcptrail replay FILE life`",
+        Show::Serve(_) => "the metrics of serve have a label for it",
+        Show::Nothing => {
+            "a recording holds all connections: give it to `tcptrail replay FILE life`"
+        }
     };
     Err(UsageError(format!("{option} is for tail, life and stats, live and in replay; {instead}")))
 }

@@ -85,7 +85,9 @@ fn option<'a>(serve: &'a clap::Command, key: &str) -> Result<&'a Arg, String> {
     }
     let names: Vec<&str> = options.iter().map(|(name, _)| *name).collect();
     let like = suggest::nearest(key, &names);
-    Err(format!("{key}: no such option{like}; `tcptrail serve --help` has all of them"))
+    Err(format!(
+        "{key}: no such option{like}; `tcptrail serve --help`, `help filters` and `help options` list them"
+    ))
 }
 
 /// Appends the words for one key.

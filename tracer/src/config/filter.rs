@@ -108,7 +108,10 @@ fn state(text: &str) -> Result<TcpState, UsageError> {
     found.ok_or_else(|| {
         let names: Vec<_> = TcpState::ALL.iter().map(|state| state.name()).collect();
         let like = suggest::nearest(text, &names);
-        UsageError(format!("--state {text}: no TCP state{like}; one of {}", names.join(", ")))
+        UsageError(format!(
+            "--state {text}: not a TCP state{like}; use one of {}",
+            names.join(", ")
+        ))
     })
 }
 
@@ -118,10 +121,7 @@ fn how(text: &str) -> Result<How, UsageError> {
     How::ALL.into_iter().find(|how| how.name() == plain).ok_or_else(|| {
         let names = How::ALL.map(How::name);
         let like = suggest::nearest(&plain, &names);
-        UsageError(format!(
-            "--how {text}: no connection ends so{like}; one of {}",
-            names.join(", ")
-        ))
+        UsageError(format!("--how {text}: unknown{like}; use one of {}", names.join(", ")))
     })
 }
 
@@ -138,7 +138,7 @@ fn netns(text: &str) -> Result<u32, UsageError> {
     };
     crate::kernel::netns::inode(&path).map_err(|error| {
         UsageError(format!(
-            "--netns {text}: {} is no network namespace ({error}); give a name of `ip netns`, a path, an inode number or pid:PID",
+            "--netns {text}: {} is not a network namespace ({error}); give a name of `ip netns`, a path, an inode number or pid:PID",
             path.display()
         ))
     })
@@ -152,7 +152,7 @@ fn cgroup(path: &Path) -> Result<Cgroup, UsageError> {
     let text = path.display();
     let root = crate::kernel::cgroups::root().ok_or_else(|| {
         UsageError(format!(
-            "--cgroup {text}: no cgroup version 2 hierarchy is mounted here, and sockets have no cgroup of version 1"
+            "--cgroup {text}: no cgroup version 2 hierarchy is mounted here, and tcptrail cannot filter by cgroups of version 1"
         ))
     })?;
     let full = if path.starts_with(&root) {
@@ -293,9 +293,8 @@ mod tests {
         check("refused", Ok(How::Refused));
         check("RST-received", Ok(How::RstReceived));
         let all = "fin, rst_sent, rst_received, timeout, refused, unreachable, aborted, unknown";
-        let wrong = |text: &str, like: &str| {
-            Err(format!("--how {text}: no connection ends so{like}; one of {all}"))
-        };
+        let wrong =
+            |text: &str, like: &str| Err(format!("--how {text}: unknown{like}; use one of {all}"));
         check("refuse", wrong("refuse", " (did you mean refused?)"));
         check("", wrong("", ""));
     }

@@ -142,7 +142,7 @@ fn key(option: &str, text: &str, may: impl Fn(Key) -> bool) -> Result<Key, Usage
         let names: Vec<&str> =
             Key::ALL.iter().filter(|(key, _)| may(*key)).map(|(_, name)| *name).collect();
         let like = suggest::nearest(&plain, &names);
-        UsageError(format!("{option} {text}: not known{like}; one of {}", names.join(", ")))
+        UsageError(format!("{option} {text}: unknown{like}; use one of {}", names.join(", ")))
     })
 }
 
@@ -194,9 +194,9 @@ mod tests {
             assert!(error.contains(expect), "{error}");
         };
         check(&["agee"], &[], "did you mean age?");
-        check(&["count"], &[], "--sort count: not known");
+        check(&["count"], &[], "--sort count: unknown");
         check(&["rtt"], &["state"], "one of age, state, count");
-        check(&[], &["rtt"], "--group-by rtt: not known");
+        check(&[], &["rtt"], "--group-by rtt: unknown");
         assert!(listing(&["count", "-state"], false, &["state"]).is_ok());
     }
 

@@ -121,7 +121,7 @@ fn check_together(source: &Source, show: &Show, common: &Common) -> Result<(), U
     }
     if common.filters.cgroup.is_some() && matches!(source, Source::File(_)) {
         return Err(UsageError(
-            "--cgroup is decided while recording: give it to `tcptrail record`".into(),
+            "a recording cannot be filtered by cgroup: give --cgroup to `tcptrail record`".into(),
         ));
     }
     Ok(())
@@ -229,7 +229,7 @@ fn stats(args: &StatsArgs, top: Option<usize>) -> Result<StatsOptions, UsageErro
         found.map(|(by, _)| *by).ok_or_else(|| {
             let names = By::ALL.map(|(_, name)| name);
             let like = suggest::nearest(&plain, &names);
-            UsageError(format!("--by {text}: not known{like}; one of {}", names.join(", ")))
+            UsageError(format!("--by {text}: unknown{like}; use one of {}", names.join(", ")))
         })
     };
     if top == Some(0) {
@@ -272,7 +272,7 @@ fn leaks(args: &LeaksArgs, common: &Common) -> Result<Show, UsageError> {
         ));
     }
     if common.filters.min_duration.is_some() {
-        return Err(UsageError("leaks has --older for what --min-duration does elsewhere".into()));
+        return Err(UsageError("leaks has --older TIME instead of --min-duration".into()));
     }
     Ok(Show::Leaks(LeaksOptions {
         watch: args.watch,

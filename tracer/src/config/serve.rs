@@ -57,7 +57,7 @@ pub struct ServeOptions {
 pub(super) fn serve(args: &ServeArgs, common: &Common) -> Result<ServeOptions, UsageError> {
     if !common.filters.state.is_empty() || common.filters.min_duration.is_some() {
         return Err(UsageError(
-            "serve counts whole lives: leave --state and --min-duration out; connections have their state as a label"
+            "serve counts all connections: leave --state and --min-duration out; the metrics have the state as a label"
                 .into(),
         ));
     }
@@ -77,7 +77,7 @@ fn listen(text: &str) -> Result<Listen, UsageError> {
         return match path.starts_with('/') {
             true => Ok(Listen::Unix(path.into())),
             false => Err(UsageError(format!(
-                "--listen {text}: a service has no folder of its own: give the whole path, as in unix:/run/tcptrail/http.sock"
+                "--listen {text}: give an absolute path, such as unix:/run/tcptrail/http.sock"
             ))),
         };
     }
@@ -93,7 +93,7 @@ fn label(text: &str) -> Result<Extra, UsageError> {
     found.map(|(extra, _)| *extra).ok_or_else(|| {
         let names = Extra::ALL.map(|(_, name)| name);
         let like = suggest::nearest(text, &names);
-        UsageError(format!("--labels {text}: not known{like}; one of {}", names.join(", ")))
+        UsageError(format!("--labels {text}: unknown{like}; use one of {}", names.join(", ")))
     })
 }
 
@@ -128,7 +128,7 @@ mod tests {
         let both = " --listen 127.0.0.1:1 --listen unix:/run/x";
         check(both, Ok(vec![tcp("127.0.0.1:1"), Listen::Unix("/run/x".into())]));
         check(" --listen localhost", Err("not an address with a port"));
-        check(" --listen unix:x", Err("the whole path"));
+        check(" --listen unix:x", Err("an absolute path"));
         check(" --state CLOSE_WAIT", Err("leave --state"));
     }
 

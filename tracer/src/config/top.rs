@@ -24,7 +24,7 @@ pub(super) fn replayed_top(args: &ReplayArgs, common: &Common) -> Result<TopOpti
     no_json(common)?;
     if !(0.01..=100_000.0).contains(&args.speed) {
         return Err(UsageError(format!(
-            "--speed {}: give a number of times as fast, from 0.01 to 100000; 1 is as it was",
+            "--speed {}: give a number from 0.01 to 100000; 1 is the original speed",
             args.speed
         )));
     }

@@ -93,12 +93,12 @@ fn attached(hook: &Hook) -> Result<String, String> {
 /// What each thread of a run keeps.
 fn try_privileges(checks: &mut Checks<'_>, circumstances: Circumstances) {
     for (name, needs) in [
-        ("kept by tail, life, stuck, record", privileges::main_thread(false, circumstances)),
-        ("kept by list", privileges::main_thread(true, circumstances)),
-        ("kept by leaks, to name stacks", privileges::names(true)),
-        ("kept by walks", privileges::poller(circumstances)),
+        ("privileges of a run", privileges::main_thread(false, circumstances)),
+        ("privileges of list", privileges::main_thread(true, circumstances)),
+        ("privileges of leaks", privileges::names(true)),
+        ("privileges of walks", privileges::poller(circumstances)),
         (
-            "kept by walks with --netns",
+            "privileges of walks --netns",
             privileges::poller(Circumstances { one_namespace: true, ..circumstances }),
         ),
     ] {

@@ -89,7 +89,7 @@ fn as_its_user(
             become_user(&target.process)?;
             work(&target)
         })
-        .map_err(|error| failed("no thread for it", error))?
+        .map_err(|error| failed("its thread cannot be started", error))?
         .join()
         .unwrap_or_else(|_| Err("the thread that asks it ended".into()))
 }
@@ -167,7 +167,7 @@ impl Target {
         }
         if !self.process.catches_quit {
             // It would end.
-            return Err("it does not handle SIGQUIT, by which a JVM is asked".into());
+            return Err("it ignores SIGQUIT, so a JVM cannot be asked".into());
         }
         let name = format!(".attach_pid{}", self.process.inner_pid);
         let (place, _file) = self.trigger(&name)?;

@@ -21,8 +21,12 @@ pub(super) const HOOKS: [(&str, bool, &str); 7] = [
     (names::SET_STATE, true, "nothing can be traced"),
     (names::RETRANSMIT, false, "retransmits are counted, but not shown when they happen"),
     (names::RETRANSMIT_SYNACK, false, "SYN-ACK retransmits are not shown when they happen"),
-    (names::SEND_RESET, false, "that we sent a RST is inferred, its reason is not known"),
-    (names::RECEIVE_RESET, false, "that a RST was received is inferred from the socket's error"),
+    (
+        names::SEND_RESET,
+        false,
+        "RSTs that this machine sends are inferred, and their reason is unknown",
+    ),
+    (names::RECEIVE_RESET, false, "received RSTs are inferred from the socket's error"),
     (names::ERROR_REPORT, false, "errors that do not close a connection are not seen"),
-    (names::KFREE_SKB, false, "segments that this kernel drops are not told"),
+    (names::KFREE_SKB, false, "segments that this kernel drops are not shown"),
 ];

@@ -88,16 +88,16 @@ use Need::{Optional, Required};
 use Want::{Bytes, Pointer, PointerArray};
 
 const NO_IPV6: Need = Optional("IPv6 connections are not seen");
-const NO_CGROUP: Need = Optional("cgroups and containers are not known");
+const NO_CGROUP: Need = Optional("cgroups and containers are unknown");
 const NO_FILES: Need =
-    Optional("who holds a socket is not known where bpf_sock_from_file is missing");
-const NO_KINDS: Need = Optional("what descriptors are that are no TCP sockets is not told");
+    Optional("the owners of sockets are unknown if bpf_sock_from_file is missing too");
+const NO_KINDS: Need = Optional("the kinds of other file descriptors are unknown");
 const NO_TIME_WAITS: Need = Optional(
-    "where tcp_max_tw_buckets is reached, connections without a TIME_WAIT are known as such only after a look",
+    "if tcp_max_tw_buckets is reached, tcptrail notices connections without TIME_WAIT later, at its next look",
 );
-const CAUSE_UNKNOWN: &str = "why a segment was sent again is not known";
+const CAUSE_UNKNOWN: &str = "the cause of a retransmit is unknown";
 const NO_CAUSE: Need = Optional(CAUSE_UNKNOWN);
-const NO_DROPS: Need = Optional("segments that the kernel drops are not told");
+const NO_DROPS: Need = Optional("segments that the kernel drops are not shown");
 const NO_INODE: Need = Optional("socket inodes are not shown");
 
 macro_rules! row {
@@ -197,9 +197,9 @@ const ROWS: &[Row] = &[
     row!(task_start, "task_struct", ["start_boottime", "real_start_time"], Bytes(8),
         Required),
     row!(task_leader, "task_struct", ["group_leader"], Pointer,
-        Optional("the names of processes are not known")),
+        Optional("the names of processes are unknown")),
     row!(task_flags, "task_struct", ["flags"], Bytes(4),
-        Optional("sockets that end with their process are not told from those that it closes")),
+        Optional("sockets that end with their process look like sockets that it closed")),
     // umode_t; stands first, so its offset cannot say that it is not there.
     row!(inode_mode, "inode", ["i_mode"], Bytes(2), Required),
     row!(inode_sb, "inode", ["i_sb"], Pointer, NO_KINDS),
@@ -208,13 +208,13 @@ const ROWS: &[Row] = &[
     row!(dentry_parent, "dentry", ["d_parent"], Pointer, NO_KINDS),
     row!(dentry_name, "dentry", ["d_name.name"], Pointer, NO_KINDS),
     row!(defer_accept, "tcp_sock", ["inet_conn.icsk_accept_queue.rskq_defer_accept"], Bytes(1),
-        Optional("that a listener has TCP_DEFER_ACCEPT is not known")),
+        Optional("tcptrail does not see that a listener has TCP_DEFER_ACCEPT")),
     // Embedded but for 5.17 to 6.0, where it is a pointer. Renamed in 5.19.
     row!(tw_count, "net", ["ipv4.tcp_death_row.tw_refcount", "ipv4.tcp_death_row.tw_count"],
         Bytes(4), NO_TIME_WAITS),
     row!(tw_max, "net", ["ipv4.tcp_death_row.sysctl_max_tw_buckets"], Bytes(4), NO_TIME_WAITS),
     // Room for each protocol's own; TCP's struct tcp_skb_cb begins with seq and end_seq.
-    row!(skb_cb, "sk_buff", ["cb"], Bytes(48), Optional("a FIN sent again is not told from data")),
+    row!(skb_cb, "sk_buff", ["cb"], Bytes(48), Optional("a retransmitted FIN looks like retransmitted data")),
     // Since 5.18 in groups without a name.
     row!(skb_head, "sk_buff", ["head"], Pointer, NO_DROPS),
     row!(skb_network_header, "sk_buff", ["network_header"], Bytes(2), NO_DROPS),
@@ -231,7 +231,7 @@ const ROWS: &[Row] = &[
     row!(icsk_pending, "tcp_sock", ["inet_conn.icsk_pending"], Bytes(1), NO_CAUSE),
     row!(icsk_rto, "tcp_sock", ["inet_conn.icsk_rto"], Bytes(4), NO_CAUSE),
     row!(dsack_dups, "tcp_sock", ["dsack_dups"], Bytes(4),
-        Optional("which segments were sent again for nothing is not known")),
+        Optional("unnecessary retransmits are not recognised")),
 ];
 
 /// The third ACK came, and nothing after it: `tcp_check_req` with `TCP_DEFER_ACCEPT`.
@@ -320,8 +320,7 @@ fn bit_fields(btf: &Btf, layout: &mut Layout, missing: &mut Vec<Missing>) {
     if let Some((offset, bit)) = btf.bit("tcp_request_sock", ACKED) {
         (layout.req_acked, layout.req_acked_bit) = (offset, bit);
     } else {
-        let cost =
-            "third ACKs that TCP_DEFER_ACCEPT set aside are not told from those that never came";
+        let cost = "an ACK that TCP_DEFER_ACCEPT sets aside looks like one that never came";
         missing.push(Missing { field: format!("tcp_request_sock.{ACKED}"), cost });
     }
     // Another, of five bits: the programs take the lowest of its byte.

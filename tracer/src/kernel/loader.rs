@@ -37,12 +37,12 @@ pub enum LoadError {
     Object(#[from] EbpfError),
     /// Kernels before 5.11 charge maps and programs to the locked memory of their owner.
     #[error(
-        "the kernel refused the eBPF maps for want of locked memory (the limit is {0} KiB), to which Linux before 5.11 counts them: give it CAP_SYS_RESOURCE too, or as root raise the limit first (ulimit -l unlimited)"
+        "the kernel refused the eBPF maps: Linux before 5.11 counts them as locked memory, and the limit is {0} KiB. Give tcptrail CAP_SYS_RESOURCE too, or raise the limit as root first (ulimit -l unlimited)"
     )]
     LockedMemory(u64),
     /// Came with 5.8; some distributions' older kernels have it.
     #[error(
-        "the kernel refused the ring buffer that events come through ({0}): Linux has it since 5.8, and some distributions' older kernels have it too"
+        "the kernel refused the BPF ring buffer for the events ({0}): it needs Linux 5.8 or later, or an older kernel to which the distribution has added it"
     )]
     NoRing(io::Error),
     /// The kernel's BTF as aya reads it.

@@ -142,7 +142,8 @@ impl Poller {
         let holders = if resolved.sees_files() {
             load(&mut ebpf, names::ITER_FILES, "task_file", btf)
         } else {
-            Err("this kernel has no bpf_sock_from_file, and its files are not known".to_owned())
+            Err("this kernel has no bpf_sock_from_file, and the layout of its files is unknown"
+                .to_owned())
         };
         let (requests, incoming) = mpsc::channel();
         let (outgoing, answers) = unbounded_channel();

@@ -35,7 +35,7 @@ pub enum PreflightError {
     NoBtf(io::Error),
     /// Its `struct sock` is laid out as before 5.6.
     #[error(
-        "kernel {0} is too old for tcptrail: its sockets keep their protocol as kernels before 5.6 did; Linux 5.8 or later works"
+        "kernel {0} is too old for tcptrail, which needs Linux 5.8 or later: it keeps the protocol of a socket as kernels before 5.6 did"
     )]
     TooOld(String),
     /// The kernel's structs are not what they should be.

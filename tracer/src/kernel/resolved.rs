@@ -72,11 +72,11 @@ impl Resolved {
         if !self.cookie_helper {
             lacks.push((
                 "socket cookies",
-                "conn is a number of tcptrail's own, sockets are told apart by ports and order in time",
+                "conn is tcptrail's own number instead of the cookie; tcptrail tells sockets apart by their ports and by time",
             ));
         }
         if !self.send_reset_has_reason {
-            lacks.push(("reason of tcp_send_reset", "why we sent a RST is not known"));
+            lacks.push(("reason of tcp_send_reset", "the reason of sent RSTs is unknown"));
         }
         lacks
     }

@@ -92,7 +92,7 @@ fn incident(config: &Config, options: &IncidentOptions) -> Result<Watching> {
     if let Some(time) = config.duration {
         let time = humantime::format_duration(time);
         eprintln!(
-            "tcptrail: watching for {time}; Ctrl-C ends it early, and the page is written all the same"
+            "tcptrail: watching for {time}; Ctrl-C ends this early and still writes the page"
         );
     }
     let options = incident::Options {
@@ -125,7 +125,7 @@ fn report(config: &Config, options: &ReportOptions) -> Result<Report> {
             if let Some(time) = config.duration {
                 let time = humantime::format_duration(time);
                 eprintln!(
-                    "tcptrail: watching for {time}; Ctrl-C ends it early, and the report is written all the same"
+                    "tcptrail: watching for {time}; Ctrl-C ends this early and still writes the report"
                 );
             }
             (host_name(), Stacks::default())

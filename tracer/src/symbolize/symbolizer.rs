@@ -147,7 +147,7 @@ fn know(all: &mut HashMap<u32, Known>, pid: u32) -> Result<&mut Known, String> {
         std::collections::hash_map::Entry::Vacant(entry) => {
             let process = Process::look(pid).map_err(|error| match error.kind() {
                 std::io::ErrorKind::PermissionDenied => {
-                    format!("process {pid} may not be looked into: names need root")
+                    format!("tcptrail may not read process {pid}: names need root")
                 }
                 _ => format!("process {pid} has ended"),
             })?;
@@ -337,14 +337,12 @@ impl Known {
             }
             None if interpreter_of(&self.process).is_some() => interpreter_of(&self.process).map(|name| {
                 format!(
-                    "frames of {name} itself are not those of the script it runs; a profiler of its own shows \
-                     them (for Python: py-spy dump --pid {})",
+                    "these are frames of {name} itself, not of the script that it runs; its own profiler shows those (for Python: py-spy dump --pid {})",
                     self.process.pid
                 )
             }),
             None if opener(frames).is_none() || (raw.flags & flags::BROKEN != 0 && frames.len() < 3) => Some(
-                "the callers are not known: the program has no frame pointers; build it with \
-                 -fno-omit-frame-pointer (Rust: -C force-frame-pointers=yes)"
+                "the callers are unknown: the program has no frame pointers; build it with -fno-omit-frame-pointer (Rust: -C force-frame-pointers=yes)"
                     .into(),
             ),
             None => None,
@@ -356,8 +354,7 @@ impl Known {
 /// way of a stub.
 fn frozen(frames: &[Frame]) -> Option<String> {
     frames.last().filter(|last| last.name.starts_with("StubRoutines (continuation")).map(|_| {
-        "a virtual thread that has waited: the outer methods are in the Java heap, where they are not read; jcmd PID \
-         Thread.dump_to_file FILE shows them"
+        "a virtual thread that has waited: its outer methods are in the Java heap, which tcptrail does not read; jcmd PID Thread.dump_to_file FILE shows them"
             .into()
     })
 }

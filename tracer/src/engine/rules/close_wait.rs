@@ -76,7 +76,7 @@ impl Rule for CloseWait {
                 return keep_alive::advice(group, timeout) + &words::fds(group);
             }
             Some(Why::Leak) => close_is_missing(group),
-            Some(Why::Held) | None => holding(group),
+            Some(Why::Held) | None => holding(group, about),
         };
         // Of a leak it is not the cause.
         if let Some(idle) = group.idle_timeout().filter(|_| !about.leaks) {
@@ -200,7 +200,7 @@ fn close_is_missing(group: &Group) -> String {
     )
 }
 
-fn holding(group: &Group) -> String {
+fn holding(group: &Group, about: &About<'_>) -> String {
     let rest = match group.key.side {
         Side::Local(_) => {
             "threads may still work on them (jstack, gdb), or a code path skips close()."
@@ -209,7 +209,10 @@ fn holding(group: &Group) -> String {
             "a pool drops them at the next use. If they stay, a code path skips close()."
         }
     };
-    format!("Their number does not grow: {rest}")
+    let grows = about.growth.and_then(words::rate).is_some();
+    let first =
+        if grows { "It is too early to call this a leak" } else { "Their number does not grow" };
+    format!("{first}: {rest}")
 }
 
 /// Whether the application looks at them, from what waits to be read.

@@ -216,12 +216,10 @@ fn sentence(
     let all_known = stay.iter().all(|socket| !socket.age_unknown);
     let oldest = stay.first().map_or(scene.now, |socket| socket.since);
     let mut verdict = format!(
-        "{} has {} that {} closed ({}) and {} never given back",
+        "{} has not closed {} without a connection ({})",
         words::process(Some(Process { pid: Some(pid), comm })),
         words::count(count, "socket"),
-        if count == 1 { "is" } else { "are" },
         Causes::of(stay).in_words(),
-        if count == 1 { "was" } else { "were" },
     );
     let age = words::age(scene.now.since(oldest));
     let bound = if all_known { "" } else { ">=" };
@@ -295,7 +293,7 @@ fn samples(sockets: &[Socket], now: MonoNs) -> Vec<Sample> {
 fn advice(sockets: &[Socket], severity: Severity, pid: u32) -> String {
     let unused = sockets.iter().all(|socket| socket.why == Why::Unused);
     let mut text = String::from(if unused {
-        "An attempt failed between socket() and connect() (name lookup, bind) and did not close."
+        "The code failed between socket() and connect() (name lookup, bind) and did not call close()."
     } else if severity == Severity::Note {
         "The peer restarted or failed over. A pool closes them at the next use. If nothing does, close() is missing."
     } else {

@@ -179,8 +179,7 @@ fn finding(place: &Place, closings: &Closings, now: MonoNs) -> Finding {
         opener: opened.first().cloned(),
         conns,
         verdict: verdict(place, closings, &opened, now),
-        advice: "close() is missing: the sockets stay open until the garbage collector comes, and with a larger heap it \
-                 comes later. Close them on every path (try-with-resources, finally)."
+        advice: "close() is missing: these sockets stay open until the garbage collector runs, which it does later with a larger heap. Close them on every path (try-with-resources, finally)."
             .to_owned(),
         opened,
         forecast: None,

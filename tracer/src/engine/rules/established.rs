@@ -25,17 +25,18 @@ impl Rule for Established {
     fn format(&self, group: &Group, about: &About<'_>) -> Option<Said> {
         let who = words::who(group);
         let gets = words::subject(group, "gets", "get");
-        let side = words::side(group);
         let many = words::so_many(group, ("connection", ""), about.now, None);
         let bytes = words::bytes(group.unsent);
         let mut verdict = match group.key.cause {
             Cause::ZeroWindow => {
+                let side = words::side(group);
                 format!(
                     "{who} cannot send {side}: {many}; {bytes} wait, the peer's window is closed"
                 )
             }
             _ => format!(
-                "{gets} no acknowledgement {side}: {many}, {bytes} not acknowledged{}",
+                "{gets} no acknowledgement {}: {many}, {bytes} not acknowledged{}",
+                words::source(group),
                 words::sent_again(group, "the first")
             ),
         };

@@ -75,7 +75,7 @@ impl Rule for EstablishedIdle {
         if matches!(group.key.side, Side::Local(_)) && asked * 2 > group.count() {
             let _ = write!(
                 text,
-                " On {asked} a request came last: its handler has not answered (jstack, gdb)."
+                " On {asked} the last data was a request without an answer (jstack, gdb)."
             );
         } else {
             text.push_str(&words::fds(group));

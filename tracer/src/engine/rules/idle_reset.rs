@@ -291,7 +291,7 @@ fn advice(place: &Place, pattern: &Pattern) -> String {
     let time = words::age(pattern.ns);
     let mut text = if pattern.at_most {
         format!(
-            "A load balancer, firewall or NAT on the path, or the peer, forgets them by {time} without data."
+            "A load balancer, firewall or NAT on the path, or the peer, forgets them after at most {time} without data."
         )
     } else {
         format!(

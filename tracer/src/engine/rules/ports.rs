@@ -119,7 +119,7 @@ impl Case<'_> {
         } else if self.in_use.time_wait * 2 >= self.in_use.ports {
             "Reuse connections (a pool, HTTP keep-alive): most wait 60 s in TIME_WAIT."
         } else {
-            "Most are open: limit the pool, or use more destination or source addresses."
+            "Most are in use: limit the pool, or use more destination or source addresses."
         });
         let reserved = match reserved {
             None | Some(0) => String::new(),

@@ -74,7 +74,7 @@ pub(crate) fn verdict(group: &Group, about: &About<'_>) -> String {
     let many = words::count(group.count(), "connection");
     let mut text = format!("{peer} ended {many} of {who} at one moment, {ago} ago");
     if group.unread != 0 {
-        let _ = write!(text, "; {} of its last words are unread", words::bytes(group.unread));
+        let _ = write!(text, "; {} of its last data are unread", words::bytes(group.unread));
     }
     text.push_str(": a restart or failover there");
     if let Some(idle) = alike_idle(group) {
@@ -86,12 +86,12 @@ pub(crate) fn verdict(group: &Group, about: &About<'_>) -> String {
 pub(crate) fn advice(group: &Group) -> String {
     let who = words::who(group);
     let mut text = format!(
-        "This is no leak of {who}: a pool notices at the next use. Let it test a connection before it hands it out."
+        "This is no leak of {who}: a pool notices it at the next use. Let the pool test each connection before use."
     );
     if let Some((least, _)) = alike_idle(group) {
         let _ = write!(
             text,
-            " If it was an idle timeout: drop idle connections sooner than {}.",
+            " If it was an idle timeout, drop idle connections sooner than {}.",
             words::age(least)
         );
     }

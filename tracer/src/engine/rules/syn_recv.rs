@@ -94,14 +94,14 @@ impl Rule for SynRecv {
         }
         let facts = about.around.netns(group.key.netns);
         let mut text = String::from(
-            "The third ACK of the handshake does not come: a SYN flood, or the way back loses the SYN-ACKs.",
+            "The last ACK of the handshake does not come: a SYN flood, or the path back loses the SYN-ACKs.",
         );
         match facts.syncookies {
             Some(0) => text.push_str(
-                " tcp_syncookies is 0: set 1, and the listener serves on when its queue is full.",
+                " tcp_syncookies is 0: set it to 1, and the listener still serves when its queue is full.",
             ),
             Some(_) => text
-                .push_str(" tcp_syncookies is on: the listener serves on when its queue is full."),
+                .push_str(" tcp_syncookies is on: the listener still serves when its queue is full."),
             None => {}
         }
         if let Some(retries) = facts.synack_retries {

@@ -17,7 +17,7 @@ impl Rule for SynSent {
         let gets = words::subject(group, "gets", "get");
         let mut verdict = format!(
             "{gets} no answer {}: {}{}",
-            words::side(group).replacen("to ", "from ", 1),
+            words::source(group),
             words::so_many(group, ("connect", " in SYN_SENT"), about.now, about.growth),
             words::sent_again(group, "SYN"),
         );

@@ -62,7 +62,7 @@ impl Thresholds {
         let rule = RuleId::ALL
             .into_iter()
             .find(|rule| plain(rule.threshold_name()) == wanted)
-            .ok_or_else(|| format!("nothing is called {name}; one of {}", names()))?;
+            .ok_or_else(|| format!("unknown name {name}; use one of {}", names()))?;
         let time = time::parse(time)
             .map_err(|error| format!("{time} is no time like 500ms, 30s or 5m: {error}"))?;
         self.ns[rule as usize] = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);

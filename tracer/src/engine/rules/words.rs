@@ -52,6 +52,11 @@ pub(crate) fn side(group: &Group) -> String {
     }
 }
 
+/// As [`side`], for what does not come: `on :8089`, `from 10.0.0.9:5432`.
+pub(crate) fn source(group: &Group) -> String {
+    side(group).replacen("to ", "from ", 1)
+}
+
 /// `1 socket`, `9 sockets`.
 pub(crate) fn count(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }

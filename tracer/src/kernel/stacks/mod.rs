@@ -85,7 +85,8 @@ pub fn load(
     if twice {
         let _ = attach(&mut ebpf, names::STACK_CONNECT_MISSED, names::SET_STATE, aya_btf);
     }
-    let mut hooks = vec![hook("tp_btf/inet_sock_set_state", "who connects is not known", connect)];
+    let mut hooks =
+        vec![hook("tp_btf/inet_sock_set_state", "the code that connects is unknown", connect)];
     if accepted {
         let read = if btf.has_typedef("btf_trace_tcp_rcv_space_adjust") {
             let read = attach(&mut ebpf, names::STACK_READ, READ, aya_btf);
@@ -98,7 +99,7 @@ pub fn load(
         };
         hooks.push(hook(
             "tp_btf/tcp_rcv_space_adjust",
-            "who reads from a socket is not known",
+            "the code that reads from sockets is unknown",
             read,
         ));
         let has_send = btf.has_typedef("btf_trace_sock_send_length");
@@ -131,7 +132,7 @@ fn accept_hooks(
     let fexit = match settings.accept_args {
         2 => attach_fexit(ebpf, names::STACK_ACCEPT, btf),
         4 => attach_fexit(ebpf, names::STACK_ACCEPT_4, btf),
-        _ => Err("its arguments are not known".to_owned()),
+        _ => Err("its arguments are unknown".to_owned()),
     };
     let permitted = fexit.is_ok();
     if permitted && twice {
@@ -142,7 +143,7 @@ fn accept_hooks(
         let _ = attach_fexit(ebpf, second, btf);
     }
     let cost =
-        "accept() is seen at the end of the system call, which every call on the machine pays for";
+        "tcptrail uses sys_exit instead, which makes every system call on the machine slower";
     hooks.push(hook("fexit/inet_csk_accept", cost, fexit));
     if permitted {
         let sends = if has_send {
@@ -150,7 +151,7 @@ fn accept_hooks(
         } else {
             Err("this kernel has no such tracepoint (6.3 and later do)".to_owned())
         };
-        let cost = "the methods that handle requests are seen only where they connect or read";
+        let cost = "tcptrail sees the methods that handle requests only when they connect or read";
         hooks.push(hook("tp_btf/sock_send_length", cost, sends));
         return;
     }
@@ -163,11 +164,15 @@ fn accept_hooks(
         settings.regs_syscall,
     ];
     let outcome = if settings.accept == 0 || way.contains(&0) {
-        Err("the way from a descriptor to its socket is not known here".to_owned())
+        Err("the kernel's way from a file descriptor to its socket is unknown".to_owned())
     } else {
         attach(ebpf, names::STACK_ACCEPT_EXIT, "sys_exit", btf)
     };
-    hooks.push(hook("tp_btf/sys_exit", "who accepts is not known, only who reads", outcome));
+    hooks.push(hook(
+        "tp_btf/sys_exit",
+        "the code that accepts is unknown; only the code that reads is known",
+        outcome,
+    ));
 }
 
 fn attach_fexit(ebpf: &mut Ebpf, name: &str, btf: &aya::Btf) -> Result<(), String> {

@@ -79,7 +79,7 @@ fn registers(btf: &Btf, settings: &mut StackSettings) -> Result<(), String> {
             );
         }
     } else {
-        return Err(format!("stacks are not known on {}", std::env::consts::ARCH));
+        return Err(format!("tcptrail cannot take stacks on {}", std::env::consts::ARCH));
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(super) fn whose_code(evidence: &Evidence, finding: &Finding, leaks: &[&Leak]
             Some("last_read") => "last read by",
             _ => "opened by",
         };
-        let opener = leak.opener.as_deref().map_or("code whose name is not known".to_owned(), safe);
+        let opener = leak.opener.as_deref().map_or("code without a name".to_owned(), safe);
         let _ = write!(line, "{} {did} {opener}", counted(leak.count, "open socket"));
         if let Some(user) = &leak.user {
             let _ = write!(line, ", last used by {}", safe(user));
@@ -58,7 +58,7 @@ pub(super) fn whose_code(evidence: &Evidence, finding: &Finding, leaks: &[&Leak]
         lines.push(match (&finding.opener, finding.process) {
             (Some(opener), _) => format!("opened by {opener}"),
             (None, Some(_)) => {
-                "not known: the sockets were opened before the watch began, or their stacks were not seen"
+                "unknown: the sockets were opened before the watch began, or their stacks were not seen"
                     .to_owned()
             }
             (None, None) => "no process holds them: the application has closed them".to_owned(),

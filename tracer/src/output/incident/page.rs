@@ -120,7 +120,7 @@ fn since(case: &mut Case<'_>, found: &Found) -> String {
             (case.clock)(case.now.before(age)),
             Human(age)
         ),
-        None => format!("seen since {}; when it began is not known", (case.clock)(found.since)),
+        None => format!("seen since {}; its beginning is unknown", (case.clock)(found.since)),
     }
 }
 
@@ -144,15 +144,15 @@ fn until(finding: &Finding) -> String {
                     forecast.limit
                 ),
                 None => format!(
-                    "{what}: {} of {} in use, no growth to reckon with",
+                    "{what}: {} of {} in use, and their number does not grow",
                     forecast.in_use, forecast.limit
                 ),
             }
         }
         None if finding.severity == Severity::Leak => {
-            "no limit is in sight yet; a leak does not end by itself".to_owned()
+            "no limit is near yet, but a leak does not end by itself".to_owned()
         }
-        None => "nothing runs out because of it as far as seen".to_owned(),
+        None => "tcptrail sees nothing that runs out because of it".to_owned(),
     }
 }
 
@@ -160,16 +160,20 @@ fn how_sure(case: &Case<'_>, found: &Found, leaks: &[&Leak]) -> String {
     let finding = &found.finding;
     let mut line = match finding.severity {
         _ if case.looked.lost > 0 => {
-            format!("fairly: {} events were lost, so some figures may be wrong", case.looked.lost)
+            format!(
+                "fairly sure: {} events were lost, so some figures may be wrong",
+                case.looked.lost
+            )
         }
         Severity::Leak => {
-            "sure: no event was lost, and it went on growing while old ones stayed".to_owned()
+            "sure: no event was lost, the number kept growing, and the old sockets stayed"
+                .to_owned()
         }
         Severity::Exhaustion => {
             "sure of what is in use; the time left is an estimate from its growth".to_owned()
         }
         Severity::Stuck => {
-            "sure that they are stuck; not yet that they get more: watch for longer (--for 10m)"
+            "sure that they are stuck, but not yet that they get more: watch for longer (--for 10m)"
                 .to_owned()
         }
         Severity::Note => "a hint".to_owned(),

@@ -35,7 +35,7 @@ pub(super) fn note(engine: &Engine, drop: &Drop, cell: &mut Vec<u8>) {
     text::name(why.as_bytes(), cell);
     if drop.untold != 0 {
         // A write to a Vec cannot fail.
-        let _ = write!(cell, "; {} more for this reason were not told", drop.untold);
+        let _ = write!(cell, "; {} more for this reason are not shown", drop.untold);
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) fn unclaimed_note(
     let reason = engine.origin().drop_reason(group.drop.reason);
     if reason == Some("NO_SOCKET") && listens {
         // An ACK with a SYN cookie (`cookie_v4_check`).
-        cell.extend_from_slice(b"the listener makes no connection of it");
+        cell.extend_from_slice(b"the listener does not accept it as a handshake");
     } else {
         note(engine, &first, cell);
     }

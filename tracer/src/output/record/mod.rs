@@ -40,8 +40,9 @@ impl Recorder {
     fn explain(&self, outcome: io::Result<()>) -> io::Result<()> {
         outcome.map_err(|error| {
             let path = self.path.display();
-            let text =
-                format!("cannot write {path}: {error}; what was written until now can be replayed");
+            let text = format!(
+                "cannot write {path}: {error}; you can replay what has been written until now"
+            );
             io::Error::new(error.kind(), text)
         })
     }

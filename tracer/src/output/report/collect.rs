@@ -191,7 +191,7 @@ fn series(timeline: &Timeline, clock: &Clock<'_>) -> Series {
 fn drops(fold: &Fold, run: &Run<'_>, cut: &mut Vec<String>) -> Vec<Drop> {
     if fold.drops.untold() != 0 {
         cut.push(format!(
-            "{} more dropped segments were not told one by one: too many for one reason in a second.",
+            "{} more dropped segments are not shown one by one: there were too many for one reason in a second.",
             fold.drops.untold()
         ));
     }
@@ -375,7 +375,7 @@ fn safe(bytes: &[u8]) -> String {
 }
 
 fn name_of(who: &Who) -> String {
-    let Some((comm, pid)) = who else { return "owner not known".to_owned() };
+    let Some((comm, pid)) = who else { return "owner unknown".to_owned() };
     let mut out = Vec::new();
     text::process(comm, *pid, &mut out);
     String::from_utf8_lossy(&out).into_owned()

@@ -48,16 +48,16 @@ pub(super) fn answer(shared: &Arc<Shared>, method: &str, path: &str, accept: &st
         "/healthz" => health(shared, now),
         "/readyz" if shared.latest().is_some() => Answer::text(200, "ready\n"),
         "/readyz" => {
-            Answer::text(503, "not ready: the sockets there are have not been looked at yet\n")
+            Answer::text(503, "not ready: tcptrail has not listed the existing sockets yet\n")
         }
         "/metrics" | "/findings" | "/" => match shared.latest() {
             Some(snapshot) => told(shared, &snapshot, path, accept),
             None => Answer::text(
                 503,
-                "not ready: the sockets there are have not been looked at yet; ask again in a second\n",
+                "not ready: tcptrail has not listed the existing sockets yet; ask again in a second\n",
             ),
         },
-        _ => Answer::text(404, format!("nothing is here; there are {PATHS}\n")),
+        _ => Answer::text(404, format!("there is no such page; the pages are {PATHS}\n")),
     }
 }
 
@@ -76,7 +76,7 @@ fn health(shared: &Shared, now: MonoNs) -> Answer {
     match shared.stands_still(now) {
         None => Answer::text(200, "ok\n"),
         Some(still) => {
-            Answer::text(503, format!("tcptrail has taken in no event for {}\n", Human(still)))
+            Answer::text(503, format!("tcptrail has processed no event for {}\n", Human(still)))
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn bind(listen: &Listen) -> Result<Bound> {
     let bound = match listen {
         Listen::Tcp(address) => {
             let listener = TcpListener::bind(address).with_context(|| {
-                format!("cannot listen on {address}; another place is given with --listen")
+                format!("cannot listen on {address}; choose another address with --listen")
             })?;
             listener.set_nonblocking(true)?;
             Bound::Tcp(listener)
@@ -52,7 +52,7 @@ fn make_room(path: &Path) -> Result<()> {
     let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
     if !meta.file_type().is_socket() {
         bail!(
-            "{} is there and is no socket: it is left as it is; give another path",
+            "{} exists and is not a socket, so tcptrail does not replace it; give another path",
             path.display()
         );
     }
@@ -60,7 +60,10 @@ fn make_room(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
         }
-        _ => bail!("somebody listens on {} already: is tcptrail serve running?", path.display()),
+        _ => bail!(
+            "another process listens on {} already: is tcptrail serve running?",
+            path.display()
+        ),
     }
 }
 
@@ -108,7 +111,9 @@ mod tests {
         fs::remove_file(&path).expect("it is there");
         fs::write(&path, "precious").expect("room");
         let error = bind(&listen).expect_err("a file").to_string();
-        assert!(error.contains("no socket") && fs::read(&path).is_ok_and(|it| it == b"precious"));
+        assert!(
+            error.contains("not a socket") && fs::read(&path).is_ok_and(|it| it == b"precious")
+        );
     }
 
     #[test]

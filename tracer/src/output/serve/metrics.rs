@@ -92,14 +92,14 @@ impl Collector for Told {
 fn sockets(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Error> {
     families.gauges(
         "tcptrail_connections",
-        "Sockets there are now, by what runs there (workload), which side opened the connection (role) and TCP state",
+        "Sockets that exist now, by workload, role (which side opened the connection) and TCP state",
         snapshot.gauges.open.iter().map(|((workload, role, state), count)| {
             (vec![("workload", &**workload), ("role", *role), ("state", *state)], number(*count))
         }),
     )?;
     families.gauges(
         "tcptrail_workloads_folded",
-        "Workloads beyond the limit of 200: they are counted together as _other",
+        "Workloads beyond the limit of 200; they are counted together as _other",
         [(vec![], number(snapshot.folded as u64))],
     )
 }
@@ -108,7 +108,7 @@ fn lives(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Err
     let counts = || snapshot.counts.iter().map(|(workload, counts)| (&**workload, counts));
     families.counters(
         "tcptrail_connections_opened",
-        "Handshakes that were completed",
+        "Completed handshakes",
         counts().flat_map(|(workload, counts)| {
             let rows = counts.opened.iter();
             rows.map(move |(role, n)| (vec![("workload", workload), ("role", role.name())], n))
@@ -116,7 +116,7 @@ fn lives(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Err
     )?;
     families.counters(
         "tcptrail_connect_failures",
-        "Connects, and handshakes of servers, that failed",
+        "Failed connects of clients and failed handshakes of servers",
         counts().flat_map(|(workload, counts)| {
             counts.failed.iter().map(move |((role, why), n)| {
                 let labels = [("role", role.name()), ("reason", why.name())];
@@ -126,7 +126,7 @@ fn lives(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Err
     )?;
     families.counters(
         "tcptrail_connections_closed",
-        "Connections that had been established and have ended, by how they ended",
+        "Ended connections that had been established, by how they ended",
         counts().flat_map(|(workload, counts)| {
             counts.closed.iter().map(move |((role, how), n)| {
                 let labels = [("role", role.name()), ("how", how.name())];
@@ -144,7 +144,7 @@ fn segments(
     let counts = || snapshot.counts.iter().map(|(workload, counts)| (&**workload, counts));
     families.counters(
         "tcptrail_retransmits",
-        "Segments sent again, and why; those that the kernel sends at once count once",
+        "Retransmits by cause; segments that the kernel sends again at once count as one",
         counts().flat_map(|(workload, counts)| {
             counts.retransmits.iter().map(move |((kind, cause), n)| {
                 let cause = cause.map_or("", Cause::name);
@@ -155,7 +155,7 @@ fn segments(
     )?;
     families.counters(
         "tcptrail_resets",
-        "RSTs sent and received; the reason is the kernel's, of those sent, empty where it gives none",
+        "RSTs sent and received; reason is the kernel's reason for a sent RST, empty if it gives none",
         counts().flat_map(|(workload, counts)| {
             counts.resets.iter().map(move |((way, reason), n)| {
                 let reason = origin.reset_reason(reason).unwrap_or_default();
@@ -166,7 +166,7 @@ fn segments(
     )?;
     families.counters(
         "tcptrail_bytes",
-        "Payload of connections that have ended, each byte once",
+        "Payload bytes of ended connections; a byte that was sent again counts once",
         counts().flat_map(|(workload, counts)| {
             let rows = counts.bytes.iter();
             rows.map(move |(way, n)| {
@@ -181,31 +181,31 @@ fn times(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Err
     let all = [
         (
             "tcptrail_connection_duration_seconds",
-            "Lives of connections that have ended, from the first SYN to the end of the closing handshake",
+            "Lifetimes of ended connections, from the first SYN to the end of the closing handshake",
             "role",
             &times.life,
         ),
         (
             "tcptrail_handshake_duration_seconds",
-            "Three-way handshakes of connections that have ended",
+            "Handshake times of ended connections",
             "role",
             &times.handshake,
         ),
         (
             "tcptrail_accept_duration_seconds",
-            "From ESTABLISHED to accept(), at most; of connections that have ended",
+            "Time from ESTABLISHED to accept() of ended connections, an upper bound",
             "role",
             &times.accept,
         ),
         (
             "tcptrail_rtt_seconds",
-            "Smoothed round-trip times when connections ended",
+            "Smoothed round-trip times at the end of connections",
             "role",
             &times.rtt,
         ),
         (
             "tcptrail_state_duration_seconds",
-            "Times in each TCP state, of connections that have ended",
+            "Times in each TCP state of ended connections",
             "state",
             &times.in_state,
         ),
@@ -218,8 +218,7 @@ fn times(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Err
     });
     families.counters(
         "tcptrail_durations_left_out",
-        "Times that are in no histogram, because they are not known exactly: the connection is older than this run, \
-         or an event was lost",
+        "Times that are in no histogram because they are not exact: the connection is older than this run, or an event was lost",
         left_out,
     )
 }
@@ -236,12 +235,12 @@ fn findings(
     let found = &snapshot.gauges.findings;
     families.gauges(
         "tcptrail_findings",
-        "Findings there are now; /findings has their sentences",
+        "Findings that hold now; /findings has their text",
         found.iter().map(|(values, found)| (labels("rule", extra, values), number(found.count))),
     )?;
     families.gauges(
         "tcptrail_finding_oldest_seconds",
-        "Age of the oldest socket of these findings, at least",
+        "Age of the oldest socket of these findings, a lower bound",
         found.iter().filter(|(_, found)| found.oldest_ns != 0).map(|(values, found)| {
             (labels("rule", extra, values), seconds(u128::from(found.oldest_ns)))
         }),
@@ -257,7 +256,7 @@ fn findings(
     )?;
     families.infos(
         "tcptrail_leak",
-        "What a fingerprint stands for: the rule, and the code that opened the sockets, where it is known",
+        "The meaning of a fingerprint: the rule, and the code that opened the sockets if it is known",
         snapshot.gauges.leaks.iter().map(|(mark, (rule, opener))| {
             vec![("fingerprint", mark.as_str()), ("rule", *rule), ("opener", opener.as_str())]
         }),
@@ -268,7 +267,7 @@ fn limits(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Er
     let gauges = &snapshot.gauges;
     families.gauges(
         "tcptrail_fds",
-        "File descriptors in use by the workload's process that is nearest to its limit",
+        "File descriptors in use by the process of the workload that is nearest to its limit",
         gauges
             .fds
             .iter()
@@ -285,18 +284,17 @@ fn limits(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Er
     for (name, help, by) in [
         (
             "tcptrail_fd_exhaustion_seconds",
-            "Time until a process of the workload has no file descriptor left, where their number grows steadily; 0 when \
-             there is none left",
+            "Time until a process of the workload has no file descriptor left, if their number grows steadily; 0 if none is left",
             &gauges.fds_left,
         ),
         (
             "tcptrail_accept_queue_ratio",
-            "How full the accept queue of the workload's fullest listener is: 1 is full",
+            "Share of the accept queue in use at the workload's fullest listener; 1 is full",
             &gauges.accept_queue,
         ),
         (
             "tcptrail_port_use_ratio",
-            "Local ports in use towards the destination for which the workload uses most: at 1 connect() fails",
+            "Share of the local ports in use towards the workload's most used destination; at 1 connect() fails",
             &gauges.ports,
         ),
     ] {
@@ -318,7 +316,7 @@ fn kernel(
     };
     families.counters(
         "tcptrail_listen_drops",
-        "SYNs and third ACKs that listeners let fall (TcpExt ListenDrops), since this run began",
+        "SYNs and handshake ACKs that listeners dropped (TcpExt ListenDrops), since this run began",
         by(|network| network.listen_drops),
     )?;
     families.counters(
@@ -335,7 +333,7 @@ fn kernel(
         |reason: u16| origin.drop_reasons.get(usize::from(reason)).map_or("", String::as_str);
     families.counters(
         "tcptrail_dropped_segments",
-        "TCP segments that the kernel threw away, by its reason",
+        "TCP segments that the kernel dropped, by its reason",
         snapshot.drops.iter().map(|(reason, count)| (vec![("reason", name(reason))], count)),
     )
 }
@@ -347,12 +345,12 @@ fn ourselves(
 ) -> Result<(), Error> {
     families.counters(
         "tcptrail_events",
-        "Events taken in of sockets that pass the filters",
+        "Processed events of sockets that pass the filters",
         snapshot.events.iter().map(|(kind, count)| (vec![("kind", kind)], count)),
     )?;
     families.counters(
         "tcptrail_events_lost",
-        "Events lost, by cause: figures that counted them are too low",
+        "Lost events by cause; the other metrics are too low by them",
         LossCause::ALL
             .iter()
             .zip(snapshot.lost)
@@ -360,29 +358,29 @@ fn ourselves(
     )?;
     families.gauges(
         "tcptrail_hook_active",
-        "Whether a tracepoint or iterator of the kernel is in use; `tcptrail doctor` says what is missed without it",
+        "1 if this tracepoint or iterator of the kernel is in use; `tcptrail doctor` says what is missing without it",
         HOOKS.iter().map(|hook| (vec![("hook", *hook)], number(shared.origin.hooked(hook).into()))),
     )?;
     families.counters(
         "tcptrail_http_refused",
-        "HTTP requests and connections that were refused",
+        "Refused HTTP requests and connections",
         REFUSALS.iter().zip(shared.refused()).map(|(why, count)| (vec![("reason", *why)], count)),
     )?;
     families.family(
         "tcptrail_cpu_seconds",
-        "Processor time that tcptrail has used",
+        "Processor time used by tcptrail",
         MetricType::Counter,
         [(vec![], seconds(u128::from(cost::cpu_ns())))],
         ConstCounter::new,
     )?;
     families.gauges(
         "tcptrail_resident_bytes",
-        "Memory that tcptrail has in use",
+        "Memory used by tcptrail",
         cost::resident().map(|bytes| (vec![], number(bytes))),
     )?;
     families.infos(
         "tcptrail_build",
-        "Version of tcptrail, and the kernel it runs on",
+        "Version of tcptrail and of the kernel",
         [vec![
             ("version", shared.origin.version.as_str()),
             ("kernel", shared.origin.kernel.as_str()),

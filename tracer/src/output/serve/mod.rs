@@ -204,8 +204,7 @@ impl Output for Serve {
         let bound = std::mem::take(&mut self.bound);
         for one in bound.iter().filter(|bound| bound.is_open_to_others()) {
             eprintln!(
-                "tcptrail: {} can be asked from other machines, without a password and not encrypted: listen on \
-                 127.0.0.1 or unix:PATH, and put a reverse proxy in front",
+                "tcptrail: other machines can read {} without a password and without encryption: listen on 127.0.0.1 or unix:PATH, behind a reverse proxy",
                 one.url()
             );
         }

@@ -45,7 +45,7 @@ pub(super) fn page(shared: &Shared, snapshot: &Snapshot) -> String {
                 p.small {
                     (sockets) " sockets, watched for " (time(snapshot.at.since(origin.start())))
                     @if lost != 0 { ", " (lost) " events lost" }
-                    ". This page shows itself again every 10 seconds."
+                    ". This page reloads every 10 seconds."
                 }
                 @for (finding, since, place) in &snapshot.findings {
                     (article(finding, &place.place(), snapshot.at.since(*since)))

@@ -70,7 +70,7 @@ pub(super) fn page(
     if others(page, groups) != 0 {
         let _ = writeln!(
             out,
-            "\n{} more that would make more than 1000 groups: a filter, or another --by, helps",
+            "\n{} more belong to other groups: tcptrail keeps at most 1000. Use a filter, or another --by",
             connections(others(page, groups))
         );
     }
@@ -201,7 +201,7 @@ fn footnote(terminal: Terminal, page: &Page<'_>, groups: &[Group<'_>], out: &mut
     let mut note = |text: &str| sentence(terminal, Paint::Dim, text, out);
     if groups.iter().any(|group| left_out(group) != 0) {
         note(
-            "LEFT OUT: connections of which the figure is not known, because they are older than tcptrail, or something was lost. They are in no column.",
+            "LEFT OUT: connections whose figure is unknown, because they are older than tcptrail or an event was lost. They are in no column.",
         );
     }
     if groups.iter().any(|group| group.figures.connections != 0) {
@@ -221,7 +221,7 @@ fn dropped(terminal: Terminal, engine: &Engine, drops: &Drops, out: &mut Vec<u8>
     let words = String::from_utf8_lossy(&words);
     let untold = match drops.untold() {
         0 => String::new(),
-        more => format!("; {more} more were not told one by one"),
+        more => format!("; {more} more are not shown one by one"),
     };
     let text = format!("{} {segments} dropped on this machine: {words}{untold}", drops.all());
     sentence(terminal, Paint::Warn, &text, out);

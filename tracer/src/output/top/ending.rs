@@ -51,9 +51,7 @@ impl Ending {
     pub(super) fn ask(&mut self, engine: &Engine, ids: &[SockId]) -> Result<Pane, String> {
         match &self.hands {
             None => {
-                return Err(
-                    "these are sockets of a recording: nothing of it can be ended".to_owned()
-                );
+                return Err("these sockets are from a recording and cannot be ended".to_owned());
             }
             Some(Err(reason)) => return Err(format!("no socket can be ended here: {reason}")),
             Some(Ok(_)) if self.under_way => {
@@ -87,7 +85,7 @@ impl Ending {
         if self.chosen.iter().any(|chosen| chosen.target.state == tracer_common::TcpState::Listen) {
             pane.words(
                 Paint::Bad,
-                "There is a listener among them: nothing will connect to it any more.",
+                "There is a listener among them: no client can connect to it any more.",
             );
         }
         for chosen in &self.chosen {
@@ -118,7 +116,7 @@ impl Ending {
             Ok(became) => told(&self.chosen, &became),
             Err(TryRecvError::Empty) => return None,
             Err(TryRecvError::Disconnected) => Told {
-                sentence: "the thread that ends sockets has ended: nothing is known of these"
+                sentence: "the thread that ends sockets has ended: the state of these is unknown"
                     .to_owned(),
                 pane: None,
             },

@@ -362,7 +362,7 @@ impl Panel {
     }
 }
 
-const GONE: &str = " (gone: as it was last)";
+const GONE: &str = " (gone; this is its last state)";
 
 /// Names of tabs in files.
 const TAB_NAMES: [&str; Tab::ALL.len()] =

@@ -376,7 +376,7 @@ impl State {
         let shown: Vec<SockId> = shown.take(MOST_MARKED).collect();
         self.message = Some(match shown.len() {
             0 => "only connections can be marked (tab 2)".to_owned(),
-            count => format!("{count} of {} are marked; Esc lets go of them", table.len()),
+            count => format!("{count} of {} are marked; Esc clears the marks", table.len()),
         });
         self.marked = shown;
     }
@@ -384,7 +384,7 @@ impl State {
     /// Goes to the connections that these words let through.
     pub(super) fn show_sockets(&mut self, words: &str) -> Then {
         if words.is_empty() {
-            self.message = Some("no filter says which sockets these are".to_owned());
+            self.message = Some("no filter describes these sockets".to_owned());
             return Then::Show;
         }
         self.set_filter(words, false);
@@ -490,7 +490,7 @@ mod tests {
             state.apply(Action::Type(character), &table(5), 10);
         }
         assert_eq!(state.wanted.words, "port:80 state:");
-        assert!(state.wrong.as_deref().is_some_and(|wrong| wrong.contains("no TCP state")));
+        assert!(state.wrong.as_deref().is_some_and(|wrong| wrong.contains("not a TCP state")));
         state.apply(Action::EraseWord, &table(5), 10);
         assert_eq!((state.typed.as_str(), &state.wrong), ("port:80 ", &None));
         state.apply(Action::Close, &table(5), 10);

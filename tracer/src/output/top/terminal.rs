@@ -40,10 +40,12 @@ pub(super) struct Guard(());
 pub fn check() -> Result<(), String> {
     let instead = "use `tcptrail list`, `stuck` or `tail`, which print lines";
     if !io::stdout().is_terminal() {
-        return Err(format!("top draws on a terminal, and stdout is none: {instead}"));
+        return Err(format!("top draws on a terminal, and stdout is not a terminal: {instead}"));
     }
     if !io::stdin().is_terminal() {
-        return Err(format!("top takes keys from a terminal, and stdin is none: {instead}"));
+        return Err(format!(
+            "top reads keys from a terminal, and stdin is not a terminal: {instead}"
+        ));
     }
     if std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty()) {
         return Err(format!("top cannot draw on a terminal of type `dumb` (TERM): {instead}"));

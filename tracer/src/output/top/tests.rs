@@ -271,7 +271,7 @@ fn a_frozen_screen_stands_still() {
     let mut stage = stage("synthetic", (80, 24), options());
     stage.keys("2 ");
     let before = stage.draw();
-    assert!(before.contains("rows stand still since 11:00:50"), "{before}");
+    assert!(before.contains("paused since 11:00:50"), "{before}");
     stage.now = stage.now.after(60_000_000_000);
     stage.panel.second(&stage.engine, stage.now);
     let rows = |screen: &str| screen.lines().skip(3).map(str::to_owned).collect::<Vec<_>>();
@@ -357,7 +357,7 @@ fn where_nothing_can_be_ended_k_says_why() {
         stage.keys("y");
         assert!(stage.draw().contains("copied:"), "it runs on: {}", stage.draw());
     };
-    check(None, "sockets of a recording");
+    check(None, "from a recording");
     check(Some(Err(Reason::NotPermitted)), "no socket can be ended here: not permitted");
     check(Some(Err(Reason::NotInThisKernel)), "CONFIG_INET_DIAG_DESTROY");
 }

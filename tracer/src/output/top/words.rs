@@ -257,7 +257,7 @@ mod tests {
             assert!(error.contains(says) && !error.contains('\n'), "{words}: {error}");
         };
         check("port:x", "not a port");
-        check("state:foo", "no TCP state");
+        check("state:foo", "not a TCP state");
         check("pid:java", "invalid value");
         check("age>soon", "not a time");
         check("addr:10.0.0", "not an address");

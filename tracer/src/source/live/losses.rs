@@ -49,7 +49,9 @@ impl Losses {
     /// Said once: a loss that nobody counts must not pass for none.
     fn cannot_count(&mut self, error: &io::Error, known: impl Fn(&Losses) -> u64) -> u64 {
         if !std::mem::replace(&mut self.uncounted, true) {
-            eprintln!("tcptrail: losses cannot be counted here, there may be some: {error}");
+            eprintln!(
+                "tcptrail: this kernel does not let tcptrail count lost events, so some may be missing: {error}"
+            );
         }
         known(self)
     }

@@ -67,7 +67,7 @@ impl Stacks {
             // What is stuck is known without it.
             Err(error) if !wants.accepted => {
                 if config.verbose >= 1 {
-                    eprintln!("tcptrail: openers are not known: {error}");
+                    eprintln!("tcptrail: the code that opens sockets is unknown: {error}");
                 }
                 return Ok(None);
             }

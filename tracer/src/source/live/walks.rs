@@ -260,7 +260,7 @@ impl Walks {
             Answer::Interfaces(names) => session.feed(&Input::Names(&names)),
             Answer::Failed(request, error) => {
                 if self.verbose {
-                    eprintln!("tcptrail: {request:?} could not be walked: {error}");
+                    eprintln!("tcptrail: a walk failed ({request:?}): {error}");
                 }
                 duties.walk_failed(now);
             }

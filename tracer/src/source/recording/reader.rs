@@ -129,7 +129,7 @@ impl<R: Read> Reader<R> {
             return Err(damaged("there is no format 0"));
         }
         let origin = serde_json::from_slice(&origin)
-            .map_err(|_| damaged("the header's origin makes no sense"))?;
+            .map_err(|_| damaged("the header's origin is not valid"))?;
         let reader = Reader {
             source,
             at: (HEADER + length) as u64,

@@ -27,13 +27,13 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         code: Code::SynRecv,
         title: "half-open connections pile up at a listener",
-        meaning: "The listener answered SYNs with SYN-ACK, and the third ACK of the handshake does not come.",
-        cause: "A SYN flood from addresses that do not answer, or the way back loses the SYN-ACKs (asymmetric routing, a \
+        meaning: "The listener answered SYNs with SYN-ACK, and the last ACK of the handshake does not come.",
+        cause: "A SYN flood from addresses that do not answer, or the path back loses the SYN-ACKs (asymmetric routing, a \
                 firewall).",
         steps: &[
             "Look at the sources: one real network means a path that loses packets, thousands mean a flood.",
-            "Keep net.ipv4.tcp_syncookies at 1: the listener then serves on when its SYN queue is full.",
-            "Real clients: check routing and firewalls on the way back.",
+            "Keep net.ipv4.tcp_syncookies at 1: the listener then still serves when its SYN queue is full.",
+            "Real clients: check routing and firewalls on the path back.",
         ],
         commands: &[
             "tcptrail list --lport PORT --state SYN_RECV --group-by addr",

@@ -15,7 +15,7 @@ pub(super) const PAGES: &[Page] = &[
             "Find the code that opened them: tcptrail leaks names class, method and line.",
             "Close on every path: try-with-resources in Java, finally, defer, with.",
             "If the number does not grow, see with jstack or gdb what the threads wait for.",
-            "A restart of the process frees the sockets until the code is mended.",
+            "A restart of the process frees the sockets until the code is fixed.",
         ],
         commands: &[
             "tcptrail leaks --pid PID --duration 1m",
@@ -42,7 +42,7 @@ pub(super) const PAGES: &[Page] = &[
         code: Code::CloseWaitRestart,
         title: "the server ended all connections at one moment",
         meaning: "The peer closed all connections of a pool within two seconds, and the application has not noticed. This \
-                  is no leak: a pool notices at the next use and connects again.",
+                  is no leak: a pool notices it at the next use and connects again.",
         cause: "The server restarted or failed over. Where all connections had been idle for the same time, its idle \
                 timeout may have closed them instead. The two look alike from outside.",
         steps: &[

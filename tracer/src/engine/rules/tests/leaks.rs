@@ -286,7 +286,7 @@ fn a_restart_of_the_server_is_told_as_one() {
         assert_eq!(found.verdict.contains("or its idle timeout"), expect && alike);
         assert_eq!(says, expect, "{idle:?} {unread} {lives}: {}", found.verdict);
         assert_eq!(found.severity, Severity::Stuck);
-        let last_words = found.verdict.contains("; 580 bytes of its last words are unread");
+        let last_words = found.verdict.contains("; 580 bytes of its last data are unread");
         assert_eq!(last_words, expect && unread != 0, "{}", found.verdict);
         assert_eq!(found.advice.starts_with("This is no leak of java[31467]"), expect);
     };

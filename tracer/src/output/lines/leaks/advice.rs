@@ -11,9 +11,7 @@ pub(super) fn advice(group: &Group<'_>, frames: &[Frame]) -> Option<&'static str
     let first = group.first?;
     if group.conns.is_empty() {
         return (group.collected > 0).then_some(
-            "=> close() is missing although the number does not grow: the sockets stay open until the garbage \
-             collector comes, and with a larger heap it comes later. Close them on every path \
-             (try-with-resources, finally).",
+            "=> close() is missing, although the number does not grow: these sockets stay open until the garbage collector runs, which it does later with a larger heap. Close them on every path (try-with-resources, finally).",
         );
     }
     let is_java = frames.iter().any(|frame| frame.name.starts_with("java."));
@@ -21,35 +19,28 @@ pub(super) fn advice(group: &Group<'_>, frames: &[Frame]) -> Option<&'static str
     let most = 2 * close_wait >= group.conns.len();
     Some(match (first.kind, most && close_wait > 0) {
         (StackKind::Connect, true) if group.timeout.is_some() => {
-            "=> The server closes idle connections sooner than the pool here drops them. As long as they do not get \
-             more, that is no leak; if they do, what this code borrows is not given back. Let the pool drop idle \
-             connections sooner than the server, and test them before it uses them again."
+            "=> The server closes idle connections sooner than the pool here drops them. This is no leak unless their number grows: then this code does not give back what it borrows. Let the pool drop idle connections sooner than the server, and test each connection before use."
         }
         (StackKind::Connect, _) if group.user.is_some() => {
-            "=> Whoever used it last has it, or has given it back: look there first. What was borrowed from a pool \
-             must be given back on every path, failures too (of an HTTP client close the response)."
+            "=> The code that used it last still has it, or gave it back: look there first. Give back on every path, also after failures, what you borrow from a pool (with an HTTP client, close the response)."
         }
         (StackKind::Connect, true) if !is_java => {
-            "=> The other side has closed; this code has not. Close what it opened on every path, failures too."
+            "=> The peer has closed; this code has not. Close what it opened on every path, also after failures."
         }
         (StackKind::Connect, true) => {
-            "=> The other side has closed; this code has not. Close what it opened (of an HTTP client the response) \
-             on every path, failures too: try-with-resources or finally."
+            "=> The peer has closed; this code has not. Close what it opened (with an HTTP client, the response) on every path, also after failures: try-with-resources or finally."
         }
         (StackKind::Connect, false) if group.in_state(TcpState::SynSent) == group.conns.len() => {
-            "=> Nobody answers: these are still connecting. Set a connect timeout."
+            "=> The peer does not answer, so these still connect. Set a connect timeout."
         }
         (StackKind::Connect, false) => {
-            "=> Open on both sides. A pool keeps some on purpose; if the number only grows, what this code \
-             opens is not closed or not given back."
+            "=> Open on both sides. A pool keeps some on purpose. If the number only grows, this code does not close or give back what it opens."
         }
         (_, true) => {
-            "=> The other side has closed; this process has not. Whoever handles the connection must close it when \
-             a read says it is at its end, and on every failure."
+            "=> The peer has closed; this process has not. The code that handles the connection must close it when a read returns its end, and after every failure."
         }
         (_, false) => {
-            "=> Open on both sides. Keep-alive keeps some on purpose; if the number only grows, the handler \
-             does not close, or clients never do: set an idle timeout."
+            "=> Open on both sides. Keep-alive keeps some on purpose. If the number only grows, neither the handler nor the clients close them: set an idle timeout."
         }
     })
 }

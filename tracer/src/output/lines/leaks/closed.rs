@@ -180,7 +180,7 @@ pub(super) fn as_text(
     text::process(&group.comm, Some(group.pid), &mut who);
     let who = String::from_utf8_lossy(&who).into_owned();
     let opened = match (group.first, opener(frames)) {
-        (None, _) => "; who opened them is not known".to_owned(),
+        (None, _) => "; the code that opened them is unknown".to_owned(),
         (Some(_), Some(frame)) => format!(" opened by {}", safe(frame.text().as_bytes())),
         (Some(first), None) => format!(" opened by thread {}", safe(first.thread.bytes())),
     };
@@ -207,7 +207,6 @@ pub(super) fn as_text(
         terminal,
         3,
         Paint::Plain,
-        "=> The connection is over, the descriptor was not given back: close() is missing after the exception. ss \
-         does not show such sockets.",
+        "=> These connections are over, but their file descriptors are still open: close() is missing after the exception. ss does not show such sockets.",
     );
 }

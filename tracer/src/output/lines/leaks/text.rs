@@ -91,7 +91,7 @@ fn group_text(group: &Group<'_>, scene: &Scene<'_>, out: &mut Vec<u8>) {
     if let Some(note) = names.and_then(|names| names.note.as_deref()) {
         say(out, terminal, 3, Paint::Warn, &safe(note.as_bytes()));
     } else if group.first.is_some() && names.is_none() {
-        let text = "its frames are not known: the stack was lost, or there was no time to name it";
+        let text = "its frames are unknown: the stack was lost, or there was no time to name it";
         say(out, terminal, 3, Paint::Warn, text);
     }
     if let Some(text) = no_handler(group, frames) {
@@ -120,8 +120,8 @@ fn title(group: &Group<'_>, scene: &Scene<'_>, frames: &[Frame]) -> String {
         Some(StackKind::Connect) => "opened by",
         Some(StackKind::Accept) => "accepted by",
         Some(StackKind::Read | StackKind::Handle) => "last read by",
-        None if group.missed => "opened by somebody whose stack was not seen",
-        None => "open since before tcptrail started; who opened them is not known",
+        None if group.missed => "opened by unknown code: its stack was not seen",
+        None => "opened before tcptrail started, by unknown code",
     };
     let opener_frame = opener(frames);
     let name = match (group.first, opener_frame) {
@@ -181,9 +181,9 @@ fn no_handler(group: &Group<'_>, frames: &[Frame]) -> Option<String> {
     let pool = thread.trim_end_matches(|c: char| c.is_ascii_digit());
     let pid = group.pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
     Some(format!(
-        "the method that handles them is not known: the request was read before it ran, and it was not on that thread's \
-         stack when the kernel saw the thread next. While requests come: jcmd {pid} Thread.print | grep -A 40 \
-         '\"{pool}'. Where none of these threads is at work, they have handed the requests over (startAsync, a future): \
+        "the method that handles them is unknown: it was not on the stack of the thread that read the request, neither \
+         then nor when the kernel saw that thread next. While requests come, try: jcmd {pid} Thread.print | grep -A 40 \
+         '\"{pool}'. If none of these threads is at work, they have handed the requests over (startAsync, a future): \
          jcmd {pid} GC.class_histogram | grep -E 'AsyncContext|CompletableFuture'"
     ))
 }
@@ -228,7 +228,7 @@ fn facts(group: &Group<'_>, scene: &Scene<'_>) -> Vec<String> {
     }
     if let Some(timeout) = group.timeout {
         let idle = duration(timeout.ns);
-        facts.push(format!("closed by the other side after {idle} without data"));
+        facts.push(format!("closed by the peer after {idle} without data"));
     }
     if let Some(opened) = group.opened(book) {
         let closed = opened.saturating_sub(group.open(table, book));

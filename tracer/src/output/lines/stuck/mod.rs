@@ -286,7 +286,7 @@ fn paragraphs(
         screen.extend_from_slice(&advised);
     }
     if left_out != 0 {
-        let _ = writeln!(screen, "and {left_out} more: into a pipe, or with --json, all are shown");
+        let _ = writeln!(screen, "and {left_out} more: --json, or a pipe, shows all of them");
     }
 }
 

@@ -135,8 +135,8 @@ fn traffic(pane: &mut Pane, scene: &Scene<'_>, conn: &Connection) {
         }
         None => {
             let why = match conn.shape {
-                Shape::Full => "not known: it was not walked yet",
-                Shape::Request | Shape::Mini => "not known: the kernel counts no more of it",
+                Shape::Full => "unknown: tcptrail has not read it yet",
+                Shape::Request | Shape::Mini => "unknown: the kernel keeps no counters for it",
             };
             pane.painted("payload", Paint::Dim, why);
         }
@@ -184,11 +184,11 @@ fn opener(pane: &mut Pane, scene: &Scene<'_>, id: SockId) {
         Some(name) => pane.line(Paint::Plain, harmless(name.as_bytes())),
         None if book.is_empty() => pane.words(
             Paint::Dim,
-            "not known: no stacks were taken (recordings have the openers' names only)",
+            "unknown: no stacks were taken (recordings have only the openers' names)",
         ),
         None => pane.words(
             Paint::Dim,
-            "not known: it was opened before the run began, or accepted (see --accepted)",
+            "unknown: it was opened before the run began, or accepted (see --accepted)",
         ),
     };
 }

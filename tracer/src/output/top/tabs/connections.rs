@@ -24,7 +24,7 @@ pub(super) const COLUMNS: &[Column] = &[
     figures("FOR", 0, Fold::Most, "how long it has been in that state; >= at least, ~ by a timer"),
     text_column("LOCAL", 0, 47, Fold::Same, "our end"),
     text_column("REMOTE", 0, 47, Fold::Same, "the other end"),
-    text_column("PROCESS", 0, 40, Fold::Name, "whose it is, or why it is nobody's"),
+    text_column("PROCESS", 0, 40, Fold::Name, "its process, or why it has none"),
     figures("RECV-Q", 2, Fold::Sum, "bytes the process has not read, as of the last walk"),
     figures("SEND-Q", 1, Fold::Sum, "bytes the peer has not acknowledged, as of the last walk"),
     figures("RETR", 3, Fold::Sum, "segments sent again"),
@@ -37,7 +37,7 @@ pub(super) const COLUMNS: &[Column] = &[
 ];
 
 pub(super) const GROUP_COLUMNS: &[Column] = &[
-    text_column("GROUP", 0, 60, Fold::Name, "what its connections have alike"),
+    text_column("GROUP", 0, 60, Fold::Name, "what its connections have in common"),
     figures("SOCKETS", 0, Fold::Sum, "how many"),
     figures("ESTABLISHED", 0, Fold::Sum, "of those, established"),
     figures("CLOSE_WAIT", 0, Fold::Sum, "of those, closed by the peer and not by us"),

@@ -16,10 +16,10 @@ use crate::time::Human;
 pub(super) const COLUMNS: &[Column] = &[
     text_column("HOW BAD", 0, 10, Fold::Same, "exhaustion, leak, stuck, or only a note"),
     figures("SOCKETS", 0, Fold::Sum, "sockets it is about"),
-    figures("OLDEST", 1, Fold::Most, "for how long the oldest has been so, at least"),
-    figures("GROWTH", 2, Fold::Sum, "more of them a minute"),
-    text_column("PROCESS", 3, 24, Fold::Name, "whose they are"),
-    text_column("WHAT", 0, 0, Fold::Same, "what is the case"),
+    figures("OLDEST", 1, Fold::Most, "how long it has held for the oldest, at least"),
+    figures("GROWTH", 2, Fold::Sum, "growth per minute"),
+    text_column("PROCESS", 3, 24, Fold::Name, "their process"),
+    text_column("WHAT", 0, 0, Fold::Same, "what was found"),
 ];
 
 pub(super) const fn paint(severity: Severity) -> Paint {
@@ -32,7 +32,7 @@ pub(super) const fn paint(severity: Severity) -> Paint {
 
 pub(super) fn table(scene: &Scene<'_>, wanted: &Wanted) -> Table {
     let Some(watch) = scene.engine.watch() else {
-        return Table::of(COLUMNS, Vec::new(), "the rules take no part in this run");
+        return Table::of(COLUMNS, Vec::new(), "this run does not look for findings");
     };
     let rows = watch
         .findings()
@@ -46,7 +46,7 @@ pub(super) fn table(scene: &Scene<'_>, wanted: &Wanted) -> Table {
         .collect();
     let empty = match wanted.is_all() {
         true => format!("nothing is stuck: {} looked at", counted(watch.sockets(), "socket")),
-        false => "no finding is about what the filter wants".to_owned(),
+        false => "no finding matches the filter".to_owned(),
     };
     Table::of(COLUMNS, rows, empty)
 }

@@ -24,7 +24,7 @@ use crate::output::top::words::Wanted;
 use crate::time::MonoNs;
 
 pub(super) const COLUMNS: &[Column] = &[
-    text_column("PROCESS", 0, 24, Fold::Name, "whose they are"),
+    text_column("PROCESS", 0, 24, Fold::Name, "their process"),
     figures("OPEN", 0, Fold::Sum, "sockets that are still open"),
     figures("CLOSE_WAIT", 1, Fold::Sum, "of those, closed by the peer: not needed any more"),
     figures("OLDEST", 0, Fold::Most, "how long the oldest has been open"),
@@ -114,7 +114,7 @@ fn name(key: &OpenerKey, sum: &Sum<'_>) -> Cell {
                 .painted(Paint::Dim)
         }
         Who::Before => Cell::text("opened before the run began").painted(Paint::Dim),
-        Who::Unseen => Cell::text("nobody was seen to open them").painted(Paint::Dim),
+        Who::Unseen => Cell::text("their opener was not seen").painted(Paint::Dim),
     }
 }
 
@@ -162,7 +162,7 @@ pub(super) fn pane(scene: &Scene<'_>, key: &OpenerKey, wanted: &Wanted) -> Optio
         None => {
             pane.words(
                 Paint::Dim,
-                "none was taken: they were there before, or they were accepted (see --accepted), or this is a recording, which has names only",
+                "no stack was taken: they are older than this run, or accepted (see --accepted), or this is a recording, which has only names",
             );
         }
     }

@@ -23,15 +23,15 @@ use crate::output::top::words::Wanted;
 pub(super) const COLUMNS: &[Column] = &[
     text_column("PROCESS", 0, 32, Fold::Name, "name and id"),
     figures("SOCKETS", 0, Fold::Sum, "its TCP sockets, listeners left out"),
-    figures("GROWTH", 0, Fold::Sum, "more of them a minute, over the last five minutes"),
+    figures("GROWTH", 0, Fold::Sum, "growth per minute, over the last five minutes"),
     figures("ESTABLISHED", 2, Fold::Sum, "of those, established"),
     figures("CLOSE_WAIT", 0, Fold::Sum, "of those, closed by the peer and not by the process"),
     figures("SYN_SENT", 3, Fold::Sum, "of those, without an answer to their SYN"),
     figures("OTHER", 3, Fold::Sum, "of those, in any other state"),
     figures("OLDEST", 4, Fold::Most, "longest time in the present state"),
-    figures("FDS", 0, Fold::Sum, "descriptors in use, all kinds"),
-    figures("LIMIT", 1, Fold::Same, "most descriptors it may have"),
-    figures("USED", 0, Fold::Most, "share of its descriptors that is in use"),
+    figures("FDS", 0, Fold::Sum, "file descriptors in use, of all kinds"),
+    figures("LIMIT", 1, Fold::Same, "its limit of file descriptors"),
+    figures("USED", 0, Fold::Most, "share of that limit in use"),
     figures("LISTENS", 5, Fold::Sum, "sockets it listens with"),
 ];
 
@@ -96,7 +96,7 @@ pub(super) fn table(scene: &Scene<'_>, wanted: &Wanted) -> Table {
 fn name(key: ProcessKey, comm: &Comm) -> String {
     match key {
         ProcessKey::Process(pid) => process(comm, Some(pid)),
-        ProcessKey::Name(comm) if comm.bytes() == b"?" => "not known".to_owned(),
+        ProcessKey::Name(comm) if comm.bytes() == b"?" => "unknown".to_owned(),
         ProcessKey::Name(comm) => process(&comm, None),
         ProcessKey::Kernel => "kernel: closed by its process".to_owned(),
         ProcessKey::Queue => "kernel: not accepted yet".to_owned(),

@@ -30,9 +30,9 @@ pub(super) const COLUMNS: &[Column] = &[
         0,
         8,
         Fold::Same,
-        "out: we connect to it; to :PORT: it connects to that port",
+        "out: this machine connects to it; to :PORT: it connects to that port",
     ),
-    figures("OPEN", 0, Fold::Sum, "connections there are"),
+    figures("OPEN", 0, Fold::Sum, "connections that exist now"),
     figures("OPENED", 1, Fold::Sum, "connections begun since the run began"),
     figures("FAILED", 0, Fold::Sum, "of those that ended: never established (refused, timed out)"),
     figures(
@@ -43,7 +43,7 @@ pub(super) const COLUMNS: &[Column] = &[
     ),
     figures("HS p50", 0, Fold::Most, "half of the handshakes took no longer"),
     figures("HS p99", 0, Fold::Most, "99 of 100 handshakes took no longer"),
-    figures("RETR%", 1, Fold::Most, "share of connections that had to send something again"),
+    figures("RETR%", 1, Fold::Most, "share of connections with a retransmit"),
     figures("SEND-Q", 3, Fold::Sum, "bytes it has not acknowledged, as of the last walk"),
 ];
 
@@ -178,7 +178,7 @@ pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
     sort(&mut sums, order);
     let row = |sum| row(sum, order.group.is_some());
     let rows = sums.into_iter().map(row).collect();
-    Table { left_out, ..Table::of(COLUMNS, rows, "nobody is talked to") }
+    Table { left_out, ..Table::of(COLUMNS, rows, "there are no connections") }
 }
 
 fn by_address(mut sums: Vec<Sum>) -> Vec<Sum> {

@@ -54,7 +54,7 @@ fn first(pen: &mut Pen<'_, '_>, screen: &Screen<'_>) {
     pen.put("tcptrail", theme.bold()).put(" ", Style::new()).put(&header.time, Style::new());
     let how = match (header.playback, &header.frozen) {
         (Some(playback), _) => replayed(&playback),
-        (None, Some(since)) => format!(" rows stand still since {since}, space goes on"),
+        (None, Some(since)) => format!(" paused since {since}, space continues"),
         (None, None) => format!(" watched {}", whole_seconds(header.watched_ns)),
     };
     let stands = header.frozen.is_some() || header.playback.is_some_and(|playback| playback.paused);

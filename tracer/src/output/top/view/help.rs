@@ -27,13 +27,13 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, area: Rect, state: &mut State, scree
     }
     help.heading("Words of the filter");
     for (words, means) in [
-        ("port:8089 lport: rport:", "ports, of either side, ours, the other's; also 8000-8099"),
+        ("port:8089 lport: rport:", "ports: of either side, local, remote; also 8000-8099"),
         ("addr:10.0.0.0/8", "an address or a network, of either side"),
         ("state:close-wait", "the state it is in"),
-        ("pid:31467 comm:java", "whose it is"),
-        ("role:client netns:4026531840", "our side of the handshake; the network namespace"),
+        ("pid:31467 comm:java", "its process"),
+        ("role:client netns:4026531840", "which side this machine is; the network namespace"),
         ("age>30s age<5m", "how long it has been in its state"),
-        ("anything else", "is looked for in the text of the rows"),
+        ("anything else", "rows whose text contains it"),
     ] {
         help.entry(29, words, means);
     }
