@@ -118,6 +118,7 @@ fn origin() -> Origin {
         drop_reasons: Vec::new(),
         only_netns: None,
         only_cgroup: false,
+        segment: None,
     }
 }
 

@@ -37,6 +37,7 @@ fn main() -> Result<()> {
         drop_reasons: Vec::new(),
         only_netns: None,
         only_cgroup: false,
+        segment: None,
     };
     let file = File::create(&path).with_context(|| path.clone())?;
     let mut writer = Writer::new(BufWriter::new(file), &origin)?;

@@ -41,6 +41,24 @@ pub struct Origin {
     /// The run was of one cgroup only. Whose a dropped segment was that belongs to no connection is not known then.
     #[serde(default)]
     pub only_cgroup: bool,
+    /// It is a segment of the flight recorder. Then `start_ns` is when the segment begins.
+    #[serde(default)]
+    pub segment: Option<Segment>,
+}
+
+/// Which part of a run a segment of the flight recorder is.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Segment {
+    /// Monotonic time when the programs of its run were attached: all segments of a run have the same.
+    pub run_ns: u64,
+    /// Its number in the run, from 0. All but 0 begin with the sockets there were, up to the first tick.
+    pub number: u32,
+    /// Nothing is missing between the segment before and this one.
+    pub continues: bool,
+    /// The run's filters as arguments for a replay, which cannot look up names of that machine.
+    pub filter_args: Vec<String>,
+    /// The run's thresholds, in the words of the command line.
+    pub thresholds: Vec<String>,
 }
 
 impl Origin {

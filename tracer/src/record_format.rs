@@ -31,6 +31,8 @@
 //!
 //! A change to any of this raises [`FORMAT_VERSION`].
 
+pub mod segments;
+
 use crate::engine::conn::PollKind;
 use crate::event::LossCause;
 use crate::time::MonoNs;

@@ -65,6 +65,7 @@ fn session(outputs: Vec<Box<dyn Output>>) -> Session {
         drop_reasons: Vec::new(),
         only_netns: None,
         only_cgroup: false,
+        segment: None,
     };
     Session::begin(Engine::new(origin, 100_000), outputs).expect("nothing to fail")
 }

@@ -326,6 +326,7 @@ fn synthetic() -> Vec<u8> {
         drop_reasons: Vec::new(),
         only_netns: None,
         only_cgroup: false,
+        segment: None,
     };
     let mut tape = Tape { writer: Writer::new(Vec::new(), &origin).expect("memory"), events: 0 };
 

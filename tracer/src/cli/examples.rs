@@ -111,6 +111,8 @@ pub(super) const REPORT: &str = "\
 Examples:
   tcptrail report incident.tcpt -o incident.html
       a recording as a page for the browser, for mail or for print
+  tcptrail report /var/lib/tcptrail/recorder --from 03:00 --to 04:00 -o night.html
+      an hour from a flight recorder
   tcptrail report --for 5m --port 8089
       five minutes of one port of this machine";
 
@@ -130,7 +132,9 @@ Examples:
   tcptrail serve --config /etc/tcptrail.toml --check-config
       checks the configuration file
   tcptrail serve --listen unix:/run/tcptrail/http.sock
-      only for users who may open this socket, such as a reverse proxy";
+      only for users who may open this socket, such as a reverse proxy
+  tcptrail serve --recorder /var/lib/tcptrail/recorder --keep 3d --keep-size 5GiB
+      also records the last three days, in at most 5 GiB";
 
 pub(super) const RECORD: &str = "\
 Examples:
@@ -148,7 +152,11 @@ Examples:
   tcptrail replay incident.tcpt top
       browse it: pause, step, go back
   tcptrail replay incident.tcpt life --port 8089
-      finished connections of one port";
+      finished connections of one port
+  tcptrail replay incident.tcpt --from 03:00 --to 03:20 tail
+      twenty minutes of it
+  tcptrail replay /var/lib/tcptrail/recorder --around TT101 stuck --once
+      of a flight recorder: the newest leak of CLOSE_WAIT, as `stuck` said it then";
 
 pub(super) const DOCTOR: &str = "\
 Examples:

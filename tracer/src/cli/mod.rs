@@ -48,6 +48,12 @@ pub struct Cli {
     pub common: Common,
 }
 
+/// A time as options have it: `30s`, `5m`.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    time::parse(text).ok()
+}
+
 /// What to do.
 #[derive(Subcommand, Debug, Clone)]
 pub enum Command {
@@ -281,9 +287,12 @@ pub struct IncidentArgs {
 /// Options of `report`.
 #[derive(Args, Debug, Clone)]
 pub struct ReportArgs {
-    /// A file from `tcptrail record` or `--record`, or an archive from `tcptrail incident`. Without it, tcptrail
-    /// watches this machine
+    /// A file from `tcptrail record` or `--record`, a directory of `tcptrail serve --recorder`, or an archive
+    /// from `tcptrail incident`. Without it, tcptrail watches this machine
     pub file: Option<PathBuf>,
+    /// Which part of it.
+    #[command(flatten)]
+    pub span: SpanArgs,
     /// How long to watch this machine (60s when left out). After Ctrl-C, the report is written at once
     #[arg(long = "for", value_name = "TIME", conflicts_with = "file", value_parser = time::parse)]
     pub time: Option<Duration>,
@@ -313,11 +322,31 @@ pub struct KillArgs {
     pub max: usize,
 }
 
+/// Which part of a recording.
+#[derive(Args, Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpanArgs {
+    /// Begin at this time: 03:00 (on the last recorded day), '2026-11-28 03:00' (both in your time zone),
+    /// 2026-11-28T03:00:00Z, or -20m (before the end)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// End at this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub to: Option<String>,
+    /// Show the ten minutes before and after a finding of a flight recorder: its `id` in `stuck --json`, or a code
+    /// such as TT101 for the newest
+    #[arg(long, value_name = "FINDING", conflicts_with_all = ["from", "to"])]
+    pub around: Option<String>,
+}
+
 /// Options of `replay`.
 #[derive(Args, Debug, Clone)]
 pub struct ReplayArgs {
-    /// A file from `tcptrail record` or `--record`, or an archive from `tcptrail incident`
+    /// A file from `tcptrail record` or `--record`, a directory of `tcptrail serve --recorder`, or an archive
+    /// from `tcptrail incident`
     pub file: PathBuf,
+    /// Which part of it.
+    #[command(flatten)]
+    pub span: SpanArgs,
     /// How to show it
     #[arg(value_enum, default_value_t = ReplayView::Tail)]
     pub view: ReplayView,

@@ -1,6 +1,7 @@
 //! Options of `serve`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -20,6 +21,21 @@ pub struct ServeArgs {
     /// Do not take the stacks of connecting threads; findings then do not name the code
     #[arg(long)]
     pub no_openers: bool,
+    /// Also record everything into DIR, and remove the oldest: for `tcptrail replay DIR`. tcptrail creates DIR. No
+    /// other user may write there
+    #[arg(long, value_name = "DIR")]
+    pub recorder: Option<PathBuf>,
+    /// With --recorder: how long to keep recordings
+    #[arg(long, value_name = "TIME", default_value = "24h", requires = "recorder",
+          value_parser = crate::time::parse)]
+    pub keep: Duration,
+    /// With --recorder: the most that all recordings together take on disk
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", requires = "recorder")]
+    pub keep_size: String,
+    /// With --recorder: keep recordings for longer if they are within this time of a new finding
+    #[arg(long, value_name = "TIME", default_value = "10m", requires = "recorder",
+          value_parser = crate::time::parse)]
+    pub pin: Duration,
     /// Read options from this TOML file. Its keys are the options without their dashes; the command line wins
     /// over the file
     #[arg(long, value_name = "FILE")]

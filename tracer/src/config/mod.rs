@@ -1,5 +1,5 @@
 //! The command line, checked and resolved: what is wrong is said in one sentence with the remedy. `types`
-//! has what comes out, `resolve` makes it, `filter`, `listing`, `size` and `thresholds` read values, `ends` says where they go, `top` and
+//! has what comes out, `resolve` makes it, `filter`, `listing`, `size`, `span` and `thresholds` read values, `ends` says where they go, `top` and
 //! `serve` are commands' own, `file` reads options from a file.
 
 mod ends;
@@ -10,6 +10,7 @@ mod listing;
 mod resolve;
 mod serve;
 mod size;
+mod span;
 mod thresholds;
 mod top;
 mod types;
@@ -19,7 +20,8 @@ pub use file::with_file;
 pub use filter::filter_of;
 pub use listing::{Key, Listing, Order};
 pub use resolve::{color, no_options, resolve};
-pub use serve::{Extra, Listen, ServeOptions};
+pub use serve::{Extra, Listen, RecorderOptions, ServeOptions};
+pub use span::{Span, When, between, moment};
 pub use types::{
     Config, IncidentOptions, KillOptions, LeaksOptions, ReportOptions, Show, Source, StatsOptions,
     StuckOptions, TopOptions,

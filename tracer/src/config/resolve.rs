@@ -12,6 +12,7 @@ use crate::config::filter::{filter, filter_words};
 use crate::config::listing::Listing;
 use crate::config::serve::serve;
 use crate::config::size;
+use crate::config::span::{Span, span};
 use crate::config::thresholds::thresholds;
 use crate::config::top::{replayed_top, top};
 use crate::config::types::{
@@ -37,7 +38,9 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
     let filter = filter(&common.filters)?;
     let live = live(common)?;
     let (mut record_to, mut duration) = (common.output.record_to.clone(), common.output.duration);
-    let (source, show) = match command.unwrap_or(Command::Tail) {
+    let command = command.unwrap_or(Command::Tail);
+    let span = asked_span(&command)?;
+    let (source, show) = match command {
         Command::Tail => (live, Show::Tail),
         Command::Life(args) => {
             (live, Show::Life { with_time_wait: args.with_time_wait, unfinished: args.unfinished })
@@ -80,6 +83,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
     check_together(&source, &show, common)?;
     Ok(Config {
         source,
+        span,
         show,
         filter,
         filter_words: filter_words(&common.filters),
@@ -92,6 +96,38 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         max_connections: common.limits.max_connections,
         drops: !common.limits.no_drops,
     })
+}
+
+/// Which part of a recording a command asks for.
+fn asked_span(command: &Command) -> Result<Option<Span>, UsageError> {
+    let (args, file) = match command {
+        Command::Replay(args) => (&args.span, Some(&args.file)),
+        Command::Report(args) => (&args.span, args.file.as_ref()),
+        _ => return Ok(None),
+    };
+    let span = span(args.from.as_ref(), args.to.as_ref(), args.around.as_ref())?;
+    if span.is_some() && file.is_none() {
+        return Err(UsageError(
+            "--from, --to and --around choose a part of a recording: name one, or use --for TIME to watch this machine"
+                .into(),
+        ));
+    }
+    if let Command::Replay(args) = command
+        && span.is_some()
+    {
+        if !args.stuck.fail_on.is_empty() {
+            return Err(UsageError(
+                "--fail-on looks at a whole recording: leave --from, --to and --around out".into(),
+            ));
+        }
+        if args.view == ReplayView::Incident {
+            return Err(UsageError(
+                "the page of an incident is about all of its bundle: leave --from, --to and --around out"
+                    .into(),
+            ));
+        }
+    }
+    Ok(span)
 }
 
 /// Whether colours may be used.

@@ -1,10 +1,12 @@
 //! What `serve` is asked for.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cli::{Common, ServeArgs};
 use crate::config::error::UsageError;
+use crate::config::size::bytes;
 use crate::config::thresholds::thresholds;
 use crate::engine::rules::Thresholds;
 use crate::text::suggest;
@@ -41,6 +43,19 @@ impl Extra {
     }
 }
 
+/// What the flight recorder keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecorderOptions {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Segments that are older go.
+    pub keep: Duration,
+    /// All segments together are no larger, bytes.
+    pub keep_size: u64,
+    /// Segments within this time of a finding's appearance stay beyond `keep`.
+    pub pin: Duration,
+}
+
 /// How `serve` runs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServeOptions {
@@ -50,6 +65,10 @@ pub struct ServeOptions {
     pub labels: Vec<Extra>,
     /// From when on something is stuck.
     pub thresholds: Thresholds,
+    /// That, as given.
+    pub threshold_words: Vec<String>,
+    /// The flight recorder, where one is asked for.
+    pub recorder: Option<RecorderOptions>,
     /// The code that opened a socket is to be named.
     pub openers: bool,
 }
@@ -68,8 +87,25 @@ pub(super) fn serve(args: &ServeArgs, common: &Common) -> Result<ServeOptions, U
         listen,
         labels: labels.filter(|extra| asked.contains(extra)).collect(),
         thresholds: thresholds(&args.threshold)?,
+        threshold_words: args.threshold.clone(),
+        recorder: args.recorder.as_ref().map(|path| recorder(path, args)).transpose()?,
         openers: !args.no_openers,
     })
+}
+
+/// Less does not hold a segment or two.
+const LEAST_SIZE: u64 = 1 << 20;
+const LEAST_TIME: Duration = Duration::from_secs(10);
+
+fn recorder(path: &Path, args: &ServeArgs) -> Result<RecorderOptions, UsageError> {
+    let size = &args.keep_size;
+    let wrong =
+        || UsageError(format!("--keep-size {size}: not a size of at least 1MiB, like 2GiB"));
+    let keep_size = bytes(size).filter(|&size| size >= LEAST_SIZE).ok_or_else(wrong)?;
+    if args.keep < LEAST_TIME {
+        return Err(UsageError("--keep must be at least 10s, like 24h".into()));
+    }
+    Ok(RecorderOptions { path: path.to_owned(), keep: args.keep, keep_size, pin: args.pin })
 }
 
 fn listen(text: &str) -> Result<Listen, UsageError> {
@@ -130,6 +166,28 @@ mod tests {
         check(" --listen localhost", Err("not an address with a port"));
         check(" --listen unix:x", Err("an absolute path"));
         check(" --state CLOSE_WAIT", Err("leave --state"));
+    }
+
+    #[test]
+    fn what_the_recorder_keeps_is_checked() {
+        let told = |words: &str| {
+            let told = options(&format!("tcptrail serve --recorder /x{words}"));
+            told.map(|options| {
+                let it = options.recorder.expect("one is asked for");
+                (it.keep.as_secs(), it.keep_size, it.pin.as_secs())
+            })
+        };
+        assert_eq!(told(""), Ok((86_400, 2 << 30, 600)));
+        assert_eq!(told(" --keep 3d --keep-size 500MiB --pin 0"), Ok((259_200, 500 << 20, 0)));
+        let check = |words: &str, part: &str| {
+            let error = told(words).expect_err(words);
+            assert!(error.contains(part), "{error}");
+        };
+        check(" --keep-size lots", "not a size");
+        check(" --keep-size 10KiB", "at least 1MiB");
+        check(" --keep 1s", "at least 10s");
+        let alone = Cli::try_parse_from(["tcptrail", "serve", "--keep", "1h"]);
+        assert!(alone.expect_err("needs --recorder").to_string().contains("--recorder"));
     }
 
     #[test]

@@ -14,20 +14,26 @@ pub(super) fn ring_bytes(text: &str) -> Result<u32, UsageError> {
             "--ring-size {text}: not a size; a power of two from 4KiB to 1GiB, like 64KiB or 16MiB"
         ))
     };
+    let bytes = bytes(text).ok_or_else(wrong)?;
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+    if !bytes.is_power_of_two() || bytes < page || bytes > 1 << 30 {
+        return Err(wrong());
+    }
+    u32::try_from(bytes).map_err(|_| wrong())
+}
+
+/// A number of bytes, with or without a unit: `2GiB`.
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kb" | "kib" => 1 << 10,
         "m" | "mb" | "mib" => 1 << 20,
         "g" | "gb" | "gib" => 1 << 30,
-        _ => return Err(wrong()),
+        "t" | "tb" | "tib" => 1 << 40,
+        _ => return None,
     };
-    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
-    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    if !bytes.is_power_of_two() || bytes < page || bytes > 1 << 30 {
-        return Err(wrong());
-    }
-    u32::try_from(bytes).map_err(|_| wrong())
+    digits.trim().parse::<u64>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]
@@ -44,6 +50,7 @@ mod tests {
         check("1", None);
         check("4GiB", None);
         check("lots", None);
+        check("1TiB", None);
         check("99999999999999999999G", None);
     }
 }

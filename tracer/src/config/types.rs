@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::listing::Listing;
 use crate::config::serve::ServeOptions;
+use crate::config::span::Span;
 use crate::engine::rules::{self, Gate, Thresholds};
 use crate::engine::stats::By;
 use crate::filter::Filter;
@@ -149,7 +150,7 @@ pub enum Source {
         /// Size of the ring buffer in bytes.
         ring_bytes: u32,
     },
-    /// A recording.
+    /// A recording: a file, a bundle, or the directory of a flight recorder.
     File(PathBuf),
 }
 
@@ -158,6 +159,8 @@ pub enum Source {
 pub struct Config {
     /// Where events come from.
     pub source: Source,
+    /// Which part of a recording; `None` for all of it.
+    pub span: Option<Span>,
     /// What prints.
     pub show: Show,
     /// What is shown.

@@ -71,6 +71,10 @@ const fn in_namespace(netns: u32, index: u32) -> u64 {
     (netns as u64) << 32 | index as u64
 }
 
+const fn interface(number: u64) -> Entry {
+    Entry::Interface((number >> 32) as u32, (number & u32::MAX as u64) as u32)
+}
+
 /// Most bytes of names kept, with what a map needs for each.
 const MOST: usize = 16 << 20;
 const EACH: usize = 48;
@@ -106,6 +110,26 @@ impl Names {
                 *self = Names { version: self.version + 1, ..Names::default() };
             }
         }
+    }
+
+    /// All of them, as [`encode`] makes them.
+    #[must_use]
+    pub fn all(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (id, known) in self.cgroups.iter().filter(|(_, known)| !known.path.is_empty()) {
+            encode(Entry::Cgroup(*id), &known.path, &mut bytes);
+        }
+        for (pid, path) in &self.executables {
+            encode(Entry::Executable(u32::try_from(*pid).unwrap_or(0)), path, &mut bytes);
+        }
+        for (number, name) in &self.interfaces {
+            encode(interface(*number), name, &mut bytes);
+        }
+        // A path forgets what was given, so it comes first.
+        for (id, known) in self.cgroups.iter().filter(|(_, known)| !known.given.is_empty()) {
+            encode(Entry::Container(*id), &known.given, &mut bytes);
+        }
+        bytes
     }
 
     fn name_cgroup(&mut self, id: u64, kind: u8, name: &[u8]) -> isize {

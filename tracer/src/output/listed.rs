@@ -1,17 +1,21 @@
 //! The list of outputs: which ones a command line asks for.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 
-use crate::config::{Config, IncidentOptions, ReportOptions, Show, Source, TopOptions};
+use crate::config::{
+    Config, IncidentOptions, RecorderOptions, ReportOptions, ServeOptions, Show, Source, TopOptions,
+};
 use crate::output::Output;
 use crate::output::incident::bundle::{Bundle, Place};
 use crate::output::incident::evidence::{Evidence, FOLDED};
 use crate::output::incident::{self, PAGE_WIDTH, Replayed, Watching};
 use crate::output::lines::{Form, Leaks, Life, List, Pen, Setting, Stuck, Tail};
 use crate::output::record::{Recorder, open_output};
+use crate::output::recorder::{self, FlightRecorder, Status, is_recorder};
 use crate::output::report::{self, Report, Stacks};
 use crate::output::serve::Serve;
 use crate::output::stats::Statistics;
@@ -64,9 +68,14 @@ pub fn outputs(config: &Config, live: bool, hands: Hands) -> Result<Vec<Box<dyn 
         Show::Incident(_) => outputs.push(Box::new(replayed(config)?)),
         Show::Report(options) => outputs.push(Box::new(report(config, options)?)),
         Show::Serve(options) => {
-            outputs.push(Box::new(Serve::new(options.clone(), config.filter.clone())?));
+            let recorder = options.recorder.as_ref().map(|given| recorder(config, options, given));
+            let (recorder, status) = recorder.transpose()?.unzip();
+            outputs.push(Box::new(Serve::new(options.clone(), config.filter.clone(), status)?));
             // Findings as lines, for the journal.
             outputs.push(Box::new(Stuck::new(setting(), Form::Lines, options.openers, false)));
+            if let Some(recorder) = recorder {
+                outputs.push(Box::new(recorder));
+            }
         }
         Show::Top(options) => outputs.push(Box::new(top(config, options, hands)?)),
         // It has an output of its own: see `source::kill`.
@@ -78,6 +87,25 @@ pub fn outputs(config: &Config, live: bool, hands: Hands) -> Result<Vec<Box<dyn 
         outputs.push(Box::new(recorder.with_context(cannot)?));
     }
     Ok(outputs)
+}
+
+/// Its directory is opened before anything runs in the kernel.
+fn recorder(
+    config: &Config,
+    serve: &ServeOptions,
+    given: &RecorderOptions,
+) -> Result<(FlightRecorder, Arc<Status>)> {
+    let options = recorder::Options {
+        path: given.path.clone(),
+        keep: given.keep,
+        keep_size: given.keep_size,
+        pin: given.pin,
+        filter: config.filter.without_ends(),
+        filter_args: config.filter_args(),
+        thresholds: serve.threshold_words.clone(),
+    };
+    let status = Arc::new(Status::default());
+    Ok((FlightRecorder::new(options, Arc::clone(&status))?, status))
 }
 
 /// The bundle's place is made before anything runs in the kernel.
@@ -132,7 +160,7 @@ fn report(config: &Config, options: &ReportOptions) -> Result<Report> {
         }
         Source::File(path) => {
             // A recording has no stacks; the bundle of an incident has.
-            let bundle = Bundle::read(path).ok();
+            let bundle = (!is_recorder(path)).then(|| Bundle::read(path).ok()).flatten();
             let folded = bundle.as_ref().and_then(|bundle| bundle.get(FOLDED));
             (file_name(path), folded.map(Stacks::parse).unwrap_or_default())
         }

@@ -12,6 +12,7 @@ pub mod listed;
 mod needs;
 mod playback;
 pub mod record;
+pub mod recorder;
 pub mod report;
 mod selection;
 pub mod serve;
@@ -144,7 +145,7 @@ pub trait Output {
     /// The terminal at stdout has another size now.
     fn resized(&mut self, _engine: &Engine, _now: MonoNs, _out: &mut Vec<u8>) {}
 
-    /// Once a second: what was received so far is to be safe.
+    /// At least once a second: what was received so far is to be safe.
     ///
     /// # Errors
     /// As [`Output::input`].

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::engine::rules::{self, Watch};
 use crate::engine::{Engine, Sink, Update};
 use crate::input::Input;
 use crate::output::selection::{Selection, first};
@@ -79,6 +80,21 @@ impl Session {
         self.engine.feed(input, &mut self.outputs);
         if self.outputs.inputs {
             self.outputs.input(input);
+        }
+    }
+
+    /// Takes in one input that no output is told of: it is from before what a replay shows.
+    pub fn feed_unseen(&mut self, input: &Input<'_>) {
+        self.engine.feed(input, &mut Unseen);
+    }
+
+    /// What a replay shows begins here: outputs are told the findings there are.
+    pub fn show_from(&mut self, at: MonoNs) {
+        self.outputs.tell_all(&self.engine, &Update::Names);
+        let findings = self.engine.watch().map(Watch::findings).unwrap_or_default();
+        for (finding, _) in findings {
+            let update = &rules::Update::Appear;
+            self.outputs.tell_all(&self.engine, &Update::Finding { at, update, finding });
         }
     }
 
@@ -333,6 +349,13 @@ impl Sink for Outputs {
             }
         }
     }
+}
+
+/// Takes what the engine tells while nothing is shown.
+struct Unseen;
+
+impl Sink for Unseen {
+    fn update(&mut self, _engine: &Engine, _update: &Update<'_>) {}
 }
 
 fn nanos(time: std::time::Duration) -> u64 {

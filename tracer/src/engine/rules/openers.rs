@@ -29,6 +29,11 @@ impl Openers {
         if self.by_socket.is_empty() { None } else { self.by_socket.get(&id) }
     }
 
+    /// All sockets whose opener is known.
+    pub fn iter(&self) -> impl Iterator<Item = (SockId, &Opener)> {
+        self.by_socket.iter().map(|(id, opener)| (*id, opener))
+    }
+
     /// Takes in who opened a socket.
     pub fn learn(&mut self, id: SockId, opener: Opener) {
         self.by_socket.insert(id, opener);

@@ -105,6 +105,11 @@ impl<W: Write> Writer<W> {
         self.write_if_full()
     }
 
+    /// Bytes written so far, up to the end of the last whole frame.
+    pub fn written(&self) -> u64 {
+        self.at
+    }
+
     /// Writes what was pushed.
     ///
     /// # Errors

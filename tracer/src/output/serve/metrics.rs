@@ -16,6 +16,7 @@ use crate::input::{ITER_TCP, Origin};
 use crate::output::cost;
 use crate::output::serve::families::{Families, Labels, number};
 use crate::output::serve::histogram::seconds;
+use crate::output::serve::recorder::recorder;
 use crate::output::serve::shared::{REFUSALS, Shared};
 use crate::output::serve::snapshot::Snapshot;
 
@@ -85,6 +86,7 @@ impl Collector for Told {
         findings(families, snapshot, &shared.labels)?;
         limits(families, snapshot)?;
         kernel(families, snapshot, &shared.origin)?;
+        shared.recorder.iter().try_for_each(|status| recorder(families, status))?;
         ourselves(families, snapshot, shared)
     }
 }

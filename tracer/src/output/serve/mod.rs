@@ -17,6 +17,7 @@ mod metrics;
 mod namespaces;
 mod notify;
 mod page;
+mod recorder;
 mod shared;
 mod snapshot;
 mod times;
@@ -40,6 +41,7 @@ use crate::filter::Filter;
 use crate::input::ITER_TCP;
 use crate::names::Kept;
 use crate::output::lines::place_of;
+use crate::output::recorder::Status;
 use crate::output::serve::counts::Tally;
 use crate::output::serve::http::{LIMITS, Server};
 use crate::output::serve::listen::{Bound, bind};
@@ -57,6 +59,8 @@ use crate::time::MonoNs;
 pub struct Serve {
     options: ServeOptions,
     filter: Filter,
+    /// Of the flight recorder, where there is one.
+    recorder: Option<Arc<Status>>,
     workloads: Workloads,
     times: Times,
     events: Tally<&'static str>,
@@ -76,12 +80,17 @@ impl Serve {
     ///
     /// # Errors
     /// When it cannot listen where it is to.
-    pub fn new(options: ServeOptions, filter: Filter) -> Result<Serve> {
+    pub fn new(
+        options: ServeOptions,
+        filter: Filter,
+        recorder: Option<Arc<Status>>,
+    ) -> Result<Serve> {
         let bound = options.listen.iter().map(bind).collect::<Result<Vec<_>>>()?;
         let host = std::fs::metadata("/proc/1/ns/net").ok().map(|meta| meta.ino());
         Ok(Serve {
             options,
             filter,
+            recorder,
             workloads: Workloads::new(),
             times: Times::new(),
             events: Tally::default(),
@@ -200,7 +209,7 @@ impl Output for Serve {
 
     fn begin(&mut self, engine: &Engine, _out: &mut Vec<u8>) -> io::Result<()> {
         let shared = Shared::new(engine.origin().clone(), self.options.labels.clone());
-        let shared = Arc::new(shared);
+        let shared = Arc::new(shared.with_recorder(self.recorder.clone()));
         let bound = std::mem::take(&mut self.bound);
         for one in bound.iter().filter(|bound| bound.is_open_to_others()) {
             eprintln!(

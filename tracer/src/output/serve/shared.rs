@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Extra;
 use crate::input::Origin;
+use crate::output::recorder::Status;
 use crate::output::serve::snapshot::Snapshot;
 use crate::time::MonoNs;
 
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) origin: Origin,
     /// Labels that findings have beside workload and rule.
     pub(super) labels: Vec<Extra>,
+    /// Of the flight recorder, where there is one.
+    pub(super) recorder: Option<Arc<Status>>,
     latest: Mutex<Option<Arc<Snapshot>>>,
     ticked: AtomicU64,
     refused: [AtomicU64; REFUSALS.len()],
@@ -41,10 +44,15 @@ impl Shared {
         Shared {
             origin,
             labels,
+            recorder: None,
             latest: Mutex::new(None),
             ticked: AtomicU64::new(MonoNs::now().0),
             refused: Default::default(),
         }
+    }
+
+    pub(super) fn with_recorder(self, recorder: Option<Arc<Status>>) -> Shared {
+        Shared { recorder, ..self }
     }
 
     pub(super) fn publish(&self, snapshot: Snapshot) {

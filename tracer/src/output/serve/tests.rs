@@ -30,6 +30,7 @@ pub(super) fn origin() -> Origin {
         drop_reasons: Vec::new(),
         only_netns: None,
         only_cgroup: false,
+        segment: None,
     }
 }
 
@@ -71,7 +72,7 @@ fn served(name: &str, labels: Vec<Extra>) -> (Serve, Arc<Shared>, Engine) {
     let mut engine = Engine::new(origin, 100_000).with_rules(Some(rules));
     let listen = vec![Listen::Tcp("127.0.0.1:0".parse().expect("an address"))];
     let options = ServeOptions { listen, labels, ..ServeOptions::default() };
-    let mut serve = Fed(Serve::new(options, Filter::default()).expect("a port is free"));
+    let mut serve = Fed(Serve::new(options, Filter::default(), None).expect("a port is free"));
     serve.0.namespaces = Namespaces::new(None);
     serve.0.begin(&engine, &mut Vec::new()).expect("a thread");
     while let Some(item) = reader.next().expect("whole") {

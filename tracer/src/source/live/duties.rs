@@ -18,6 +18,8 @@ pub(super) enum Duty {
     Losses,
     /// A tick for the engine, the outputs' flush, and whatever else is done once a second.
     Second,
+    /// Let outputs that record write what has come.
+    Flush,
     /// Look up names of new cgroups.
     Names,
     /// Walk mini-sockets and requests: only a walk tells what becomes of them.
@@ -59,11 +61,13 @@ const fn row(duty: Duty, every_ns: u64, times_its_cost: u64, first: First) -> Ro
 /// Everything that is due now and then. Walks of sockets and of descriptors are two kinds, and their rows
 /// cost something here, too: below 1 % of a processor in all. After a loss it is 10 %, not more: whoever
 /// makes losses must not make us walk all the time.
-const TABLE: [Row; 10] = [
+const TABLE: [Row; 11] = [
     // Half a look at the ring, so that each look may.
     row(Duty::Push, 25 * MS, 0, First::AtOnce),
     row(Duty::Losses, 250 * MS, 0, First::AfterInterval),
     row(Duty::Second, SECOND, 0, First::AfterInterval),
+    // With a look at the ring and a late timer, what has come is on disk within a second.
+    row(Duty::Flush, 700 * MS, 0, First::AfterInterval),
     row(Duty::Names, 10 * SECOND, 0, First::AfterInterval),
     row(Duty::Walk, SECOND, 200, First::AtOnce),
     row(Duty::UrgentWalk, 300 * MS, 10, First::AtOnce),
@@ -251,6 +255,7 @@ mod tests {
         check(Duty::Push, 0);
         check(Duty::Losses, 250);
         check(Duty::Second, 1_000);
+        check(Duty::Flush, 700);
         check(Duty::Names, 10_000);
         check(Duty::Walk, 0);
         check(Duty::UrgentWalk, 0);

@@ -37,6 +37,7 @@ pub(super) fn origin(
         drop_reasons: resolved.drop_reasons.clone(),
         only_netns: config.filter.netns,
         only_cgroup: config.filter.cgroup.is_some(),
+        segment: None,
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) struct Live<'a> {
     pub(super) deadline: Option<MonoNs>,
     pub(super) losses: Losses,
     pub(super) taken_at_last_names: u64,
+    pub(super) taken_at_last_flush: u64,
     pub(super) naming: Naming,
     /// An output could not go on.
     pub(super) output_failed: bool,
@@ -107,7 +108,11 @@ impl Live<'_> {
             } else if self.is_quiet() {
                 let engine = &self.session.engine;
                 let walks = engine.watch().is_some() || engine.table().wants_poll();
-                self.duties.wake_up(walks, TICK_NS).max(now)
+                let wake_up = self.duties.wake_up(walks, TICK_NS);
+                // What was received is to be written in time.
+                let unwritten = self.needs.inputs && self.intake.taken != self.taken_at_last_flush;
+                let flush = self.duties.next(Duty::Flush);
+                if unwritten { wake_up.min(flush).max(now) } else { wake_up.max(now) }
             } else {
                 now.after(TICK_NS)
             };
@@ -202,9 +207,12 @@ impl Live<'_> {
                 if let Some(stacks) = &mut self.stacks {
                     stacks.tend(&mut self.session, &self.config.filter);
                 }
-                self.session.flush();
+                self.flush(now);
             }
             self.stdout.push(self.session.out());
+        }
+        if self.needs.inputs && self.duties.is_due(Duty::Flush, now) {
+            self.flush(now);
         }
         self.redraw();
         // Whoever draws on a terminal that is slow leaves frames out, and no event waits for it.
@@ -221,6 +229,12 @@ impl Live<'_> {
             self.walks.repair();
             self.session.feed(&Input::Lost(loss));
         }
+    }
+
+    fn flush(&mut self, now: MonoNs) {
+        self.duties.done(Duty::Flush, now, 0);
+        self.taken_at_last_flush = self.intake.taken;
+        self.session.flush();
     }
 
     fn name_things(&mut self) {

@@ -90,6 +90,7 @@ pub(super) fn start<'a>(
         deadline: deadline(config, now),
         losses: Losses::from(start),
         taken_at_last_names: 0,
+        taken_at_last_flush: 0,
         naming: Naming::new(needs.executables),
         output_failed: false,
         quiet: 0,

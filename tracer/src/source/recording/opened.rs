@@ -7,7 +7,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::config::{self, Config, Show};
+use crate::config::{self, Config, ReportOptions, Show, StuckOptions, TopOptions};
+use crate::engine::rules::Thresholds;
 use crate::output::incident::bundle::Bundle;
 use crate::output::incident::evidence::{About, Evidence, RECORDING};
 
@@ -39,13 +40,19 @@ pub(super) fn as_watched(config: &Config, about: &About) -> Result<Config> {
     if config.filter_words.is_empty() {
         config.filter = config::filter_of(&about.filter_args)?;
     }
-    if let Show::Incident(options) = &mut config.show
-        && options.threshold_words.is_empty()
-    {
-        for text in &about.thresholds {
-            // One that this version does not know keeps its default.
-            let _ = options.thresholds.set(text);
+    let (thresholds, given) = match &mut config.show {
+        Show::Incident(options) => (&mut options.thresholds, !options.threshold_words.is_empty()),
+        Show::Stuck(StuckOptions { thresholds, .. })
+        | Show::Report(ReportOptions { thresholds, .. })
+        | Show::Top(TopOptions { thresholds, .. }) => {
+            let given = *thresholds != Thresholds::default();
+            (thresholds, given)
         }
+        _ => return Ok(config),
+    };
+    for text in about.thresholds.iter().filter(|_| !given) {
+        // One that this version does not know keeps its default.
+        let _ = thresholds.set(text);
     }
     Ok(config)
 }

@@ -2,9 +2,8 @@
 //!
 //! Going back is reading again from the beginning, up to the place: nothing is kept that could be wrong.
 
-use std::fs::File;
-use std::io::{self, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,15 +12,13 @@ use tokio::time::sleep_until;
 
 use crate::config::{Config, TopOptions};
 use crate::engine::Engine;
-use crate::input::Origin;
 use crate::output::session::{Session, needs_of};
 use crate::output::writer::Stdout;
 use crate::output::{Asked, Play, Playback, listed};
-use crate::privileges;
-use crate::source::recording::error::ReadError;
 use crate::source::recording::held::Held;
-use crate::source::recording::opened::{as_watched, opened};
-use crate::source::recording::reader::{Item, Reader};
+use crate::source::recording::inputs::Inputs;
+use crate::source::recording::reader::Item;
+use crate::source::recording::tape::{Tape, length};
 use crate::source::recording::times::time_of;
 use crate::source::rules;
 use crate::source::terminal::{self, Keys};
@@ -33,41 +30,6 @@ const FRAME: Duration = Duration::from_secs(1);
 const SLICE: Duration = Duration::from_millis(15);
 /// Inputs fed between two looks at the clock.
 const BATCH: usize = 256;
-
-/// What a recording holds, from wherever.
-type Inputs = Reader<Box<dyn Read>>;
-
-/// A recording, as often as it is wanted.
-struct Tape {
-    file: File,
-    path: PathBuf,
-}
-
-impl Tape {
-    /// From the beginning.
-    fn open(&self, config: &Config) -> Result<(Origin, Inputs, Config)> {
-        let name = || self.path.display().to_string();
-        let mut file = self.file.try_clone().with_context(name)?;
-        file.rewind().with_context(name)?;
-        let (recording, about) = opened(file, &self.path).with_context(name)?;
-        let config = as_watched(config, &about).with_context(name)?;
-        let (origin, reader) = Reader::open(recording).with_context(name)?;
-        Ok((origin, reader, config))
-    }
-}
-
-/// The time of its last input, and what is wrong with it, if anything is.
-fn length(mut reader: Inputs, start: MonoNs) -> (MonoNs, Option<ReadError>) {
-    let mut last = start;
-    loop {
-        match reader.next() {
-            Ok(Some(Item::Input(input))) => last = last.max(time_of(&input)),
-            Ok(Some(Item::Ended(ended))) => last = last.max(ended.at),
-            Ok(None) => return (last, None),
-            Err(error) => return (last, Some(error)),
-        }
-    }
-}
 
 /// A replay under way.
 struct Player {
@@ -88,15 +50,12 @@ struct Player {
 /// When it is no recording this version can read, or there is no terminal to draw on.
 pub(super) fn run(config: &Config, options: &TopOptions, path: &Path) -> Result<u8> {
     let name = || path.display().to_string();
-    let file = File::open(path).with_context(name)?;
-    // It may come from a stranger, and be made to do harm.
-    privileges::keep_only(&[]);
-    let tape = Tape { file, path: path.to_owned() };
+    let tape = Tape::open(config, path)?;
     let outputs = listed::outputs(config, false, None)?;
-    let (origin, reader, watched) = tape.open(config)?;
-    let start = origin.start();
-    let (end, wrong) = length(reader, start);
-    let (origin, reader, _) = tape.open(config)?;
+    let (origin, reader, watched) = tape.inputs(config)?;
+    let (end, wrong) = length(reader, origin.start());
+    let start = tape.from.unwrap_or(origin.start());
+    let (origin, reader, _) = tape.inputs(config)?;
     let rules = rules(&watched, &needs_of(&outputs), &origin);
     let engine = Engine::new(origin, watched.max_connections).with_rules(rules);
     let playback = Playback::new(start, end, options.speed);
@@ -182,7 +141,7 @@ impl Player {
     }
 
     fn begin_again(&mut self) -> Result<()> {
-        let (origin, reader, _) = self.tape.open(&self.config)?;
+        let (origin, reader, _) = self.tape.inputs(&self.config)?;
         let needs = self.session.needs();
         let rules = rules(&self.config, &needs, &origin);
         let engine = Engine::new(origin, self.config.max_connections).with_rules(rules);

@@ -17,6 +17,7 @@ use crate::record_format::{
 };
 use crate::source::recording::cursor::{Cursor, poll_end};
 use crate::source::recording::error::ReadError;
+use crate::source::recording::times::time_of;
 use crate::time::MonoNs;
 
 /// What a recording holds.
@@ -60,7 +61,7 @@ enum State {
 }
 
 /// An [`Item`] that does not borrow yet.
-enum Found {
+pub(super) enum Found {
     Record(Range<usize>),
     PollBegin,
     PollEnd(Poll, MonoNs),
@@ -73,7 +74,7 @@ enum Found {
 }
 
 /// Where the payload of an item stands that may come in parts.
-enum Whole {
+pub(super) enum Whole {
     InFrame(Range<usize>),
     InLong,
 }
@@ -162,7 +163,8 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn find(&mut self) -> Result<Option<Found>, ReadError> {
+    /// As [`next`](Self::next), with what does not borrow yet: [`lend`](Self::lend) gives it.
+    pub(super) fn find(&mut self) -> Result<Option<Found>, ReadError> {
         loop {
             match (self.state, self.taken == self.raw.len()) {
                 (State::Done, _) => return Ok(None),
@@ -303,7 +305,19 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    fn lend(&self, found: Found) -> Item<'_> {
+    /// When it was; 0 for what has no time.
+    pub(super) fn time_of(&self, found: &Found) -> MonoNs {
+        match found {
+            Found::Record(range) => time_of(&Input::Record(&self.raw[range.clone()])),
+            Found::PollEnd(_, now) | Found::Tick(now) => *now,
+            Found::Lost(loss) => loss.to,
+            Found::Ended(ended) => ended.at,
+            _ => MonoNs(0),
+        }
+    }
+
+    /// What was found.
+    pub(super) fn lend(&self, found: Found) -> Item<'_> {
         Item::Input(match found {
             Found::Record(range) => Input::Record(&self.raw[range]),
             Found::PollBegin => Input::PollBegin,

@@ -1,7 +1,6 @@
 //! A recording instead of a kernel: the same inputs into the same engine.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,12 +11,12 @@ use crate::engine::Engine;
 use crate::output::listed;
 use crate::output::session::{Session, needs_of};
 use crate::output::writer::{Ended, Stdout};
-use crate::privileges;
 use crate::source::outcome::{exit_code, summary};
 use crate::source::recording::error::ReadError;
-use crate::source::recording::opened::{as_watched, opened};
+use crate::source::recording::inputs::Inputs;
 use crate::source::recording::player;
-use crate::source::recording::reader::{Item, Reader};
+use crate::source::recording::reader::Item;
+use crate::source::recording::tape::Tape;
 use crate::source::recording::times::time_of;
 use crate::source::rules;
 use crate::time::MonoNs;
@@ -32,19 +31,16 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
         return player::run(config, options, path);
     }
     let name = || path.display().to_string();
-    let file = File::open(path).with_context(name)?;
-    // It may come from a stranger, and be made to do harm.
-    privileges::keep_only(&[]);
-    let (recording, about) = opened(file, path).with_context(name)?;
-    let config = &as_watched(config, &about).with_context(name)?;
-    let (origin, mut reader) = Reader::open(recording).with_context(name)?;
-    let start = origin.start();
+    let tape = Tape::open(config, path)?;
+    let (origin, mut inputs, config) = tape.inputs(config)?;
+    let config = &config;
+    let start = tape.from.unwrap_or(origin.start());
     let outputs = listed::outputs(config, false, None)?;
     let rules = rules(config, &needs_of(&outputs), &origin);
     let engine = Engine::new(origin, config.max_connections).with_rules(rules);
     let mut session = Session::begin(engine, outputs).context("cannot begin an output")?;
     let mut output = Stdout::start(io::stdout()).context("cannot start a thread")?;
-    let (last, outcome) = feed_all(&mut reader, &mut session, &mut output);
+    let (last, outcome) = feed_all(&mut inputs, tape.from, &mut session, &mut output);
     wait_for_room(&mut output);
     output.push(session.out());
     match output.finish(Duration::MAX / 4) {
@@ -71,7 +67,8 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
 /// Feeds everything that is whole, and draws and ends what there is to. Returns the time of the last input,
 /// and what is wrong with the file.
 fn feed_all(
-    reader: &mut Reader<Box<dyn Read>>,
+    inputs: &mut Inputs,
+    mut from: Option<MonoNs>,
     session: &mut Session,
     output: &mut Stdout,
 ) -> (MonoNs, Result<(), ReadError>) {
@@ -88,22 +85,37 @@ fn feed_all(
             session.end(last);
             return (last, Ok(()));
         }
-        match reader.next() {
+        match inputs.next() {
             Ok(Some(Item::Input(input))) => {
                 last = last.max(time_of(&input));
-                session.feed(&input);
+                match from {
+                    Some(from) if time_of(&input) < from => session.feed_unseen(&input),
+                    _ => {
+                        show_from(&mut from, session);
+                        session.feed(&input);
+                    }
+                }
             }
             Ok(Some(Item::Ended(ended))) => {
+                show_from(&mut from, session);
                 last = ended.at;
                 session.draw_last(last, true);
                 session.end(last);
             }
             Ok(None) => return (last, Ok(())),
             Err(error) => {
+                show_from(&mut from, session);
                 session.draw_last(last, true);
                 return (last, Err(error));
             }
         }
+    }
+}
+
+/// What is shown begins, if it has not.
+fn show_from(from: &mut Option<MonoNs>, session: &mut Session) {
+    if let Some(from) = from.take() {
+        session.show_from(from);
     }
 }
 

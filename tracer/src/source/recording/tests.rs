@@ -1,6 +1,8 @@
 //! Both ends against each other, and the reader against files that are cut, changed or hostile.
 
 use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tracer_common::wire::{OLDEST_WIRE_VERSION, WIRE_VERSION};
@@ -8,6 +10,7 @@ use tracer_common::wire::{OLDEST_WIRE_VERSION, WIRE_VERSION};
 use super::*;
 use crate::engine::conn::{Poll, PollKind};
 use crate::event::{Loss, LossCause};
+use crate::filter::Filter;
 use crate::input::{Input, Origin};
 use crate::output::record::Writer;
 use crate::record_format::{
@@ -32,6 +35,7 @@ fn origin() -> Origin {
         drop_reasons: vec!["A".into()],
         only_netns: Some(7),
         only_cgroup: true,
+        segment: None,
     }
 }
 
@@ -561,4 +565,98 @@ proptest! {
         bytes.extend(tail);
         prop_assert!(read(&bytes).1.is_some());
     }
+}
+
+/// The items of a recording, as text.
+fn texts(mut inputs: super::inputs::Inputs) -> Vec<String> {
+    let mut texts = Vec::new();
+    while let Some(item) = inputs.next().unwrap() {
+        texts.push(format!("{item:?}"));
+    }
+    texts
+}
+
+/// Segments of a recording, in a directory that a flight recorder has written.
+fn segments(dir: &Path) -> Vec<u8> {
+    use crate::engine::Engine;
+    use crate::output::recorder::{FlightRecorder, Options};
+    use crate::output::session::Session;
+    let fixture = "/../tests/fixtures/recordings/loopback.tcpt";
+    let recording = std::fs::read(format!("{}{fixture}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (origin, mut reader) = Reader::open(recording.as_slice()).unwrap();
+    let options = Options {
+        path: dir.to_owned(),
+        // A segment a second, and none too old.
+        keep: Duration::from_secs(48),
+        keep_size: 1 << 30,
+        pin: Duration::from_secs(1 << 32),
+        filter: Filter::default(),
+        filter_args: Vec::new(),
+        thresholds: Vec::new(),
+    };
+    let recorder = FlightRecorder::new(options, Default::default()).unwrap();
+    let engine = Engine::new(origin, 100_000);
+    let mut session = Session::begin(engine, vec![Box::new(recorder)]).unwrap();
+    while let Some(item) = reader.next().unwrap() {
+        match item {
+            Item::Input(input) => session.feed(&input),
+            Item::Ended(ended) => session.end(ended.at),
+        }
+    }
+    recording
+}
+
+fn config(words: &[&str]) -> crate::config::Config {
+    use clap::Parser;
+    let cli = crate::cli::Cli::try_parse_from(["tcptrail"].iter().chain(words)).unwrap();
+    crate::config::resolve(cli.command, &cli.common).unwrap()
+}
+
+#[test]
+fn segments_read_one_after_the_other_give_every_input_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let recording = segments(dir.path());
+    let path = dir.path().to_str().unwrap();
+    let config = config(&["replay", path]);
+    let count = std::fs::read_dir(path).unwrap().count();
+    assert!(count > 3, "{count} files");
+    let tape = super::tape::Tape::open(&config, dir.path()).unwrap();
+    let (_, inputs, _) = tape.inputs(&config).unwrap();
+    let mut read = texts(inputs);
+    let (_, inputs) =
+        super::inputs::Inputs::open(Box::new(io::Cursor::new(recording)), Default::default(), None)
+            .unwrap();
+    let mut whole = texts(inputs);
+    // Each has an end of its own, and the session's last tick.
+    let ends = |text: &String| !text.starts_with("Ended");
+    read.retain(ends);
+    whole.retain(ends);
+    read.pop();
+    assert_eq!(read, whole);
+}
+
+#[test]
+fn a_part_ends_where_it_is_to() {
+    let dir = tempfile::tempdir().unwrap();
+    segments(dir.path());
+    let path = dir.path().to_str().unwrap();
+    let whole = config(&["replay", path]);
+    let tape = super::tape::Tape::open(&whole, dir.path()).unwrap();
+    let all = texts(tape.inputs(&whole).unwrap().1);
+    let part = config(&["replay", path, "--from", "-2s", "--to", "-1s"]);
+    let tape = super::tape::Tape::open(&part, dir.path()).unwrap();
+    let (_, inputs, _) = tape.inputs(&part).unwrap();
+    let (last, wrong) = super::tape::length(inputs, MonoNs(0));
+    assert!(wrong.is_none());
+    assert_eq!(last.since(tape.from.unwrap()), 1_000_000_000);
+    let (_, inputs, _) = tape.inputs(&part).unwrap();
+    let some = texts(inputs);
+    assert!(some.len() > 3 && some.len() < all.len(), "{} of {}", some.len(), all.len());
+    // Nothing lies there.
+    let none = config(&["replay", path, "--from", "2001-01-01T00:00:00Z", "--to", "2001-01-02"]);
+    let error = super::tape::Tape::open(&none, dir.path()).map(drop).unwrap_err();
+    assert!(format!("{error:#}").contains("the recording has"), "{error:#}");
+    let unknown = config(&["replay", path, "--around", "TT101"]);
+    let error = super::tape::Tape::open(&unknown, dir.path()).map(drop).unwrap_err();
+    assert!(format!("{error:#}").contains("no finding TT101"), "{error:#}");
 }
