@@ -21,8 +21,7 @@ pub struct ServeArgs {
     /// Do not take the stacks of connecting threads; findings then do not name the code
     #[arg(long)]
     pub no_openers: bool,
-    /// Also record everything into DIR, and remove the oldest: for `tcptrail replay DIR`. tcptrail creates DIR. No
-    /// other user may write there
+    /// Also record everything into DIR, for `tcptrail replay DIR`. No other user may write there
     #[arg(long, value_name = "DIR")]
     pub recorder: Option<PathBuf>,
     /// With --recorder: how long to keep recordings

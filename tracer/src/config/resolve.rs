@@ -1,5 +1,6 @@
 //! Checks a command line and makes a [`Config`] of it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::{
@@ -63,11 +64,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         Command::Kill(args) => (live, kill(&args, common, &filter)?),
         Command::Serve(args) => (live, Show::Serve(serve(&args, common)?)),
         Command::Record { file } => {
-            if record_to.replace(file).is_some() {
-                return Err(UsageError(
-                    "`record FILE` and `--record FILE` are the same: give one".into(),
-                ));
-            }
+            record_once(&mut record_to, file)?;
             (live, Show::Nothing)
         }
         Command::Replay(args) => replay(args, common)?,
@@ -96,6 +93,16 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         max_connections: common.limits.max_connections,
         drops: !common.limits.no_drops,
     })
+}
+
+/// A run records into one file.
+fn record_once(record_to: &mut Option<PathBuf>, file: PathBuf) -> Result<(), UsageError> {
+    match record_to.replace(file) {
+        None => Ok(()),
+        Some(_) => {
+            Err(UsageError("`record FILE` and `--record FILE` are the same: give one".into()))
+        }
+    }
 }
 
 /// Which part of a recording a command asks for.

@@ -21,7 +21,7 @@ use crate::time::MonoNs;
 
 /// TIME_WAIT (TCP_TIMEWAIT_LEN): for a mini-socket whose timer is not known.
 const TIME_WAIT_NS: u64 = 60_000_000_000;
-/// A SYN-ACK's first timeout (TCP_TIMEOUT_INIT).
+/// A SYN-ACK's first timeout (TCP_TIMEOUT_INIT); it is sent just then.
 const FIRST_TIMEOUT_NS: u64 = 1_000_000_000;
 
 /// Gives the inputs that make a table like this one, and the tick that ends them. `facts` is what was last read of
@@ -68,10 +68,21 @@ pub(super) fn write<E>(
 }
 
 fn rows(conn: &Connection, jiffy_ns: u64) -> impl Iterator<Item = SocketRow> {
-    let first = row(conn, conn.entered, jiffy_ns);
+    let first = row(conn, first_seen(conn), jiffy_ns);
     let later = conn.shape == Shape::Full && conn.last > conn.entered;
     let later = later.then(|| row(conn, conn.last, jiffy_ns));
     std::iter::once(first).chain(later)
+}
+
+/// When the first row of a socket is of. A request's age is told from its last SYN-ACK: the timer of each is twice as long as
+/// the one before (`reqsk_timer_handler`), so the n-th was sent again 2^n - 1 s after the first.
+fn first_seen(conn: &Connection) -> MonoNs {
+    match conn.shape {
+        Shape::Request => {
+            conn.entered.after(((1 << conn.retransmits.synack.min(16)) - 1) * FIRST_TIMEOUT_NS)
+        }
+        Shape::Full | Shape::Mini => conn.entered,
+    }
 }
 
 fn row(conn: &Connection, at: MonoNs, jiffy_ns: u64) -> SocketRow {
@@ -90,7 +101,7 @@ fn row(conn: &Connection, at: MonoNs, jiffy_ns: u64) -> SocketRow {
         Shape::Mini => row.timer = left(TIME_WAIT_NS),
         Shape::Request => {
             row.record.retransmits = conn.retransmits.synack.into();
-            row.timer = left(FIRST_TIMEOUT_NS << conn.retransmits.synack.min(16));
+            row.timer = jiffies(FIRST_TIMEOUT_NS << conn.retransmits.synack.min(16));
         }
     }
     row.deferred = u8::from(conn.mark == Mark::Deferred);

@@ -27,18 +27,18 @@ fn engine(origin: Origin) -> Engine {
     Engine::new(origin, 100_000).with_rules(Some(rules))
 }
 
-/// What a row can say of a connection, by its identity and whether it is a mini-socket. Ages to a jiffy: timers have no
-/// more.
-fn told(table: &Table, jiffy_ns: u64) -> BTreeMap<(SockId, bool), String> {
+/// What a row can say of a connection and when it entered its state, by its identity and whether it is a mini-socket.
+fn told(table: &Table) -> BTreeMap<(SockId, bool), (String, MonoNs)> {
     let line = |conn: &Connection| {
         let queues =
             if conn.shape == Shape::Full { (conn.recv_queue, conn.send_queue) } else { (0, 0) };
-        let entered = if conn.shape == Shape::Mini { 0 } else { conn.entered.0 / jiffy_ns };
+        let entered = if conn.shape == Shape::Mini { MonoNs(0) } else { conn.entered };
         let pids: Vec<u32> = table.holders_of(conn.id).iter().map(|holder| holder.pid).collect();
-        format!(
-            "{:?} {:?} {:?} {entered} {queues:?} {} {} {pids:?} {}",
+        let line = format!(
+            "{:?} {:?} {:?} {queues:?} {} {} {pids:?} {}",
             conn.state, conn.shape, conn.tuple, conn.netns, conn.orphan, conn.cgroup
-        )
+        );
+        (line, entered)
     };
     let there = table.iter().filter(|conn| conn.state != TcpState::Close);
     there.map(|conn| ((conn.id, conn.shape == Shape::Mini), line(conn))).collect()
@@ -68,8 +68,14 @@ fn a_table_comes_back_from_what_a_segment_begins_with() {
             let (Input::PollEnd { now, .. } | Input::Tick(now)) = input else { continue };
             let one = again(&whole, now);
             let jiffy_ns = whole.origin().jiffy_ns;
-            let expect = told(whole.table(), jiffy_ns);
-            assert_eq!(told(one.table(), jiffy_ns), expect, "{name} at {now:?}");
+            let (expect, found) = (told(whole.table()), told(one.table()));
+            let ids = |all: &BTreeMap<_, _>| all.keys().copied().collect::<Vec<_>>();
+            assert_eq!(ids(&found), ids(&expect), "{name} at {now:?}");
+            for ((line, entered), (found, at)) in expect.values().zip(found.values()) {
+                assert_eq!(found, line, "{name} at {now:?}");
+                // Timers have no more than jiffies, and both ends of one connection share their ages.
+                assert!(at.0.abs_diff(entered.0) <= jiffy_ns, "{line}: {at:?}, not {entered:?}");
+            }
             compared += expect.len();
             for cgroup in whole.names().cgroups() {
                 assert_eq!(one.names().place(cgroup), whole.names().place(cgroup));
