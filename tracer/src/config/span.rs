@@ -107,6 +107,7 @@ pub fn between(
     zone: &TimeZone,
 ) -> Result<(i64, i64), String> {
     let beyond = || "such a time cannot be".to_owned();
+    let open = (from.is_none(), to.is_none());
     let from = match from {
         Some(from) => Some(from.resolve(end, None, zone).ok_or_else(beyond)?),
         None => None,
@@ -119,6 +120,16 @@ pub fn between(
     };
     let (from, to) = (from.unwrap_or(begin), to.ok_or_else(beyond)?);
     let said = |at| moment(at, zone);
+    let there_is = || format!("the recording has {} to {}", said(begin), said(end));
+    match open {
+        (true, false) if to < begin => {
+            return Err(format!("nothing was recorded before {}: {}", said(to), there_is()));
+        }
+        (false, true) if from > end => {
+            return Err(format!("nothing was recorded after {}: {}", said(from), there_is()));
+        }
+        _ => {}
+    }
     if from >= to {
         return Err(format!(
             "the time begins at {} and ends at {}: give a --to that is later than --from",
@@ -128,11 +139,10 @@ pub fn between(
     }
     if from > end || to < begin {
         return Err(format!(
-            "nothing was recorded from {} to {}: the recording has {} to {}",
+            "nothing was recorded from {} to {}: {}",
             said(from),
             said(to),
-            said(begin),
-            said(end)
+            there_is()
         ));
     }
     Ok((from.max(begin), to.min(end)))
@@ -200,6 +210,18 @@ mod tests {
         let there = "the recording has 2026-11-28 10:00:00 to 2026-11-28 10:30:00";
         check("03:00", "03:20", day, Err(there));
         check("2026-11-29 03:00", "2026-11-29 04:00", day, Err(there));
+        check(
+            "",
+            "2001-01-01",
+            day,
+            Err("nothing was recorded before 2001-01-01 00:00:00: the recording has"),
+        );
+        check(
+            "2099-01-01",
+            "",
+            day,
+            Err("nothing was recorded after 2099-01-01 00:00:00: the recording has"),
+        );
         check("-10m", "-20m", day, Err("later than --from"));
         check("25:00", "", day, Err("--from 25:00: not a time"));
         check("", "soon", day, Err("--to soon: not a time"));
