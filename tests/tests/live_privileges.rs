@@ -261,7 +261,7 @@ fn too_little_locked_memory_is_named() -> Result<()> {
     let two = run("+bpf,+perfmon")?;
     if kernel() < (5, 11) {
         ensure!(two.code() == Some(1), "{two:?}");
-        ensure!(two.stderr.contains("locked memory (the limit is 64 KiB)"), "{}", two.stderr);
+        ensure!(two.stderr.contains("locked memory, and the limit is 64 KiB"), "{}", two.stderr);
     } else {
         two.check_good_end()?;
     }

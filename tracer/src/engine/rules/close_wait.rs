@@ -210,8 +210,11 @@ fn holding(group: &Group, about: &About<'_>) -> String {
         }
     };
     let grows = about.growth.and_then(words::rate).is_some();
-    let first =
-        if grows { "It is too early to call this a leak" } else { "Their number does not grow" };
+    let first = if grows {
+        "It is too early to call this a leak"
+    } else {
+        "tcptrail has not seen their number grow"
+    };
     format!("{first}: {rest}")
 }
 
