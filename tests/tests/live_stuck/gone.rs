@@ -64,8 +64,9 @@ fn check_end(found: &Event, really: u64) -> Result<()> {
     Ok(())
 }
 
-/// An orphan's FIN is sent again for about 6 s: after 0.2, 0.6, 1.4 and 3 s.
-const FEW: &str = "3";
+/// An orphan's FIN is sent again for 6 to 13 s: with a usual first timer after 0.2, 0.6, 1.4, 3 and 6.2 s. The first
+/// connection of a machine that has just started has a longer one, so that its FIN ends one step earlier.
+const FEW: &str = "4";
 
 #[test]
 fn last_ack_whose_peer_vanished() -> Result<()> {
@@ -93,7 +94,7 @@ fn last_ack_whose_peer_vanished() -> Result<()> {
             "the kernel gives up the last of them in about ",
         ],
     )?;
-    ensure!(found.text("advice").contains("tcp_orphan_retries 3"), "{found:?}");
+    ensure!(found.text("advice").contains("tcp_orphan_retries 4"), "{found:?}");
     check_end(&found, gone(&pair, "LAST_ACK")?)?;
     cleared(&mut stuck, "last_ack")?;
     drop(clients);
@@ -185,6 +186,6 @@ fn established_without_progress() -> Result<()> {
     let says = "gets no acknowledgement from 10.77.0.1:5432: ";
     let found = finding(&mut stuck, "established", |event| event.text("verdict").contains(says))?;
     check_verdict(&found, &["not acknowledged, the first sent again "])?;
-    ensure!(found.text("advice").contains("tcp_retries2 15, about 15m"), "{found:?}");
+    ensure!(found.text("advice").contains("tcp_retries2 15, about 15m to 17m"), "{found:?}");
     stuck.stop()?.check_whole()
 }

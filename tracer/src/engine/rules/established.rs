@@ -67,7 +67,7 @@ impl Rule for Established {
                 .to_owned(),
             _ => {
                 let retries = match about.around.netns(group.key.netns).retries2 {
-                    Some(retries) => format!("tcp_retries2 {retries}, about {}", words::roughly(super::give_up::model_timeout_ns(retries))),
+                    Some(retries) => format!("tcp_retries2 {retries}, {}", words::gives_up_after(retries)),
                     None => "tcp_retries2".to_owned(),
                 };
                 let why = drops::advice(group, about).unwrap_or_else(|| {

@@ -51,6 +51,16 @@ pub(crate) fn model_timeout_ns(retries: u32) -> u64 {
     }
 }
 
+/// Least and longest time for which the kernel goes on after the first retransmission, where the first timer is at
+/// most `TCP_TIMEOUT_INIT`: it ends the connection at the first timer after [`model_timeout_ns`], and each wait is
+/// twice the one before, up to `TCP_RTO_MAX`.
+#[must_use]
+pub(crate) fn bounds_ns(retries: u32) -> (u64, u64) {
+    let least = model_timeout_ns(retries);
+    let last_wait = least.saturating_add(2 * SYN_RTO_NS).min(RTO_MAX_NS);
+    (least, least.saturating_add(last_wait))
+}
+
 /// When the kernel gives up, if nobody answers until then: at the first timer after the model's time.
 /// `None` when neither the first nor the last retransmission was seen.
 ///
@@ -137,6 +147,28 @@ mod tests {
         assert!((76..=80).contains(&left), "{left} s after the seventh");
         // A second: the sixth.
         check(1_000, 3, 8, 127);
+    }
+
+    #[test]
+    fn the_end_is_within_the_bounds_whatever_the_first_timer() {
+        for retries in 1..=20 {
+            let (least, most) = bounds_ns(retries);
+            for rto in (200..=1_000).step_by(7) {
+                let sent = MonoNs(1_000 * SECOND);
+                let first = sent.after(rto * MS);
+                // `at` takes the first wait from the second.
+                let second = first.after(2 * rto * MS);
+                let seen =
+                    Unanswered { times: 2, first: Some(first), second: None, last: Some(second) };
+                let end = at(&seen, retries).expect("known").since(first);
+                // At the soonest at the timer after those two.
+                let most = most.max(6 * rto * MS);
+                assert!(
+                    least <= end && end <= most,
+                    "{retries} retries, rto {rto} ms: {end} is not in {least}..{most}"
+                );
+            }
+        }
     }
 
     #[test]

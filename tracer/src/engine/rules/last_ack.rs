@@ -77,15 +77,15 @@ pub(crate) fn advice_gone(group: &Group, about: &About<'_>) -> String {
             let zero = if retries == 0 { " means 8" } else { "" };
             let _ = write!(
                 text,
-                " The kernel ends each after about {} (tcp_orphan_retries {retries}{zero}).",
-                words::roughly(super::give_up::model_timeout_ns(meant))
+                " The kernel ends each after {} (tcp_orphan_retries {retries}{zero}).",
+                words::gives_up_after(meant)
             );
         }
         (false, _, Some(retries)) => {
             let _ = write!(
                 text,
-                " The application still holds them: the kernel retransmits for about {} (tcp_retries2 {retries}).",
-                words::roughly(super::give_up::model_timeout_ns(retries))
+                " The application still holds them: the kernel retransmits for {} (tcp_retries2 {retries}).",
+                words::gives_up_after(retries)
             );
         }
         _ => text.push_str(" The kernel ends them by itself."),

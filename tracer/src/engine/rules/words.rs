@@ -71,6 +71,13 @@ pub(crate) fn age(ns: u64) -> String {
     }
 }
 
+/// How long the kernel goes on after this many retries: `about 2m to 3m`. The first timer is not known here, and each
+/// wait is twice the one before.
+pub(crate) fn gives_up_after(retries: u32) -> String {
+    let (least, most) = super::give_up::bounds_ns(retries);
+    format!("about {} to {}", roughly(least), roughly(most))
+}
+
 /// A guess, not more exact than it is: `42s`, `7m`, `5h`, `3 days`.
 pub(crate) fn roughly(ns: u64) -> String {
     let seconds = (ns + SECOND / 2) / SECOND;
