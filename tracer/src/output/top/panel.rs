@@ -14,7 +14,7 @@ use crate::output::top::keys::{self, Action, Mode};
 use crate::output::top::model::{Cost, Model};
 use crate::output::top::save::{Page, Saving};
 use crate::output::top::state::{State, Then};
-use crate::output::top::tabs::{self, Pane, RowId, Scene, Tab, Table, fullest};
+use crate::output::top::tabs::{self, Kept, Pane, RowId, Scene, Tab, Table, fullest};
 use crate::output::top::view::{self, Header, Hit, Hits, Theme};
 use crate::output::top::words::Wanted;
 use crate::output::{Asked, Playback};
@@ -53,6 +53,8 @@ pub(super) struct Panel {
     source: String,
     state: State,
     table: Table,
+    /// What the table is made of.
+    kept: Kept,
     pane: Option<Pane>,
     hits: Hits,
     theme: Theme,
@@ -86,6 +88,7 @@ impl Panel {
             model: Model::default(),
             state: State::new(),
             table: empty,
+            kept: Kept::default(),
             pane: None,
             hits: Hits::default(),
             theme: Theme { color: options.color, ascii: options.ascii },
@@ -108,7 +111,8 @@ impl Panel {
         self.clock.set_anchor(engine.origin().anchor());
         self.model = Model::default();
         self.aside = Aside::new(self.scope.clone(), engine.origin().start());
-        (self.stale, self.next_table) = (true, MonoNs(0));
+        self.next_table = MonoNs(0);
+        self.gather();
     }
 
     pub(super) fn scope(&self) -> &Filter {
@@ -134,7 +138,9 @@ impl Panel {
     /// A second has passed: figures are made anew, unless the screen is to stand still.
     pub(super) fn second(&mut self, engine: &Engine, now: MonoNs) {
         self.model.pulse(engine, now, &self.scope);
-        self.stale |= self.frozen_at.is_none() && now >= self.next_table;
+        if self.frozen_at.is_none() && now >= self.next_table {
+            self.gather();
+        }
         if let Some(said) = self.saving.outcome() {
             self.state.message = Some(said);
         }
@@ -158,7 +164,7 @@ impl Panel {
             let begun = Instant::now();
             self.refresh(engine, now);
             let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.next_table = now.after(took.saturating_mul(SHARE));
+            self.next_table = self.next_table.max(now.after(took.saturating_mul(SHARE)));
         }
         let scene = Scene { engine, model: &self.model, scope: &self.scope, now };
         let screen = view::Screen {
@@ -172,6 +178,12 @@ impl Panel {
         self.hits = view::draw(frame, &screen, &mut self.state);
     }
 
+    /// The table is to be made of new figures.
+    fn gather(&mut self) {
+        self.kept.forget();
+        self.stale = true;
+    }
+
     /// Makes the table and the pane anew.
     fn refresh(&mut self, engine: &Engine, now: MonoNs) {
         let watched = match &self.state.pane {
@@ -180,7 +192,7 @@ impl Panel {
         };
         self.model.marks.watch(watched);
         let scene = Scene { engine, model: &self.model, scope: &self.scope, now };
-        self.table = tabs::table(self.state.tab, &scene, &self.state.order());
+        self.table = tabs::table(self.state.tab, &scene, &self.state.order(), &mut self.kept);
         let made = self
             .state
             .pane
@@ -272,7 +284,10 @@ impl Panel {
                 };
                 self.stale = true;
             }
-            Action::Redraw => (self.stale, self.anew) = (true, true),
+            Action::Redraw => {
+                self.gather();
+                self.anew = true;
+            }
             Action::Sockets => {
                 let words = self.words(engine, now);
                 self.stale |= self.state.show_sockets(&words) == Then::Refresh;

@@ -148,6 +148,23 @@ fn groups_and_filters() {
 }
 
 #[test]
+fn keys_show_what_figures_made_anew_show() {
+    for name in ["synthetic", "loopback"] {
+        for tab in "123456".chars() {
+            let mut stage = stage(name, (160, 50), options());
+            stage.keys(&tab.to_string());
+            for keys in ["/1", "2", "\x1b", "/:", "\x1b", ">", "r", "g", "/.", "\x1b", "/port:80"] {
+                stage.keys(keys);
+                let kept = stage.draw();
+                let redraw = KeyEvent::new(KeyCode::Char('l'), KeyModifiers::CONTROL);
+                stage.panel.event(&stage.engine, &Event::Key(redraw), stage.now);
+                assert_eq!(kept, stage.draw(), "{name}, tab {tab}, {keys:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn plain_ascii_has_nothing_else() {
     let ascii = Options { ascii: true, ..options() };
     let mut stage = stage("synthetic", (160, 50), ascii);

@@ -106,6 +106,13 @@ impl Wanted {
         self.options.is_empty() && self.texts.is_empty() && self.most_ns.is_none()
     }
 
+    /// Whether both want the same connections, whatever texts they look for.
+    pub(super) fn same_connections(&self, other: &Wanted) -> bool {
+        self.options == other.options
+            && self.least_ns == other.least_ns
+            && self.most_ns == other.most_ns
+    }
+
     /// What to look for in the text of rows, in lower case: all of it must be there.
     pub(super) fn texts(&self) -> &[String] {
         &self.texts

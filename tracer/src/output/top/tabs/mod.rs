@@ -6,7 +6,9 @@ mod connection;
 mod connections;
 mod findings;
 mod grouped;
+mod kept;
 mod life;
+mod line_search;
 mod listeners;
 mod openers;
 mod pane;
@@ -20,6 +22,7 @@ mod table;
 mod whose;
 
 pub(super) use cell::{Cell, Column, Key, Paint, counted, ends, spent_text, thousands};
+pub(super) use kept::Kept;
 pub(super) use life::Life;
 pub(super) use pane::{Pane, PaneLine};
 pub(super) use processes::fullest;
@@ -31,25 +34,28 @@ pub(super) use table::Lazy;
 pub(super) use table::Table;
 pub(super) use whose::owner;
 
+use crate::output::top::tabs::kept::Made;
+use crate::output::top::tabs::row::Row;
 use crate::output::top::words::Wanted;
 
-/// The table of a tab as things are now.
-pub(super) fn table(tab: Tab, scene: &Scene<'_>, order: &Order<'_>) -> Table {
-    let mut table = match (tab, order.group) {
-        (Tab::Connections, None) => return connections::table(scene, order),
-        (Tab::Remotes, _) => return remotes::table(scene, order),
-        (Tab::Connections, Some(by)) => connections::grouped(scene, order, by),
-        (Tab::Findings, _) => findings::table(scene, order.wanted),
-        (Tab::Processes, _) => processes::table(scene, order.wanted),
-        (Tab::Listeners, _) => listeners::table(scene, order.wanted),
-        (Tab::Openers, _) => openers::table(scene, order.wanted),
+/// The table of a tab, of what was gathered before if that is kept.
+pub(super) fn table(tab: Tab, scene: &Scene<'_>, order: &Order<'_>, kept: &mut Kept) -> Table {
+    let mut table = match (kept.of(tab, scene, order.wanted), order.group) {
+        (Some(Made::Remotes(sums)), _) => return remotes::table(sums, order),
+        (Some(Made::Rows(rows)), _) => rows.with(|row| has_text(row, order)),
+        (None, None) if tab == Tab::Connections => return connections::table(scene, order),
+        (None, Some(by)) if tab == Tab::Connections => connections::grouped(scene, order, by),
+        (None, _) => findings::table(scene, order.wanted).with(|row| has_text(row, order)),
     };
-    table.keep(|row| order.wanted.has_text(row.cells.iter().map(|cell| cell.text.as_str())));
     if tab != Tab::Connections && order.group.is_some() {
         table = grouped::grouped(table);
     }
     table.sort(order.column, order.descending);
     table
+}
+
+fn has_text(row: &Row, order: &Order<'_>) -> bool {
+    order.wanted.has_text(row.cells.iter().map(|cell| cell.text.as_str()))
 }
 
 /// Columns of a tab's table, as it is grouped.

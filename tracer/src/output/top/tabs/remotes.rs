@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use foldhash::fast::FixedState;
-use memchr::memmem::Finder;
 use tracer_common::TcpState;
 
 use crate::engine::conn::Connection;
@@ -13,6 +12,7 @@ use crate::output::top::model::{Figures, Remote, Side};
 use crate::output::top::tabs::cell::{
     Cell, Column, Fold, Paint, counted, figures, lossy, text_column, thousands,
 };
+use crate::output::top::tabs::line_search::Lines;
 use crate::output::top::tabs::pane::Pane;
 use crate::output::top::tabs::processes::by_state;
 use crate::output::top::tabs::row::{Row, RowId};
@@ -65,6 +65,7 @@ fn again(conn: &Connection) -> bool {
 const MOST_ROWS: usize = 2_000;
 
 /// What is known of one, or of all with one address.
+#[derive(Clone)]
 struct Sum {
     remote: Remote,
     /// Remotes that it is about, and those of them whose way is another than the first's.
@@ -137,42 +138,58 @@ impl Sum {
     }
 }
 
-/// Remotes that are wanted, or their addresses, in their order.
-pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
-    let wanted = order.wanted;
-    let mut open: HashMap<Remote, Open, FixedState> = HashMap::default();
-    for conn in scene.wanted(wanted).filter(|conn| is_there(conn)) {
-        let Some(remote) = Remote::of(scene.table(), conn) else { continue };
-        let sum = open.entry(remote).or_default();
-        sum.count += 1;
-        sum.again += u64::from(again(conn));
-        sum.send_queue += u64::from(conn.send_queue);
-    }
-    let all = wanted.is_all();
-    let by_ends = wanted.is_of_ends();
-    // With those that have no connection now.
-    for (remote, _) in scene.model.remotes.iter() {
-        if all || by_ends && wanted.wants_ends(&ends(remote)) {
-            open.entry(*remote).or_default();
+/// Figures of all that are wanted.
+pub(super) struct Sums {
+    all: Vec<Sum>,
+    /// Their names on a line each, in lower case, once a text was looked for.
+    names: Option<Lines>,
+}
+
+impl Sums {
+    pub(super) fn of(scene: &Scene<'_>, wanted: &Wanted) -> Sums {
+        let mut open: HashMap<Remote, Open, FixedState> = HashMap::default();
+        for conn in scene.wanted(wanted).filter(|conn| is_there(conn)) {
+            let Some(remote) = Remote::of(scene.table(), conn) else { continue };
+            let sum = open.entry(remote).or_default();
+            sum.count += 1;
+            sum.again += u64::from(again(conn));
+            sum.send_queue += u64::from(conn.send_queue);
         }
+        let by_ends = wanted.is_of_ends();
+        // With those that have no connection now.
+        for (remote, _) in scene.model.remotes.iter() {
+            if by_ends && wanted.wants_ends(&ends(remote)) {
+                open.entry(*remote).or_default();
+            }
+        }
+        let sums = open.into_iter().map(|(remote, open)| Sum::of(scene, remote, open));
+        Sums { all: sums.collect(), names: None }
     }
-    if !wanted.texts().is_empty() {
-        let texts: Vec<Finder<'_>> = wanted.texts().iter().map(Finder::new).collect();
-        // Both cells on one line: a text has no blanks, so none is found across them.
-        let mut line = Vec::new();
-        open.retain(|remote, _| {
-            line.clear();
-            address_into(remote, &mut line);
-            line.push(b' ');
-            way_into(remote, &mut line);
-            line.make_ascii_lowercase();
-            texts.iter().all(|text| text.find(&line).is_some())
+
+    /// Those with these texts in their address or way.
+    fn with(&mut self, texts: &[String]) -> Vec<&Sum> {
+        if texts.is_empty() {
+            return self.all.iter().collect();
+        }
+        let names = self.names.get_or_insert_with(|| {
+            // Both cells on one line: a text has no blanks, so none is found across them.
+            Lines::of(&self.all, |sum, line| {
+                address_into(&sum.remote, line);
+                line.push(b' ');
+                way_into(&sum.remote, line);
+            })
         });
+        names.with(texts).into_iter().filter_map(|at| self.all.get(at)).collect()
     }
-    let sums = open.into_iter().map(|(remote, open)| Sum::of(scene, remote, open));
-    let mut sums: Vec<Sum> = sums.collect();
+}
+
+/// Remotes that are wanted, or their addresses, in their order.
+pub(super) fn table(sums: &mut Sums, order: &Order<'_>) -> Table {
+    let mut sums = sums.with(order.wanted.texts());
+    let groups: Vec<Sum>;
     if order.group.is_some() {
-        sums = by_address(sums);
+        groups = by_address(sums);
+        sums = groups.iter().collect();
     }
     let left_out = sums.len().saturating_sub(MOST_ROWS);
     sort(&mut sums, order);
@@ -181,22 +198,22 @@ pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
     Table { left_out, ..Table::of(COLUMNS, rows, "there are no connections") }
 }
 
-fn by_address(mut sums: Vec<Sum>) -> Vec<Sum> {
+fn by_address(mut sums: Vec<&Sum>) -> Vec<Sum> {
     sums.sort_unstable_by_key(|sum| sum.remote);
     let mut groups: Vec<Sum> = Vec::new();
     for sum in sums {
         let place = |sum: &Sum| (sum.remote.addr, sum.remote.v6);
-        match groups.last_mut().filter(|last| place(last) == place(&sum)) {
-            Some(group) => group.add(&sum),
-            None => groups.push(sum),
+        match groups.last_mut().filter(|last| place(last) == place(sum)) {
+            Some(group) => group.add(sum),
+            None => groups.push(sum.clone()),
         }
     }
     groups
 }
 
 /// Those that come first, in their order; what is not known comes last.
-fn sort(sums: &mut Vec<Sum>, order: &Order<'_>) {
-    let compare = |one: &Sum, other: &Sum| {
+fn sort(sums: &mut Vec<&Sum>, order: &Order<'_>) {
+    let compare = |one: &&Sum, other: &&Sum| {
         let (less, more) = (one.key(order.column), other.key(order.column));
         let by_key = if order.descending { more.cmp(&less) } else { less.cmp(&more) };
         let unknown_last = less.is_none().cmp(&more.is_none());
@@ -265,7 +282,7 @@ fn words(remote: &Remote) -> String {
     }
 }
 
-fn row(sum: Sum, grouped: bool) -> Row {
+fn row(sum: &Sum, grouped: bool) -> Row {
     let (address, way) = name(&sum.remote);
     let ip = ends(&sum.remote).remote().ip();
     let handshake = |us: Option<u64>| Cell::time(us.map(|us| us * 1_000));

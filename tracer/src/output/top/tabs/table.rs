@@ -58,9 +58,10 @@ impl Table {
         }
     }
 
-    /// Only these rows stay.
-    pub(crate) fn keep(&mut self, wanted: impl Fn(&Row) -> bool) {
-        self.rows.retain(wanted);
+    /// Of these rows only.
+    pub(crate) fn with(&self, wanted: impl Fn(&Row) -> bool) -> Self {
+        let rows = self.rows.iter().filter(|row| wanted(row)).cloned().collect();
+        Table { left_out: self.left_out, ..Table::of(self.columns, rows, self.empty.clone()) }
     }
 
     /// Brings rows into an order; equal ones stay as they are.
