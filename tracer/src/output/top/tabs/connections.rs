@@ -48,27 +48,67 @@ pub(super) const GROUP_COLUMNS: &[Column] = &[
     figures("RETR", 2, Fold::Sum, "segments sent again"),
 ];
 
-/// The wanted connections in their order.
-pub(super) fn table(scene: &Scene<'_>, order: &Order<'_>) -> Table {
-    let all = scene.scope.wants_all(scene.engine.origin().only_netns);
-    let mut search = Search::new(scene, order.wanted.texts());
-    let mut lazy = Vec::new();
-    for (at, conn) in scene.table().places() {
-        if conn.role == Role::Listener
-            || conn.state == TcpState::Close
-            || !(all || scene.scope.wants(conn) == Some(true))
-            || !order.wanted.wants(conn, scene.now)
-            || !search.finds(conn)
-        {
-            continue;
+/// The wanted connections in their order, whatever text is looked for in them.
+pub(super) struct Sorted {
+    column: usize,
+    descending: bool,
+    lazy: Vec<Lazy>,
+}
+
+impl Sorted {
+    pub(super) fn of(scene: &Scene<'_>, order: &Order<'_>) -> Sorted {
+        let all = scene.scope.wants_all(scene.engine.origin().only_netns);
+        let mut lazy = Vec::new();
+        for (at, conn) in scene.table().places() {
+            if conn.role == Role::Listener
+                || conn.state == TcpState::Close
+                || !(all || scene.scope.wants(conn) == Some(true))
+                || !order.wanted.wants(conn, scene.now)
+            {
+                continue;
+            }
+            lazy.push(Lazy { key: key(conn, order.column, scene), id: conn.id, at });
         }
-        lazy.push(Lazy { key: key(conn, order.column, scene), id: conn.id, at });
+        if order.descending {
+            lazy.sort_unstable_by(|one, other| other.key.cmp(&one.key).then(one.id.cmp(&other.id)));
+        } else {
+            lazy.sort_unstable_by(|one, other| one.key.cmp(&other.key).then(one.id.cmp(&other.id)));
+        }
+        Sorted { column: order.column, descending: order.descending, lazy }
     }
-    if order.descending {
-        lazy.sort_unstable_by(|one, other| other.key.cmp(&one.key).then(one.id.cmp(&other.id)));
-    } else {
-        lazy.sort_unstable_by(|one, other| one.key.cmp(&other.key).then(one.id.cmp(&other.id)));
+
+    /// Whether this is the order.
+    pub(super) fn is_by(&self, order: &Order<'_>) -> bool {
+        (self.column, self.descending) == (order.column, order.descending)
     }
+
+    /// Those with these texts in their rows. They are looked for in the order of the table, where neighbours have
+    /// much alike.
+    fn with(&self, scene: &Scene<'_>, texts: &[String]) -> Vec<Lazy> {
+        if texts.is_empty() {
+            return self.lazy.clone();
+        }
+        let places = self.lazy.iter().map(|lazy| lazy.at.index() + 1).max().unwrap_or(0);
+        let mut found = vec![false; places];
+        for lazy in &self.lazy {
+            if let Some(found) = found.get_mut(lazy.at.index()) {
+                *found = true;
+            }
+        }
+        let mut search = Search::new(scene, texts);
+        for (at, conn) in scene.table().places() {
+            if let Some(found) = found.get_mut(at.index()) {
+                *found = *found && search.finds(conn);
+            }
+        }
+        let has = |lazy: &&Lazy| found.get(lazy.at.index()).is_some_and(|found| *found);
+        self.lazy.iter().filter(has).copied().collect()
+    }
+}
+
+/// The connections of a table that have the text.
+pub(super) fn table(sorted: &Sorted, scene: &Scene<'_>, order: &Order<'_>) -> Table {
+    let lazy = sorted.with(scene, order.wanted.texts());
     let empty = "no connections";
     Table { columns: COLUMNS, rows: Vec::new(), lazy, left_out: 0, empty: empty.to_owned() }
 }

@@ -40,10 +40,10 @@ use crate::output::top::words::Wanted;
 
 /// The table of a tab, of what was gathered before if that is kept.
 pub(super) fn table(tab: Tab, scene: &Scene<'_>, order: &Order<'_>, kept: &mut Kept) -> Table {
-    let mut table = match (kept.of(tab, scene, order.wanted), order.group) {
+    let mut table = match (kept.of(tab, scene, order), order.group) {
+        (Some(Made::Connections(sorted)), _) => return connections::table(sorted, scene, order),
         (Some(Made::Remotes(sums)), _) => return remotes::table(sums, order),
         (Some(Made::Rows(rows)), _) => rows.with(|row| has_text(row, order)),
-        (None, None) if tab == Tab::Connections => return connections::table(scene, order),
         (None, Some(by)) if tab == Tab::Connections => connections::grouped(scene, order, by),
         (None, _) => findings::table(scene, order.wanted).with(|row| has_text(row, order)),
     };
