@@ -11,9 +11,9 @@ use crate::output::top::tabs::cell::{
     Cell, Column, Fold, Paint, ends, figures, float, harmless, process, remote_end, spent_text,
     text_column,
 };
+use crate::output::top::tabs::ends::Ends;
 use crate::output::top::tabs::row::{Row, RowId};
 use crate::output::top::tabs::scene::Scene;
-use crate::output::top::tabs::search::Search;
 use crate::output::top::tabs::tab::Order;
 use crate::output::top::tabs::table::{Lazy, Table};
 use crate::output::top::tabs::whose::{Whose, owner, whose};
@@ -53,6 +53,8 @@ pub(super) struct Sorted {
     column: usize,
     descending: bool,
     lazy: Vec<Lazy>,
+    /// Once a text was looked for.
+    ends: Option<Ends>,
 }
 
 impl Sorted {
@@ -74,7 +76,7 @@ impl Sorted {
         } else {
             lazy.sort_unstable_by(|one, other| one.key.cmp(&other.key).then(one.id.cmp(&other.id)));
         }
-        Sorted { column: order.column, descending: order.descending, lazy }
+        Sorted { column: order.column, descending: order.descending, lazy, ends: None }
     }
 
     /// Whether this is the order.
@@ -82,32 +84,21 @@ impl Sorted {
         (self.column, self.descending) == (order.column, order.descending)
     }
 
-    /// Those with these texts in their rows. They are looked for in the order of the table, where neighbours have
-    /// much alike.
-    fn with(&self, scene: &Scene<'_>, texts: &[String]) -> Vec<Lazy> {
+    /// Those with these texts in their rows.
+    fn with(&mut self, scene: &Scene<'_>, texts: &[String]) -> Vec<Lazy> {
         if texts.is_empty() {
+            self.ends = None;
             return self.lazy.clone();
         }
-        let places = self.lazy.iter().map(|lazy| lazy.at.index() + 1).max().unwrap_or(0);
-        let mut found = vec![false; places];
-        for lazy in &self.lazy {
-            if let Some(found) = found.get_mut(lazy.at.index()) {
-                *found = true;
-            }
-        }
-        let mut search = Search::new(scene, texts);
-        for (at, conn) in scene.table().places() {
-            if let Some(found) = found.get_mut(at.index()) {
-                *found = *found && search.finds(conn);
-            }
-        }
+        let ends = self.ends.get_or_insert_with(|| Ends::of(scene, &self.lazy));
+        let found = ends.with(scene, texts);
         let has = |lazy: &&Lazy| found.get(lazy.at.index()).is_some_and(|found| *found);
         self.lazy.iter().filter(has).copied().collect()
     }
 }
 
 /// The connections of a table that have the text.
-pub(super) fn table(sorted: &Sorted, scene: &Scene<'_>, order: &Order<'_>) -> Table {
+pub(super) fn table(sorted: &mut Sorted, scene: &Scene<'_>, order: &Order<'_>) -> Table {
     let lazy = sorted.with(scene, order.wanted.texts());
     let empty = "no connections";
     Table { columns: COLUMNS, rows: Vec::new(), lazy, left_out: 0, empty: empty.to_owned() }

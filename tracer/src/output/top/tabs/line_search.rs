@@ -23,6 +23,11 @@ impl Lines {
         lines
     }
 
+    /// How many lines there are.
+    pub(super) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
     /// Which lines have all of these texts, given in lower case and without line breaks.
     pub(super) fn with(&self, texts: &[String]) -> Vec<usize> {
         let Some((first, others)) = texts.split_first() else {

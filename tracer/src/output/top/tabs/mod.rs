@@ -4,6 +4,7 @@
 mod cell;
 mod connection;
 mod connections;
+mod ends;
 mod findings;
 mod grouped;
 mod kept;

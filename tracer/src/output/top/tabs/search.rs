@@ -74,6 +74,11 @@ impl<'a> Search<'a> {
         texts.iter().enumerate().all(|(at, text)| !missing(at) || text.find(line).is_some())
     }
 
+    /// Which texts are in what this row has alike with others; `None` where rows are looked through as a whole.
+    pub(super) fn in_alike(&mut self, conn: &Connection) -> Option<u32> {
+        (!self.whole).then(|| self.found_alike(conn))
+    }
+
     /// Which texts are in what this row has alike with others.
     fn found_alike(&mut self, conn: &Connection) -> u32 {
         let alike = Alike {
@@ -117,12 +122,17 @@ impl<'a> Search<'a> {
     }
 
     fn ends(&mut self, conn: &Connection) {
-        let (names, out) = (self.scene.engine.names(), &mut self.line);
-        lines::ends::local(names, conn, out);
-        out.push(b'\n');
-        lines::ends::remote(names, conn, out);
-        out.push(b'\n');
+        ends_into(self.scene, conn, &mut self.line);
+        self.line.push(b'\n');
     }
+}
+
+/// Both ends of a connection, as a row has them. A text has no blanks, so none is found across them.
+pub(super) fn ends_into(scene: &Scene<'_>, conn: &Connection, out: &mut Vec<u8>) {
+    let names = scene.engine.names();
+    lines::ends::local(names, conn, out);
+    out.push(b' ');
+    lines::ends::remote(names, conn, out);
 }
 
 #[cfg(test)]
