@@ -1,6 +1,9 @@
 //! Frames of ELF files.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::rc::{Rc, Weak};
 
 use blazesym::symbolize::source::{Process as Traced, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
@@ -9,21 +12,35 @@ use crate::frame::Frame;
 use crate::native::process::{Mapping, Process};
 use crate::native::tables::{Return, Tables};
 
+/// More tables than that are let go of, all at once: unwinding reads them again. Those of a browser have 30 MB.
+const MOST_BYTES: usize = 16 << 20;
+
 /// Names functions.
 pub(crate) struct Native {
     symbolizer: Symbolizer,
     /// By process and path, for two containers may have other files of the same name.
-    tables: HashMap<(u32, String), Option<Tables>>,
+    tables: HashMap<(u32, String), Option<Rc<Tables>>>,
+    /// The same by file: a hundred processes of one program have them once.
+    files: HashMap<FileId, Weak<Tables>>,
+}
+
+/// A file as it is: device, inode, size, and when it was changed.
+type FileId = (u64, u64, u64, (i64, i64));
+
+fn file_id(file: &File) -> Option<FileId> {
+    let about = file.metadata().ok()?;
+    Some((about.dev(), about.ino(), about.size(), (about.mtime(), about.mtime_nsec())))
 }
 
 impl Native {
     pub(crate) fn new() -> Native {
-        Native { symbolizer: Symbolizer::new(), tables: HashMap::new() }
+        Native { symbolizer: Symbolizer::new(), tables: HashMap::new(), files: HashMap::new() }
     }
 
     /// Keeps what belongs to these processes only.
     pub(crate) fn keep(&mut self, is_kept: impl Fn(u32) -> bool) {
         self.tables.retain(|&(pid, _), _| is_kept(pid));
+        self.files.retain(|_, tables| tables.strong_count() != 0);
     }
 
     /// The functions at an address, those inlined first; nothing when no file tells.
@@ -87,15 +104,35 @@ impl Native {
         let Some(program) = process.mappings.iter().find(|mapping| mapping.executable) else {
             return false;
         };
-        self.tables(process, program).is_some_and(Tables::hides_callers)
+        self.tables(process, program).is_some_and(|tables| tables.hides_callers())
     }
 
-    fn tables(&mut self, process: &Process, mapping: &Mapping) -> Option<&Tables> {
+    fn tables(&mut self, process: &Process, mapping: &Mapping) -> Option<Rc<Tables>> {
         let key = (process.pid, mapping.path.clone());
-        if self.tables.len() > 256 {
-            self.tables.clear();
+        if let Some(known) = self.tables.get(&key) {
+            return known.clone();
         }
-        self.tables.entry(key).or_insert_with(|| Tables::read(process, mapping)).as_ref()
+        let tables = self.shared(process, mapping);
+        let live = self.files.values().filter_map(Weak::upgrade);
+        if live.map(|tables| tables.bytes()).sum::<usize>() > MOST_BYTES || self.tables.len() > 4096
+        {
+            self.tables.clear();
+            self.files.retain(|_, tables| tables.strong_count() != 0);
+        }
+        self.tables.insert(key, tables.clone());
+        tables
+    }
+
+    /// Those of the file, read once for all processes.
+    fn shared(&mut self, process: &Process, mapping: &Mapping) -> Option<Rc<Tables>> {
+        let file = process.open(mapping).ok()?;
+        let id = file_id(&file)?;
+        if let Some(tables) = self.files.get(&id).and_then(Weak::upgrade) {
+            return Some(tables);
+        }
+        let tables = Rc::new(Tables::read(file)?);
+        self.files.insert(id, Rc::downgrade(&tables));
+        Some(tables)
     }
 
     /// Who called the innermost function, when that has no frame of its own, as the C library's wrappers
@@ -121,5 +158,38 @@ impl Native {
         };
         let caller = tables.address(caller);
         process.code_at(caller).map(|_| caller)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn processes_of_one_program_share_its_tables() {
+        let children = [0, 1].map(|_| Command::new("sleep").arg("60").spawn().expect("a child"));
+        let mut native = Native::new();
+        let mut tables = |pid| {
+            // Before exec the child is this program.
+            let sleeps = |process: &Process| {
+                process.mappings.iter().find(|mapping| mapping.file_name() == "sleep").cloned()
+            };
+            loop {
+                let process = Process::look(pid).expect("it is there");
+                if let Some(mapping) = sleeps(&process) {
+                    break native.tables(&process, &mapping).expect("it has tables");
+                }
+            }
+        };
+        let [one, other] = [&children[0], &children[1]].map(|child| tables(child.id()));
+        assert!(Rc::ptr_eq(&one, &other));
+        drop((one, other));
+        native.keep(|_| false);
+        assert!(native.files.is_empty());
+        for mut child in children {
+            child.kill().and_then(|()| child.wait()).expect("it ends");
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Unwind tables of ELF files (`.eh_frame`): how to come from a function to its caller.
 
+use std::fs::File;
+
 use gimli::{
     BaseAddresses, CallFrameInstruction, CfaRule, CieOrFde, EhFrame, EndianSlice, NativeEndian,
     Register, RegisterRule, UnwindContext, UnwindSection, Vendor,
 };
 use object::{Architecture, Object, ObjectSection, ObjectSegment, ReadCache};
-
-use crate::native::process::{Mapping, Process};
 
 /// User space of aarch64 has 48 bits of addresses. Where return addresses are signed (pointer authentication), the
 /// signature is in the bits above. Processes that ask for more than 48 bits get them only by a hint to mmap.
@@ -68,8 +68,8 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn read(process: &Process, mapping: &Mapping) -> Option<Tables> {
-        let cache = ReadCache::new(process.open(mapping).ok()?);
+    pub(super) fn read(file: File) -> Option<Tables> {
+        let cache = ReadCache::new(file);
         let elf = object::File::parse(&cache).ok()?;
         let segments = elf
             .segments()
@@ -85,6 +85,11 @@ impl Tables {
             eh_frame_at: section.address(),
             registers: Registers::of(elf.architecture())?,
         })
+    }
+
+    /// What they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.eh_frame.len()
     }
 
     pub(super) fn linked_address(&self, offset: u64) -> Option<u64> {

@@ -75,6 +75,11 @@ impl Symbolizer {
         self.native.keep(|pid| known.contains_key(&pid));
     }
 
+    /// Lets go of what was read of files. What is kept of JVMs is small, and dear to learn again.
+    pub(crate) fn rest(&mut self) {
+        self.native = Native::new();
+    }
+
     pub(crate) fn name(&mut self, raw: &Raw) -> Named {
         let known = match know(&mut self.known, raw.pid) {
             Ok(known) => known,

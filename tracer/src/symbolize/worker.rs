@@ -2,9 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracer_common::stack::CodeRange;
 
@@ -15,6 +15,9 @@ use crate::java::attach::told;
 use crate::native::process::Process;
 use crate::privileges;
 use crate::symbolize::symbolizer::Symbolizer;
+
+/// Without a stack for so long, what was read of files is let go of.
+const REST: Duration = Duration::from_secs(10);
 
 /// What it is asked.
 enum Job {
@@ -47,33 +50,16 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts it; `attach` allows it to ask JVMs.
+    /// Starts it; `attach` allows it to ask JVMs, `give_back` gives memory that was freed back to the system.
     ///
     /// # Errors
     /// When there is no thread for it.
-    pub fn start(attach: bool) -> io::Result<Worker> {
+    pub fn start(attach: bool, give_back: fn()) -> io::Result<Worker> {
         let (jobs, incoming) = channel();
         let (outgoing, answers) = channel();
         thread::Builder::new().name("tcptrail-names".to_owned()).spawn(move || {
             privileges::keep_only(&privileges::names(attach));
-            let mut symbolizer = Symbolizer::new(attach);
-            while let Ok(job) = incoming.recv() {
-                let answer = match job {
-                    Job::Interpreter(pid, broken) => match symbolizer.interpreter(pid, broken) {
-                        Ok(range) => Done::Interpreter(pid, range),
-                        Err(_) => Done::Unknown(pid),
-                    },
-                    Job::Stack(id, raw) => Done::Stack(id, symbolizer.name(&raw)),
-                    Job::Ask(pid, question) => Done::Told(pid, question, ask(pid, question)),
-                    Job::Ended => {
-                        symbolizer.forget_ended();
-                        continue;
-                    }
-                };
-                if outgoing.send(answer).is_err() {
-                    return;
-                }
-            }
+            answer_all(&incoming, &outgoing, &mut Symbolizer::new(attach), give_back);
         })?;
         Ok(Worker { jobs, answers, waiting: 0 })
     }
@@ -120,6 +106,46 @@ impl Worker {
         let answer = self.answers.recv_timeout(patience).ok()?;
         self.waiting -= 1;
         Some(answer)
+    }
+}
+
+/// Answers until the run ends. What was read of files is let go of while no stack comes for a while: the symbols of one
+/// library may take 50 MB.
+fn answer_all(
+    incoming: &Receiver<Job>,
+    outgoing: &Sender<Done>,
+    symbolizer: &mut Symbolizer,
+    give_back: fn(),
+) {
+    let mut used: Option<Instant> = None;
+    loop {
+        let rest_in = used.map_or(Duration::MAX, |at| REST.saturating_sub(at.elapsed()));
+        let answer = match incoming.recv_timeout(rest_in) {
+            Ok(Job::Interpreter(pid, broken)) => match symbolizer.interpreter(pid, broken) {
+                Ok(range) => Done::Interpreter(pid, range),
+                Err(_) => Done::Unknown(pid),
+            },
+            Ok(Job::Stack(id, raw)) => {
+                let named = symbolizer.name(&raw);
+                used = Some(Instant::now());
+                Done::Stack(id, named)
+            }
+            Ok(Job::Ask(pid, question)) => Done::Told(pid, question, ask(pid, question)),
+            Ok(Job::Ended) => {
+                symbolizer.forget_ended();
+                continue;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                symbolizer.rest();
+                give_back();
+                used = None;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if outgoing.send(answer).is_err() {
+            return;
+        }
     }
 }
 

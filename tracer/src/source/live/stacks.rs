@@ -16,6 +16,7 @@ use crate::frame::opener;
 use crate::input::Input;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{KernelBtf, LoadError};
+use crate::kernel::memory;
 use crate::kernel::ring::Reader;
 use crate::kernel::stacks::{self, StackPrograms};
 use crate::names;
@@ -74,10 +75,11 @@ impl Stacks {
             Err(error) => return Err(error),
         };
         let attach = wants.attach;
-        let worker = Worker::start(attach).map_err(|error| LoadError::Refused {
-            program: "leaks",
-            reason: format!("its thread cannot be started: {error}"),
-        })?;
+        let worker =
+            Worker::start(attach, memory::give_back).map_err(|error| LoadError::Refused {
+                program: "leaks",
+                reason: format!("its thread cannot be started: {error}"),
+            })?;
         let mut stacks = Stacks {
             programs,
             ring,
