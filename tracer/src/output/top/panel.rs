@@ -167,6 +167,9 @@ impl Panel {
             self.next_table = self.next_table.max(now.after(took.saturating_mul(SHARE)));
         }
         let scene = Scene { engine, model: &self.model, scope: &self.scope, now };
+        if self.state.mode == Mode::Filter {
+            self.kept.prepare(&scene);
+        }
         let screen = view::Screen {
             scene,
             header,

@@ -84,10 +84,14 @@ impl Sorted {
         (self.column, self.descending) == (order.column, order.descending)
     }
 
+    /// A text is about to be looked for.
+    pub(super) fn prepare(&mut self, scene: &Scene<'_>) {
+        self.ends.get_or_insert_with(|| Ends::of(scene, &self.lazy));
+    }
+
     /// Those with these texts in their rows.
     fn with(&mut self, scene: &Scene<'_>, texts: &[String]) -> Vec<Lazy> {
         if texts.is_empty() {
-            self.ends = None;
             return self.lazy.clone();
         }
         let ends = self.ends.get_or_insert_with(|| Ends::of(scene, &self.lazy));

@@ -39,6 +39,13 @@ impl Kept {
         self.gathered = None;
     }
 
+    /// A text is about to be typed: what its first letter would wait for is done before.
+    pub(crate) fn prepare(&mut self, scene: &Scene<'_>) {
+        if let Some(Gathered { made: Made::Connections(sorted), .. }) = &mut self.gathered {
+            sorted.prepare(scene);
+        }
+    }
+
     /// Figures of a tab, whatever text is looked for in them; `None` for tabs that are made in another way.
     pub(super) fn of(
         &mut self,

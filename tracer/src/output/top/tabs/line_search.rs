@@ -12,7 +12,8 @@ pub(super) struct Lines {
 impl Lines {
     /// A line for each of these.
     pub(super) fn of<T>(all: &[T], write: impl Fn(&T, &mut Vec<u8>)) -> Lines {
-        let mut lines = Lines { text: Vec::new(), ends: Vec::with_capacity(all.len()) };
+        let mut lines =
+            Lines { text: Vec::with_capacity(all.len() * 32), ends: Vec::with_capacity(all.len()) };
         for one in all {
             write(one, &mut lines.text);
             // No text that is looked for has one, so none is found across lines.
