@@ -10,6 +10,7 @@ mod latency;
 mod lost;
 mod measure;
 mod process;
+mod record;
 mod screen;
 mod subject;
 mod target;
@@ -84,6 +85,8 @@ enum Part {
     Top,
     /// What it costs to hear of drops: on the plain load, under a scan, with losses.
     Drops,
+    /// What the flight recorder writes, and what that costs.
+    Record,
     /// Cost at 1, 10 and 100 times the connections and sockets.
     Growth,
 }
@@ -119,8 +122,16 @@ fn main() -> ExitCode {
 const SOCKETS: u64 = 100_000;
 
 /// What `--targets` measures.
-const OF_TARGETS: [Part; 7] =
-    [Part::Compare, Part::Lost, Part::Latency, Part::Replay, Part::Sockets, Part::Top, Part::Drops];
+const OF_TARGETS: [Part; 8] = [
+    Part::Compare,
+    Part::Lost,
+    Part::Latency,
+    Part::Replay,
+    Part::Sockets,
+    Part::Top,
+    Part::Drops,
+    Part::Record,
+];
 
 fn run(cli: Cli) -> Result<ExitCode> {
     ensure!(geteuid().is_root(), "tracing needs root");
@@ -167,6 +178,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
     if part(Part::Drops) {
         targets.extend(drops::targets(&tools, dir, rounds, seconds)?);
+    }
+    if part(Part::Record) {
+        targets.extend(record::targets(&tools, dir, rounds, seconds)?);
     }
     if part(Part::Growth) {
         let (text, json) = growth::tables(&tools, dir, if cli.quick { 3 } else { 10 })?;
