@@ -17,7 +17,7 @@ mod target;
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use serde_json::Value;
 
 use crate::compare::Row;
 use crate::subject::Subject;
+use crate::target::Target;
 
 /// Measures what tcptrail costs. Needs root and a quiet machine.
 #[derive(Parser)]
@@ -121,6 +122,9 @@ fn main() -> ExitCode {
 /// Many.
 const SOCKETS: u64 = 100_000;
 
+/// What is measured in so many rounds of so many seconds.
+type InRounds = fn(&Tools, &Path, usize, f64) -> Result<Vec<Target>>;
+
 /// What `--targets` measures.
 const OF_TARGETS: [Part; 8] = [
     Part::Compare,
@@ -176,11 +180,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
     if part(Part::Top) {
         targets.extend(screen::targets(&tools, SOCKETS, cli.quick)?);
     }
-    if part(Part::Drops) {
-        targets.extend(drops::targets(&tools, dir, rounds, seconds)?);
-    }
-    if part(Part::Record) {
-        targets.extend(record::targets(&tools, dir, rounds, seconds)?);
+    for (wanted, of) in [(Part::Drops, drops::targets as InRounds), (Part::Record, record::targets)]
+    {
+        if part(wanted) {
+            targets.extend(of(&tools, dir, rounds, seconds)?);
+        }
     }
     if part(Part::Growth) {
         let (text, json) = growth::tables(&tools, dir, if cli.quick { 3 } else { 10 })?;
@@ -192,11 +196,16 @@ fn run(cli: Cli) -> Result<ExitCode> {
         results.insert("targets".to_owned(), target::json(&targets));
     }
     if let Some(path) = cli.json {
-        let text = serde_json::to_string_pretty(&Value::Object(results))? + "\n";
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        keep(&path, results)?;
     }
     let missed = targets.iter().any(|target| target.met == Some(false));
     Ok(if cli.targets && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// For `--json`.
+fn keep(path: &Path, results: serde_json::Map<String, Value>) -> Result<()> {
+    let text = serde_json::to_string_pretty(&Value::Object(results))? + "\n";
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Without a tracer, the floor, tcptrail, and the peers that are installed; or what was asked for.

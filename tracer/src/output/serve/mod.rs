@@ -35,7 +35,7 @@ use tracer_common::TcpState;
 
 use crate::config::ServeOptions;
 use crate::engine::conn::{Change, Connection, Kind, PollKind, Role};
-use crate::engine::rules::RuleId;
+use crate::engine::rules::{RuleId, recorder as of_recorder};
 use crate::engine::{Engine, Update};
 use crate::event::Direction;
 use crate::filter::Filter;
@@ -166,8 +166,10 @@ impl Serve {
         let patience = engine.watch().map_or(0, |watch| watch.thresholds().of(RuleId::Recorder));
         let pause = self.recorder.as_ref().and_then(|status| status.pause());
         let pause = pause.filter(|pause| now.since(pause.since) >= patience);
-        let itself =
-            pause.map(|pause| (recorder::finding(&pause, now), pause.since, Kept::default()));
+        let itself = pause.map(|pause| {
+            let lasts = now.since(pause.since);
+            (of_recorder::paused(lasts, &pause.why), pause.since, Kept::default())
+        });
         shared.publish(Snapshot {
             at: now,
             counts: self.workloads.counted(),
