@@ -167,8 +167,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         targets.extend(lost::targets(&tools, dir, transitions)?);
     }
     if part(Part::Latency) {
-        let idle = if cli.quick { 3 } else { 20 };
-        targets.extend(latency::targets(&tools, dir, Duration::from_secs(idle))?);
+        let idle = Duration::from_secs(if cli.quick { 3 } else { 20 });
+        targets.extend(latency::targets(&tools, dir, idle)?);
     }
     if part(Part::Replay) {
         let connections = if cli.quick { 100_000 } else { 1_000_000 };
@@ -195,9 +195,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         println!("{}", target::text(&targets));
         results.insert("targets".to_owned(), target::json(&targets));
     }
-    if let Some(path) = cli.json {
-        keep(&path, results)?;
-    }
+    cli.json.map_or(Ok(()), |path| keep(&path, results))?;
     let missed = targets.iter().any(|target| target.met == Some(false));
     Ok(if cli.targets && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

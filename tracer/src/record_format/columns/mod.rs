@@ -245,7 +245,7 @@ fn unfolded(folded: u64) -> u64 {
 }
 
 fn fits(length: usize) -> bool {
-    (SHORTEST..=LONGEST).contains(&length) && length % 8 == 0
+    (SHORTEST..=LONGEST).contains(&length) && length.is_multiple_of(8)
 }
 
 /// The places of the bits that are set.
