@@ -21,6 +21,7 @@ use tracer::java::unsigned5::Encoding;
 use tracer::kernel::btf::Btf;
 use tracer::kernel::layout;
 use tracer::names::{self, Names};
+use tracer::output::record::Writer;
 use tracer::output::session::Session;
 use tracer::output::{json, listed};
 use tracer::source::recording::{Item, Reader};
@@ -31,9 +32,10 @@ use tracer::time::MonoNs;
 pub type Check = fn(&[u8]);
 
 /// Every check by its target's name.
-pub const ALL: [(&str, Check); 9] = [
+pub const ALL: [(&str, Check); 10] = [
     ("wire", wire),
     ("recording", recording),
+    ("columns", columns),
     ("session", session),
     ("btf", btf),
     ("filter", filter),
@@ -59,6 +61,18 @@ pub fn recording(data: &[u8]) {
     let mut file = data.to_vec();
     repair(&mut file);
     replay(&file, usize::from(data.last().copied().unwrap_or_default()));
+}
+
+/// The columns that a frame is made of: its length in two bytes, then what LZ4 would give.
+pub fn columns(data: &[u8]) {
+    let [low, high, columns @ ..] = data else { return };
+    let length = u16::from_le_bytes([*low, *high]);
+    let count = u32::try_from(columns.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let block = [&[1], &count[..], &lz4_flex::block::compress(columns)].concat();
+    let mut file = head(3);
+    add_frame(&mut file, &block, length.into());
+    repair(&mut file);
+    replay(&file, columns.len());
 }
 
 /// What stands in a recording, as it stands there before it is packed: events, rows, losses, names in
@@ -287,8 +301,8 @@ fn repair(file: &mut [u8]) {
     }
 }
 
-/// A recording of these items.
-fn packed(items: &[u8]) -> Vec<u8> {
+/// The header of a recording in this format.
+fn head(format: u8) -> Vec<u8> {
     static HEAD: OnceLock<Vec<u8>> = OnceLock::new();
     let head = HEAD.get_or_init(|| {
         let mut file = fs::read(fixtures().join("recordings/loopback.tcpt")).expect("a fixture");
@@ -297,16 +311,58 @@ fn packed(items: &[u8]) -> Vec<u8> {
         file
     });
     let mut file = head.clone();
-    // As many as the writer puts into one.
+    file[8] = format;
+    file
+}
+
+/// Its checksum is still to be made right.
+fn add_frame(file: &mut Vec<u8>, block: &[u8], raw: usize) {
+    for length in [block.len(), raw, 0] {
+        file.extend_from_slice(&u32::try_from(length).expect("short").to_le_bytes());
+    }
+    file.extend_from_slice(block);
+}
+
+/// A recording of these items, in the format of before.
+fn packed(items: &[u8]) -> Vec<u8> {
+    let mut file = head(2);
+    // As many as the writer put into one.
     for raw in items.chunks(256 << 10) {
-        let block = lz4_flex::block::compress(raw);
-        for length in [block.len(), raw.len(), 0] {
-            file.extend_from_slice(&u32::try_from(length).expect("short").to_le_bytes());
-        }
-        file.extend_from_slice(&block);
+        add_frame(&mut file, &lz4_flex::block::compress(raw), raw.len());
     }
     repair(&mut file);
     file
+}
+
+/// A recording as it is written now, in one frame.
+fn rewritten(file: &[u8]) -> Vec<u8> {
+    let (origin, mut reader) = Reader::open(file).expect("a fixture");
+    let mut writer = Writer::new(Vec::new(), &origin).expect("memory");
+    loop {
+        match reader.next().expect("a fixture") {
+            Some(Item::Input(input)) => writer.push(&input).expect("memory"),
+            Some(Item::Ended(ended)) => return writer.finish(ended).expect("memory"),
+            None => panic!("a fixture without an end"),
+        }
+    }
+}
+
+/// The columns of its frames, each after the frame's length.
+fn columns_of(file: &[u8]) -> Vec<Vec<u8>> {
+    let number = |at: usize| -> Option<usize> {
+        Some(u32::from_le_bytes(*file.get(at..)?.first_chunk()?) as usize)
+    };
+    let mut all = Vec::new();
+    let mut at = HEADER + number(16).expect("a header");
+    while let (Some(length), Some(raw)) = (number(at), number(at + 4)) {
+        let block = &file[at + FRAME..at + FRAME + length];
+        if let (Some(1), Some(count)) = (block.first(), number(at + FRAME + 1)) {
+            let columns = lz4_flex::block::decompress(&block[5..], count).expect("of the writer");
+            all.push([&(raw as u16).to_le_bytes()[..], &columns].concat());
+        }
+        at += FRAME + length;
+    }
+    all
 }
 
 /// The items of a recording, unpacked.
@@ -354,7 +410,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         .filter(|file| Reader::open(file.as_slice()).is_ok());
     match target {
         "wire" => recordings.flat_map(|file| records(&file)).collect(),
-        "recording" => recordings.collect(),
+        "recording" => recordings.flat_map(|file| [rewritten(&file), file]).collect(),
+        "columns" => recordings.flat_map(|file| columns_of(&rewritten(&file))).collect(),
         "session" => recordings
             .flat_map(|file| {
                 let items = unpacked(&file);

@@ -208,6 +208,15 @@ fn a_full_disk_pauses_the_recorder_and_not_the_tracing() -> Result<()> {
         disk.fill()?;
         Ok(metric(&home, "tcptrail_recorder_paused")?.filter(|told| *told == 1))
     })?;
+    let itself = || -> Result<Option<Value>> {
+        let findings: Vec<Value> = serde_json::from_str(&ask(&home, "/findings")?)?;
+        Ok(findings.into_iter().find(|one| one["rule"] == "recorder"))
+    };
+    let finding = eventually("a finding about itself", PATIENCE, itself)?;
+    ensure!(finding["code"] == "TT501" && finding["severity"] == "exhaustion", "{finding}");
+    let verdict = finding["verdict"].as_str().context("a verdict")?;
+    ensure!(verdict.contains("recorded nothing") && verdict.contains("full"), "{verdict}");
+    ensure!(ask(&home, "/")?.contains("TT501"), "the page does not say it");
     let meanwhile = Both::new(&netns, &listener, to)?;
     eventually("tracing goes on", PATIENCE, || {
         let metrics = ask(&home, "/metrics")?;
@@ -220,6 +229,7 @@ fn a_full_disk_pauses_the_recorder_and_not_the_tracing() -> Result<()> {
     eventually("it goes on", PATIENCE, || {
         Ok(metric(&home, "tcptrail_recorder_paused")?.filter(|told| *told == 0))
     })?;
+    eventually("the finding is gone", PATIENCE, || Ok(itself()?.is_none().then_some(())))?;
     let after = Both::new(&netns, &listener, to)?;
     let told = tcptrail.stop()?;
     let said = ["recording pauses: ", "tracing goes on", "recording goes on in ", " is missing"];

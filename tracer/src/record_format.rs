@@ -3,7 +3,7 @@
 //! ```text
 //! header  magic [8]  format u16  byte order u8  0 u8  wire version u16  0 u16
 //!         origin length u32  crc u32  origin (JSON)
-//! frame   packed length u32  raw length u32  crc u32  LZ4 block
+//! frame   packed length u32  raw length u32  crc u32  block
 //! frame   ...
 //! ```
 //!
@@ -11,6 +11,8 @@
 //! wrote them, which is why the header names its byte order. The header's crc is over all of the
 //! header but itself. A frame's is over its offset in the file, its two lengths and its block, so
 //! that a frame that was lost or moved does not pass for a whole one.
+//!
+//! How a block is packed says [`block`]; in format 1 and 2 it is an LZ4 block of the raw frame.
 //!
 //! A raw frame is a row of items, each a tag and a payload:
 //!
@@ -31,6 +33,8 @@
 //!
 //! A change to any of this raises [`FORMAT_VERSION`].
 
+pub(crate) mod block;
+mod columns;
 pub mod segments;
 
 use crate::engine::conn::PollKind;
@@ -38,7 +42,11 @@ use crate::event::LossCause;
 use crate::time::MonoNs;
 
 /// Version of the layout, the greatest this program reads.
-pub const FORMAT_VERSION: u16 = 2;
+///
+/// 2: `FACTS`.
+///
+/// 3: blocks say how they are packed; records are packed as columns.
+pub const FORMAT_VERSION: u16 = 3;
 
 /// Not text, and broken by whatever translates line ends.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89tcptrl\n";
@@ -56,7 +64,7 @@ pub(crate) const MAX_ORIGIN: usize = 1 << 20;
 pub(crate) const FRAME: usize = 12;
 
 /// A raw frame this long is written.
-pub(crate) const FRAME_FULL: usize = 256 << 10;
+pub(crate) const FRAME_FULL: usize = 512 << 10;
 
 /// Limit of a raw frame, so that a hostile length costs no more memory than this.
 pub(crate) const MAX_FRAME: usize = 1 << 20;

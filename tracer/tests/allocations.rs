@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "an allocator is unsafe by its trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use jiff::tz::TimeZone;
@@ -11,6 +12,7 @@ use tracer::engine::Engine;
 use tracer::filter::{Filter, Ports};
 use tracer::input::{ITER_TCP, Input, Origin};
 use tracer::output::lines::{Life, Pen, Setting, Tail};
+use tracer::output::record::Recorder;
 use tracer::output::session::Session;
 use tracer::output::{Needs, Output};
 use tracer::text::Terminal;
@@ -86,6 +88,11 @@ fn life(json: bool, width: Option<usize>) -> Box<dyn Output> {
 fn one_port() -> Box<dyn Output> {
     let filter = Filter { ports: vec![Ports { first: 443, last: 443 }], ..Filter::default() };
     Box::new(Tail::new(setting(true, None, filter)))
+}
+
+/// Frames of the recording are full several times in each batch.
+fn record(dir: &Path) -> Box<dyn Output> {
+    Box::new(Recorder::create(&dir.join("recording"), Filter::default()).expect("a file"))
 }
 
 /// Counts, and writes nothing.
@@ -226,6 +233,7 @@ fn count(outputs: Vec<Box<dyn Output>>) -> u64 {
 
 #[test]
 fn nothing_is_allocated_per_event() {
+    let dir = tempfile::tempdir().expect("a directory");
     let ways = [
         ("nothing", vec![Box::new(Nothing) as Box<dyn Output>]),
         ("tail", vec![tail(false, None)]),
@@ -235,6 +243,7 @@ fn nothing_is_allocated_per_event() {
         ("life in 80 columns", vec![life(false, Some(80))]),
         ("life as JSON", vec![life(true, None)]),
         ("tail of one port", vec![one_port()]),
+        ("record", vec![record(dir.path())]),
         ("several", vec![tail(true, None), life(false, None), one_port(), Box::new(Nothing)]),
     ];
     let counts = ways.map(|(name, outputs)| (name, count(outputs)));

@@ -88,6 +88,11 @@ fn recording() {
 }
 
 #[test]
+fn columns() {
+    run("columns");
+}
+
+#[test]
 fn session() {
     run("session");
 }

@@ -232,7 +232,7 @@ pub struct StuckArgs {
     /// How long until something counts as stuck: CLOSE_WAIT=30s. May be repeated. Defaults: SYN_SENT 5s,
     /// SYN_RECV 10s, UNACCEPTED 10s, ESTABLISHED 30s, FIN_WAIT1 30s, FIN_WAIT2 2m, CLOSING 30s, CLOSE_WAIT 1m,
     /// LAST_ACK 30s, CLOSED 1m, COLLECTED 1m, ACCEPT_QUEUE 5s, FDS 1h, PORTS 1h, IDLE 5m, STALE_REUSE 0s,
-    /// IDLE_RESET 10s, ESTABLISHED_IDLE 5m, TIME_WAIT_OVERFLOW 1m
+    /// IDLE_RESET 10s, ESTABLISHED_IDLE 5m, TIME_WAIT_OVERFLOW 1m, RECORDER 0s (of serve)
     ///
     /// ESTABLISHED: time without progress. ACCEPT_QUEUE: time that the queue has been full. FDS and PORTS: time
     /// until they run out. STALE_REUSE: time from the FIN to the request. IDLE_RESET: idle time before the RST.

@@ -10,13 +10,14 @@ mod latency;
 mod lost;
 mod measure;
 mod process;
+mod record;
 mod screen;
 mod subject;
 mod target;
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use serde_json::Value;
 
 use crate::compare::Row;
 use crate::subject::Subject;
+use crate::target::Target;
 
 /// Measures what tcptrail costs. Needs root and a quiet machine.
 #[derive(Parser)]
@@ -84,6 +86,8 @@ enum Part {
     Top,
     /// What it costs to hear of drops: on the plain load, under a scan, with losses.
     Drops,
+    /// What the flight recorder writes, and what that costs.
+    Record,
     /// Cost at 1, 10 and 100 times the connections and sockets.
     Growth,
 }
@@ -118,9 +122,20 @@ fn main() -> ExitCode {
 /// Many.
 const SOCKETS: u64 = 100_000;
 
+/// What is measured in so many rounds of so many seconds.
+type InRounds = fn(&Tools, &Path, usize, f64) -> Result<Vec<Target>>;
+
 /// What `--targets` measures.
-const OF_TARGETS: [Part; 7] =
-    [Part::Compare, Part::Lost, Part::Latency, Part::Replay, Part::Sockets, Part::Top, Part::Drops];
+const OF_TARGETS: [Part; 8] = [
+    Part::Compare,
+    Part::Lost,
+    Part::Latency,
+    Part::Replay,
+    Part::Sockets,
+    Part::Top,
+    Part::Drops,
+    Part::Record,
+];
 
 fn run(cli: Cli) -> Result<ExitCode> {
     ensure!(geteuid().is_root(), "tracing needs root");
@@ -152,8 +167,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         targets.extend(lost::targets(&tools, dir, transitions)?);
     }
     if part(Part::Latency) {
-        let idle = if cli.quick { 3 } else { 20 };
-        targets.extend(latency::targets(&tools, dir, Duration::from_secs(idle))?);
+        let idle = Duration::from_secs(if cli.quick { 3 } else { 20 });
+        targets.extend(latency::targets(&tools, dir, idle)?);
     }
     if part(Part::Replay) {
         let connections = if cli.quick { 100_000 } else { 1_000_000 };
@@ -165,8 +180,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
     if part(Part::Top) {
         targets.extend(screen::targets(&tools, SOCKETS, cli.quick)?);
     }
-    if part(Part::Drops) {
-        targets.extend(drops::targets(&tools, dir, rounds, seconds)?);
+    for (wanted, of) in [(Part::Drops, drops::targets as InRounds), (Part::Record, record::targets)]
+    {
+        if part(wanted) {
+            targets.extend(of(&tools, dir, rounds, seconds)?);
+        }
     }
     if part(Part::Growth) {
         let (text, json) = growth::tables(&tools, dir, if cli.quick { 3 } else { 10 })?;
@@ -177,12 +195,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
         println!("{}", target::text(&targets));
         results.insert("targets".to_owned(), target::json(&targets));
     }
-    if let Some(path) = cli.json {
-        let text = serde_json::to_string_pretty(&Value::Object(results))? + "\n";
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    cli.json.map_or(Ok(()), |path| keep(&path, results))?;
     let missed = targets.iter().any(|target| target.met == Some(false));
     Ok(if cli.targets && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// For `--json`.
+fn keep(path: &Path, results: serde_json::Map<String, Value>) -> Result<()> {
+    let text = serde_json::to_string_pretty(&Value::Object(results))? + "\n";
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Without a tracer, the floor, tcptrail, and the peers that are installed; or what was asked for.

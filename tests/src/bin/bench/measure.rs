@@ -81,6 +81,8 @@ pub(crate) struct Sample {
     pub(crate) lost: Option<u64>,
     /// From its start to its first line.
     pub(crate) started_in: f64,
+    /// Bytes of what it has recorded for each transition.
+    pub(crate) recorded: f64,
 }
 
 /// Puts a subject under load: first for its speed, then, with the kernel's statistics on, for its
@@ -122,6 +124,7 @@ pub(crate) fn sample(
     let peak = pid.map_or(Ok(0), tests::witness::peak_memory)?;
     let started_in = tracer.as_ref().map_or(0.0, |tracer| tracer.started_in.as_secs_f64());
     let left = tracer.map(Tracer::stop).transpose()?;
+    let transitions = load.transitions + counted.transitions;
     Ok(Sample {
         per_second: load.per_second,
         slowdown: alone.map_or(0.0, |alone| 1.0 - load.per_second / alone),
@@ -133,11 +136,12 @@ pub(crate) fn sample(
         expected: if subject == Subject::Tcplife {
             2 * (load.connections + counted.connections)
         } else {
-            load.transitions + counted.transitions
+            transitions
         },
         seen: left.as_ref().and_then(|left| left.seen),
         lost: left.as_ref().and_then(|left| left.lost),
         started_in,
+        recorded: left.map_or(0.0, |left| left.recorded as f64 / transitions as f64),
     })
 }
 

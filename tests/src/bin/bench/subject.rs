@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// After the first sign of life: the walks of the start come to their end.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// The flight recorder's directory.
+const RECORDER: &str = "recorder";
+
 /// One column of the comparison.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
 pub(crate) enum Subject {
@@ -38,6 +41,10 @@ pub(crate) enum Subject {
     TailJson,
     /// `tcptrail record`.
     Record,
+    /// `tcptrail serve`.
+    Serve,
+    /// `tcptrail serve --recorder`.
+    ServeRecorder,
     /// libbpf-tools' tcpstates.
     Tcpstates,
     /// libbpf-tools' tcplife.
@@ -69,6 +76,8 @@ impl Subject {
             Subject::Tail => "tail",
             Subject::TailJson => "tail --json",
             Subject::Record => "record",
+            Subject::Serve => "serve",
+            Subject::ServeRecorder => "serve --recorder",
             Subject::Tcpstates => "tcpstates",
             Subject::Tcplife => "tcplife",
             Subject::Bpftrace => "bpftrace",
@@ -107,6 +116,14 @@ impl Subject {
                 command.arg(dir.join("recording"));
                 command
             }
+            Subject::Serve | Subject::ServeRecorder => {
+                let mut command = tcptrail(&["serve", "--no-openers", "--listen"]);
+                command.arg(format!("unix:{}", dir.join("socket").display()));
+                if self == Subject::ServeRecorder {
+                    command.arg("--recorder").arg(dir.join(RECORDER));
+                }
+                command
+            }
             Subject::Tcpstates => with_tracefs(&["tcpstates"]),
             Subject::Tcplife => with_tracefs(&["tcplife"]),
             Subject::Bpftrace => with_tracefs(&["bpftrace", "-e", BPFTRACE]),
@@ -143,6 +160,8 @@ pub(crate) struct Left {
     pub(crate) lost: Option<u64>,
     /// From Ctrl-C to its end.
     pub(crate) ended_in: Duration,
+    /// Bytes of what it has recorded.
+    pub(crate) recorded: u64,
 }
 
 impl Tracer {
@@ -161,9 +180,10 @@ impl Tracer {
 
     fn spawn(subject: Subject, mut command: Command, dir: &Path) -> Result<Tracer> {
         // A new file each: what is on the disk still must not be in the way.
-        for name in ["out", "err", "recording"] {
+        for name in ["out", "err", "recording", "socket"] {
             let _ = fs::remove_file(dir.join(name));
         }
+        let _ = fs::remove_dir_all(dir.join(RECORDER));
         command
             .stdin(Stdio::piped())
             .stdout(File::create(dir.join("out"))?)
@@ -183,6 +203,7 @@ impl Tracer {
     fn wait_until_ready(&mut self, began: Instant) -> Result<()> {
         let (file, sign) = match self.subject {
             Subject::Record => ("err", "recording;"),
+            Subject::Serve | Subject::ServeRecorder => ("err", "serving on"),
             Subject::Bpftrace | Subject::Floor => ("out", "ready"),
             _ => ("out", "\n"),
         };
@@ -227,15 +248,21 @@ impl Tracer {
                 let frame = if self.subject == Subject::Tail { 1 } else { 2 };
                 (told.map(|told| told.min(lines.saturating_sub(frame))), lost)
             }
-            Subject::Life | Subject::LifeNoDrops | Subject::Record => summary(&errors),
+            Subject::Life
+            | Subject::LifeNoDrops
+            | Subject::Record
+            | Subject::Serve
+            | Subject::ServeRecorder => summary(&errors),
             // Without their header lines.
             Subject::Bpftrace => (Some(lines.saturating_sub(2)), bpftrace_lost(&errors)),
             _ => (Some(lines.saturating_sub(1)), None),
         };
+        let recorded = recorded(&self.dir);
         for name in ["out", "recording"] {
             let _ = fs::remove_file(self.dir.join(name));
         }
-        Ok(Left { seen, lost, ended_in })
+        let _ = fs::remove_dir_all(self.dir.join(RECORDER));
+        Ok(Left { seen, lost, ended_in, recorded })
     }
 }
 
@@ -245,6 +272,13 @@ impl Drop for Tracer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Bytes of a recording, or of a flight recorder's segments.
+fn recorded(dir: &Path) -> u64 {
+    let segments = fs::read_dir(dir.join(RECORDER)).into_iter().flatten().flatten();
+    let files = segments.map(|entry| entry.path()).chain([dir.join("recording")]);
+    files.filter_map(|file| fs::metadata(file).ok()).map(|meta| meta.len()).sum()
 }
 
 /// `tcptrail: 100058 events, 20000 connections, 0 lost in 4.09s`.

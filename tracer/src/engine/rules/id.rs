@@ -41,11 +41,13 @@ pub enum RuleId {
     TimeWaitOverflow,
     /// Sockets that only a garbage collector closes.
     Collected,
+    /// tcptrail's own flight recorder cannot write. No rule of the engine finds it: `serve` does.
+    Recorder,
 }
 
 impl RuleId {
     /// All, in the order of their numbers.
-    pub const ALL: [RuleId; 19] = [
+    pub const ALL: [RuleId; 20] = [
         RuleId::SynSent,
         RuleId::SynRecv,
         RuleId::Unaccepted,
@@ -65,6 +67,7 @@ impl RuleId {
         RuleId::Closed,
         RuleId::TimeWaitOverflow,
         RuleId::Collected,
+        RuleId::Recorder,
     ];
 
     /// As in the JSON contract.
@@ -90,6 +93,7 @@ impl RuleId {
             RuleId::Closed => "closed",
             RuleId::TimeWaitOverflow => "time_wait_overflow",
             RuleId::Collected => "collected",
+            RuleId::Recorder => "recorder",
         }
     }
 
@@ -116,6 +120,7 @@ impl RuleId {
             RuleId::Closed => "CLOSED",
             RuleId::TimeWaitOverflow => "TIME_WAIT_OVERFLOW",
             RuleId::Collected => "COLLECTED",
+            RuleId::Recorder => "RECORDER",
         }
     }
 }

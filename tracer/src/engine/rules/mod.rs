@@ -49,6 +49,7 @@ mod pools;
 mod ports;
 mod progress;
 mod quiet;
+pub mod recorder;
 mod registry;
 mod restart;
 mod routes;

@@ -50,6 +50,7 @@ pub(crate) fn rule(id: RuleId) -> Option<&'static dyn Rule> {
         | RuleId::IdleReset
         | RuleId::Closed
         | RuleId::TimeWaitOverflow
-        | RuleId::Collected => return None,
+        | RuleId::Collected
+        | RuleId::Recorder => return None,
     })
 }

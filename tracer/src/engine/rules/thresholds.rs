@@ -35,8 +35,8 @@ const fn default_seconds(rule: RuleId) -> u64 {
         RuleId::Fds | RuleId::Ports => 3600,
         // Load balancers and NATs forget after 1 to 6 minutes; most servers' keep-alive is shorter.
         RuleId::Idle => 300,
-        // However soon after the FIN.
-        RuleId::StaleReuse => 0,
+        // However soon after the FIN; however short the pause.
+        RuleId::StaleReuse | RuleId::Recorder => 0,
         RuleId::IdleReset => 10,
         RuleId::EstablishedIdle => 300,
     }

@@ -2,12 +2,12 @@
 
 use std::io::{self, Write};
 
-use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
-use tracer_common::wire::WIRE_VERSION;
+use tracer_common::wire::{HolderRow, WIRE_VERSION};
 
 use crate::engine::conn::Poll;
 use crate::event::Loss;
 use crate::input::{Input, Origin};
+use crate::record_format::block::{self, Packer};
 use crate::record_format::{
     self as format, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, FRAME_FULL, HEADER, HOLDERS,
     LONG_HEAD, LOST, MAGIC, MAX_LONG, MAX_ORIGIN, MAX_WRITTEN, MORE, NAMES, POLL_BEGIN, POLL_END,
@@ -29,7 +29,7 @@ pub struct Writer<W> {
     frame: Vec<u8>,
     /// The last `PollEnd`'s payload.
     poll_end: Vec<u8>,
-    table: CompressTable,
+    packer: Packer,
     /// A write failed: the sink may end in half a frame, so nothing may follow.
     failed: Option<io::ErrorKind>,
 }
@@ -62,9 +62,9 @@ impl<W: Write> Writer<W> {
             sink,
             at: header.len() as u64,
             raw: Vec::with_capacity(MAX_WRITTEN),
-            frame: vec![0; FRAME + get_maximum_output_size(MAX_WRITTEN)],
+            frame: vec![0; FRAME + block::longest(MAX_WRITTEN)],
             poll_end: Vec::new(),
-            table: CompressTable::large(),
+            packer: Packer::new(),
             failed: None,
         })
     }
@@ -159,7 +159,11 @@ impl<W: Write> Writer<W> {
         }
         loop {
             // Not a part without content in the last bytes of a frame.
-            let room = FRAME_FULL.saturating_sub(self.raw.len() + LONG_HEAD);
+            let mut room = FRAME_FULL.saturating_sub(self.raw.len() + LONG_HEAD);
+            if tag == HOLDERS {
+                // Whole rows: they are packed by what they have in common.
+                room -= room % size_of::<HolderRow>();
+            }
             if room == 0 {
                 self.write_frame()?;
                 continue;
@@ -197,8 +201,7 @@ impl<W: Write> Writer<W> {
     /// Fills `frame`; returns its length.
     fn pack(&mut self) -> io::Result<usize> {
         let (head, block) = self.frame.split_at_mut(FRAME);
-        let packed = compress_into_with_table(&self.raw, block, &mut self.table)
-            .map_err(io::Error::other)?;
+        let packed = self.packer.pack(&self.raw, block)?;
         let lengths = [packed, self.raw.len()];
         for (to, length) in head.chunks_exact_mut(4).zip(lengths) {
             let length = u32::try_from(length).map_err(io::Error::other)?;

@@ -22,7 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-pub use status::Status;
+pub use status::{Pause, Status};
 
 use crate::engine::conn::PollKind;
 use crate::engine::rules::{self, Finding, Severity};
@@ -218,13 +218,14 @@ impl FlightRecorder {
     }
 
     fn tell_pause(&mut self, why: &str) {
-        self.status.set_paused(true);
+        let why = format!("{}: {why}", self.place());
         if !std::mem::replace(&mut self.told, true) {
             eprintln!(
-                "tcptrail: recording pauses: {}: {why}; tracing goes on, and recording resumes when it can be written again",
-                self.place()
+                "tcptrail: recording pauses: {why}; tracing goes on, and recording resumes when it can be written again"
             );
         }
+        let pause = self.paused.map(|since| Pause { since, why });
+        self.status.set_pause(pause);
     }
 
     /// Tries to go on.
@@ -240,7 +241,7 @@ impl FlightRecorder {
         }
         let Some(since) = self.paused.take() else { return };
         self.told = false;
-        self.status.set_paused(false);
+        self.status.set_pause(None);
         let seconds = now.since(since).div_ceil(1_000_000_000);
         eprintln!(
             "tcptrail: recording goes on in {}: a write to it failed, and what happened in about {} s is missing",

@@ -1,6 +1,9 @@
 //! What the recorder tells of itself, for metrics: written by the thread that records, read by the one that answers.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::time::MonoNs;
 
 /// Figures about the flight recorder.
 #[derive(Debug, Default)]
@@ -8,7 +11,16 @@ pub struct Status {
     bytes: AtomicU64,
     segments: AtomicU64,
     gaps: AtomicU64,
-    paused: AtomicBool,
+    paused: Mutex<Option<Pause>>,
+}
+
+/// Nothing is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// Since then.
+    pub since: MonoNs,
+    /// Where it cannot write, and why.
+    pub why: String,
 }
 
 impl Status {
@@ -17,8 +29,12 @@ impl Status {
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn set_paused(&self, paused: bool) {
-        self.paused.store(paused, Ordering::Relaxed);
+    pub(crate) fn set_pause(&self, pause: Option<Pause>) {
+        *self.lock() = pause;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Pause>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count_gap(&self) {
@@ -45,7 +61,7 @@ impl Status {
 
     /// Nothing is recorded now.
     #[must_use]
-    pub fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Relaxed)
+    pub fn pause(&self) -> Option<Pause> {
+        self.lock().clone()
     }
 }

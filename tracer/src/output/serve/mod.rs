@@ -35,6 +35,7 @@ use tracer_common::TcpState;
 
 use crate::config::ServeOptions;
 use crate::engine::conn::{Change, Connection, Kind, PollKind, Role};
+use crate::engine::rules::{RuleId, recorder as of_recorder};
 use crate::engine::{Engine, Update};
 use crate::event::Direction;
 use crate::filter::Filter;
@@ -161,6 +162,14 @@ impl Serve {
         let scene = Scene { engine, filter: &self.filter, labels: &self.options.labels, now };
         let gauges = look(&scene, &mut self.workloads);
         let findings = engine.watch().map(|watch| watch.findings()).unwrap_or_default();
+        // Of what it is about itself first: what else is told cannot be replayed.
+        let patience = engine.watch().map_or(0, |watch| watch.thresholds().of(RuleId::Recorder));
+        let pause = self.recorder.as_ref().and_then(|status| status.pause());
+        let pause = pause.filter(|pause| now.since(pause.since) >= patience);
+        let itself = pause.map(|pause| {
+            let lasts = now.since(pause.since);
+            (of_recorder::paused(lasts, &pause.why), pause.since, Kept::default())
+        });
         shared.publish(Snapshot {
             at: now,
             counts: self.workloads.counted(),
@@ -170,9 +179,13 @@ impl Serve {
             drops: self.drops.clone(),
             lost: engine.lost(),
             namespaces: self.namespaces.counted(),
-            findings: findings
+            findings: itself
                 .into_iter()
-                .map(|(one, since)| (one.clone(), since, Kept::from(&place_of(engine, one))))
+                .chain(
+                    findings.into_iter().map(|(one, since)| {
+                        (one.clone(), since, Kept::from(&place_of(engine, one)))
+                    }),
+                )
                 .collect(),
             folded: self.workloads.folded(),
         });

@@ -20,7 +20,7 @@ pub(super) fn recorder(families: &mut Families<'_, '_>, status: &Status) -> Resu
     families.gauges(
         "tcptrail_recorder_paused",
         "Whether the flight recorder records nothing now, because it cannot write",
-        [(vec![], number(status.is_paused().into()))],
+        [(vec![], number(u64::from(status.pause().is_some())))],
     )?;
     families.counters(
         "tcptrail_recorder_gaps",

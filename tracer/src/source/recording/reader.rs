@@ -4,13 +4,13 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
-use lz4_flex::block::{decompress_into, get_maximum_output_size};
 use serde::Deserialize;
 use tracer_common::wire::{OLDEST_WIRE_VERSION, WIRE_VERSION};
 
 use crate::engine::conn::Poll;
 use crate::event::Loss;
 use crate::input::{Input, Origin};
+use crate::record_format::block::{self, Unpacker};
 use crate::record_format::{
     self as format, ENDED, Ended, FACTS, FORMAT_VERSION, FRAME, HEADER, HEADER_CRC, HOLDERS, LOST,
     MAGIC, MAX_FRAME, MAX_LONG, MAX_ORIGIN, MORE, NAMES, POLL_BEGIN, POLL_END, RECORD, TICK,
@@ -33,11 +33,13 @@ pub enum Item<'a> {
 #[derive(Debug)]
 pub struct Reader<R> {
     source: R,
+    format: u16,
     /// Offset of the next frame.
     at: u64,
     /// Offset of the frame in `raw`.
     frame_at: u64,
     packed: Vec<u8>,
+    unpacker: Unpacker,
     raw: Vec<u8>,
     /// How much of `raw` was delivered.
     taken: usize,
@@ -133,9 +135,11 @@ impl<R: Read> Reader<R> {
             .map_err(|_| damaged("the header's origin is not valid"))?;
         let reader = Reader {
             source,
+            format: version,
             at: (HEADER + length) as u64,
             frame_at: 0,
             packed: Vec::new(),
+            unpacker: Unpacker::new(),
             raw: Vec::new(),
             taken: 0,
             long: Vec::new(),
@@ -211,7 +215,7 @@ impl<R: Read> Reader<R> {
         let packed = u32::from_le_bytes([p0, p1, p2, p3]) as usize;
         let raw = u32::from_le_bytes([r0, r1, r2, r3]) as usize;
         let crc = u32::from_le_bytes([c0, c1, c2, c3]);
-        if raw == 0 || raw > MAX_FRAME || packed == 0 || packed > get_maximum_output_size(raw) {
+        if raw == 0 || raw > MAX_FRAME || packed == 0 || packed > block::longest(raw) {
             return Err(self.damaged("a length is out of bounds"));
         }
         self.packed.resize(packed, 0);
@@ -221,10 +225,8 @@ impl<R: Read> Reader<R> {
         if format::frame_crc(self.at, &head[..8], &self.packed) != crc {
             return Err(self.damaged("the checksum is wrong"));
         }
-        self.raw.resize(raw, 0);
-        if !matches!(decompress_into(&self.packed, &mut self.raw), Ok(length) if length == raw) {
-            return Err(self.damaged("it cannot be decompressed"));
-        }
+        let unpacked = self.unpacker.unpack(self.format, &self.packed, raw, &mut self.raw);
+        unpacked.map_err(|what| self.damaged(what))?;
         self.at += (FRAME + packed) as u64;
         Ok(())
     }

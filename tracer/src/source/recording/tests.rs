@@ -14,8 +14,8 @@ use crate::filter::Filter;
 use crate::input::{Input, Origin};
 use crate::output::record::Writer;
 use crate::record_format::{
-    self as format, ENDED, FRAME, FRAME_FULL, HEADER, HEADER_CRC, HOLDERS, LONG_HEAD, MAX_FRAME,
-    MAX_LONG, MORE, POLL_BEGIN, POLL_END, RECORD,
+    self as format, ENDED, FORMAT_VERSION, FRAME, FRAME_FULL, HEADER, HEADER_CRC, HOLDERS,
+    LONG_HEAD, MAX_FRAME, MAX_LONG, MORE, POLL_BEGIN, POLL_END, RECORD,
 };
 use crate::time::MonoNs;
 
@@ -163,7 +163,18 @@ fn header(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
 
 /// Adds a frame with a right crc.
 fn add_frame(bytes: &mut Vec<u8>, raw: &[u8]) {
-    add_packed(bytes, &lz4_flex::block::compress(raw), raw.len());
+    add_packed(bytes, &packed(raw), raw.len());
+}
+
+/// A block that is packed in the simplest way.
+fn packed(raw: &[u8]) -> Vec<u8> {
+    [&[0], &lz4_flex::block::compress(raw)[..]].concat()
+}
+
+/// A block of columns, which no writer made.
+fn packed_columns(columns: &[u8], length: usize) -> Vec<u8> {
+    let length = u32::try_from(length).unwrap().to_le_bytes();
+    [&[1], &length[..], &lz4_flex::block::compress(columns)].concat()
 }
 
 fn add_packed(bytes: &mut Vec<u8>, packed: &[u8], raw_length: usize) {
@@ -212,7 +223,7 @@ fn items_larger_than_a_frame_come_back() {
         Owned::Holders(Vec::new()),
     ];
     let bytes = recording(&items, 100);
-    assert!(frames(&bytes).len() > 20);
+    assert!(frames(&bytes).len() > 10);
     let read = read_all(&bytes);
     assert_eq!(read[..items.len()], items);
     assert_eq!(read[items.len()..], [Owned::Ended(ENDED_ITEM)]);
@@ -228,8 +239,8 @@ fn items_larger_than_a_frame_come_back() {
 fn parts_fit_into_what_a_frame_has_left() {
     let head = 3;
     for left in 0..=LONG_HEAD + 2 {
-        let mut items = vec![Owned::Record(vec![5; 60_000 - head]); 4];
-        items.push(Owned::Record(vec![6; FRAME_FULL - 240_000 - head - left]));
+        let mut items = vec![Owned::Record(vec![5; 60_000 - head]); 8];
+        items.push(Owned::Record(vec![6; FRAME_FULL - 480_000 - head - left]));
         for length in [0, 1, 2, 3, FRAME_FULL - LONG_HEAD, FRAME_FULL] {
             items.push(Owned::Holders(vec![7; length]));
         }
@@ -302,8 +313,8 @@ fn headers_that_are_not_ours_are_told_apart() {
     for other in ["hello", "\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"] {
         assert_eq!(open_error(other.as_bytes()).to_string(), "not a recording of tcptrail");
     }
-    let newer = header(|fixed| fixed[8] = 3);
-    let text = "written by a newer tcptrail (format 3, this one reads up to 2): update tcptrail";
+    let newer = header(|fixed| fixed[8] = 4);
+    let text = "written by a newer tcptrail (format 4, this one reads up to 3): update tcptrail";
     assert_eq!(open_error(&newer).to_string(), text);
     // Whatever a newer one has behind the version.
     assert_eq!(open_error(&newer[..10]).to_string(), text);
@@ -325,6 +336,21 @@ fn headers_that_are_not_ours_are_told_apart() {
     // Of before, it is read.
     let before = header(|fixed| fixed[12..14].copy_from_slice(&OLDEST_WIRE_VERSION.to_le_bytes()));
     assert!(Reader::open(&before[..]).is_ok());
+}
+
+/// Their blocks do not say how they are packed.
+#[test]
+fn files_of_older_formats_are_read() {
+    for format in 1..FORMAT_VERSION {
+        let mut bytes = header(|fixed| fixed[8..10].copy_from_slice(&format.to_le_bytes()));
+        let items: Vec<Owned> = (0..50).map(|n| Owned::Record(vec![n; 144])).collect();
+        let raw: Vec<u8> =
+            (0..50).flat_map(|n| [&[RECORD, 144, 0][..], &[n; 144]].concat()).collect();
+        add_packed(&mut bytes, &lz4_flex::block::compress(&raw), raw.len());
+        let (read, error) = read(&bytes);
+        assert_eq!(read, items, "format {format}");
+        assert!(matches!(error, Some(ReadError::Truncated { .. })), "{error:?}");
+    }
 }
 
 #[test]
@@ -363,9 +389,13 @@ fn hostile_lengths_cost_nothing() {
     check(&|bytes| bytes.extend([0xff; FRAME]), bounds);
     // Blocks that give less, more, or go back to before the start.
     let lz4 = "it cannot be decompressed";
-    check(&|bytes| add_packed(bytes, &lz4_flex::block::compress(&[1; 9]), 10), lz4);
-    check(&|bytes| add_packed(bytes, &lz4_flex::block::compress(&[1; 9]), 8), lz4);
-    check(&|bytes| add_packed(bytes, &[0x0f, 0xff, 0xff, 0xff], 500), lz4);
+    check(&|bytes| add_packed(bytes, &packed(&[1; 9]), 10), lz4);
+    check(&|bytes| add_packed(bytes, &packed(&[1; 9]), 8), lz4);
+    check(&|bytes| add_packed(bytes, &[0, 0x0f, 0xff, 0xff, 0xff], 500), lz4);
+    check(&|bytes| add_packed(bytes, &packed_columns(&[0; 9], 10), 500), lz4);
+    check(&|bytes| add_packed(bytes, &packed_columns(&[0; 9], u32::MAX as usize), 500), bounds);
+    check(&|bytes| add_packed(bytes, &[1, 0, 0, 0], 500), "it is packed in an unknown way");
+    check(&|bytes| add_packed(bytes, &[2, 0, 0, 0, 0, 0], 500), "it is packed in an unknown way");
 
     let short = "an item is cut short";
     check(&|bytes| add_frame(bytes, &[RECORD]), short);
@@ -513,15 +543,24 @@ fn input() -> impl Strategy<Value = Owned> {
         .prop_map(|(began, netns, kind)| Poll { began, netns, kind });
     let loss = (any::<u64>(), prop::sample::select(&LossCause::ALL[..]), time(), time())
         .prop_map(|(count, cause, from, to)| Loss { count, cause, from, to });
+    // Some alike, as those of a socket are.
+    let alike = (prop::sample::select(vec![64, 96, 128, 144, 192]), 0..4u8, 0..192usize);
+    let alike = alike.prop_map(|(length, id, at)| {
+        let mut record = vec![0; length];
+        record[8] = id;
+        record[at % length] = 9;
+        Owned::Record(record)
+    });
     prop_oneof![
-        bytes(300).prop_map(Owned::Record),
-        Just(Owned::PollBegin),
-        (poll, time()).prop_map(|(poll, now)| Owned::PollEnd(poll, now)),
-        bytes(300).prop_map(Owned::Holders),
+        1 => bytes(300).prop_map(Owned::Record),
+        6 => alike,
+        1 => Just(Owned::PollBegin),
+        1 => (poll, time()).prop_map(|(poll, now)| Owned::PollEnd(poll, now)),
+        1 => bytes(300).prop_map(Owned::Holders),
         // Over frames; a few random bytes again and again, or making them would take long.
-        (bytes(50), 0..12_000usize).prop_map(|(rows, times)| Owned::Holders(rows.repeat(times))),
-        loss.prop_map(Owned::Lost),
-        time().prop_map(Owned::Tick),
+        1 => (bytes(50), 0..12_000usize).prop_map(|(rows, times)| Owned::Holders(rows.repeat(times))),
+        1 => loss.prop_map(Owned::Lost),
+        1 => time().prop_map(Owned::Tick),
     ]
 }
 

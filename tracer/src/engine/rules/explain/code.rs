@@ -58,11 +58,13 @@ pub enum Code {
     IdleReset = 402,
     /// Requests on connections that the server had closed.
     StaleReuse = 403,
+    /// The flight recorder cannot write.
+    Recorder = 501,
 }
 
 impl Code {
     /// All, in the order of their numbers.
-    pub const ALL: [Code; 25] = [
+    pub const ALL: [Code; 26] = [
         Code::CloseWait,
         Code::CloseWaitInherited,
         Code::CloseWaitRestart,
@@ -88,6 +90,7 @@ impl Code {
         Code::Idle,
         Code::IdleReset,
         Code::StaleReuse,
+        Code::Recorder,
     ];
 
     /// A rule's own: of its cause that is the most frequent.
@@ -113,6 +116,7 @@ impl Code {
             RuleId::Closed => Code::Closed,
             RuleId::TimeWaitOverflow => Code::TimeWaitOverflow,
             RuleId::Collected => Code::Collected,
+            RuleId::Recorder => Code::Recorder,
         }
     }
 
@@ -142,6 +146,7 @@ impl Code {
             Code::Idle => RuleId::Idle,
             Code::IdleReset => RuleId::IdleReset,
             Code::StaleReuse => RuleId::StaleReuse,
+            Code::Recorder => RuleId::Recorder,
         }
     }
 

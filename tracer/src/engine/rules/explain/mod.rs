@@ -6,6 +6,7 @@
 
 mod code;
 mod idle;
+mod itself;
 mod no_answer;
 mod not_closed;
 mod runs_out;
@@ -33,7 +34,8 @@ pub struct Page {
 
 /// All pages, in the order of their codes.
 pub fn pages() -> impl Iterator<Item = &'static Page> {
-    [not_closed::PAGES, no_answer::PAGES, runs_out::PAGES, idle::PAGES].into_iter().flatten()
+    let all = [not_closed::PAGES, no_answer::PAGES, runs_out::PAGES, idle::PAGES, itself::PAGES];
+    all.into_iter().flatten()
 }
 
 /// The page of a code.

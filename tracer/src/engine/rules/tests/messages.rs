@@ -376,6 +376,13 @@ fn idle_and_reset(book: &mut Book) {
     book.found("perhaps a pool's tests", &tests, RuleId::StaleReuse);
 }
 
+/// What tcptrail tells of itself.
+fn itself(book: &mut Book) {
+    let why = "/var/lib/tcptrail/recorder: the disk is full";
+    let paused = crate::engine::rules::recorder::paused(72 * SECOND, why);
+    book.all("a full disk", &[paused]);
+}
+
 #[test]
 fn every_message_is_read_in_one_file() {
     let mut book = Book::new();
@@ -383,6 +390,7 @@ fn every_message_is_read_in_one_file() {
     other_states(&mut book);
     what_runs_out(&mut book);
     idle_and_reset(&mut book);
+    itself(&mut book);
     let missing: Vec<Code> =
         pages().map(|page| page.code).filter(|code| !book.seen.contains(code)).collect();
     assert!(missing.is_empty(), "no message of {missing:?}");
