@@ -39,8 +39,7 @@ use crate::engine::{Engine, Update};
 use crate::event::Direction;
 use crate::filter::Filter;
 use crate::input::ITER_TCP;
-use crate::names::Kept;
-use crate::output::lines::place_of;
+use crate::output::lines::Known;
 use crate::output::recorder::Status;
 use crate::output::serve::counts::Tally;
 use crate::output::serve::http::{LIMITS, Server};
@@ -172,7 +171,7 @@ impl Serve {
             namespaces: self.namespaces.counted(),
             findings: findings
                 .into_iter()
-                .map(|(one, since)| (one.clone(), since, Kept::from(&place_of(engine, one))))
+                .map(|(one, since)| (one.clone(), since, Known::of(engine, one)))
                 .collect(),
             folded: self.workloads.folded(),
         });

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use crate::engine::rules::{self, Finding, Forecast, Opened, Sample};
-use crate::names::Place;
 use crate::output::json::{self, Object};
-use crate::output::lines::{Pen, called, times};
+use crate::output::lines::beyond::Beyond;
+use crate::output::lines::{Known, Pen, called, times};
 use crate::text;
 use crate::time::MonoNs;
 
@@ -13,7 +13,7 @@ pub(crate) fn object(
     pen: &mut Pen,
     update: &rules::Update,
     finding: &Finding,
-    place: &Place<'_>,
+    known: &Known,
     now: MonoNs,
     out: &mut Vec<u8>,
 ) {
@@ -43,14 +43,16 @@ pub(crate) fn object(
         }
         None => object.null("pid").null("comm"),
     };
+    let place = known.place();
     object.string_or_null("cgroup", place.path).string_or_null("container", place.container);
-    called(&mut object, place);
+    called(&mut object, &place);
     object.with("pids", |out| pids(finding, out));
     object.number_or_null("local_port", finding.local_port);
     match finding.remote {
         Some(remote) => object.endpoint("remote", remote),
         None => object.null("remote"),
     };
+    known.beyond.fields(&mut object);
     object
         .string_or_null("opener", finding.opener.as_deref().map(str::as_bytes))
         .with("openers", |out| openers(&finding.opened, out))
@@ -63,7 +65,7 @@ pub(crate) fn object(
             }
             out.push(b']');
         })
-        .with("sockets", |out| samples(&finding.conns, out))
+        .with("sockets", |out| samples(&finding.conns, &known.beyond, out))
         .string("verdict", finding.verdict.as_bytes())
         .string("advice", finding.advice.as_bytes());
     match &finding.forecast {
@@ -110,7 +112,7 @@ fn openers(opened: &Opened, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-fn samples(samples: &[Sample], out: &mut Vec<u8>) {
+fn samples(samples: &[Sample], beyond: &Beyond, out: &mut Vec<u8>) {
     out.push(b'[');
     for (index, sample) in samples.iter().enumerate() {
         if index != 0 {
@@ -122,9 +124,15 @@ fn samples(samples: &[Sample], out: &mut Vec<u8>) {
         text::endpoint(sample.tuple.remote(), out);
         let _ = write!(out, "\",\"stuck_ns\":{},\"fd\":", sample.age_ns);
         let _ = match sample.fd {
-            Some(fd) => write!(out, "{fd}}}"),
-            None => write!(out, "null}}"),
+            Some(fd) => write!(out, "{fd}"),
+            None => write!(out, "null"),
         };
+        if let Some(real) = beyond.real_of(index) {
+            out.extend_from_slice(b",\"remote_real\":\"");
+            text::endpoint(real, out);
+            out.push(b'"');
+        }
+        out.push(b'}');
     }
     out.push(b']');
 }
