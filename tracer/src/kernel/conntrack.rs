@@ -34,7 +34,7 @@ use super::netlink::{
 use super::netns;
 use super::places::{OWN, Places};
 use crate::event::{SockId, Tuple};
-use crate::names::{Translation, bytes_of};
+use crate::names::{Addr, Translation, bytes_of};
 use crate::privileges::{self, Circumstances};
 
 /// IPCTNL_MSG_CT_GET of NFNL_SUBSYS_CTNETLINK.
@@ -97,9 +97,12 @@ impl Conntrack {
         let work = move || {
             let reach = Reach::new(only);
             let wanted = reach.has_anything();
-            let _ = ready.send(wanted);
             if wanted {
                 privileges::keep_only(&privileges::conntrack(circumstances));
+            }
+            // Whoever starts it has gone where it cannot be told.
+            let _ = ready.send(wanted);
+            if wanted {
                 run(reach, &incoming, &outgoing);
             }
         };
@@ -325,22 +328,37 @@ fn request(tuple: &Tuple, sequence: u32, out: &mut Vec<u8>) {
     }
 }
 
-/// From an entry: where the connection goes, if its destination was translated.
+/// From an entry: where the connection goes, if its destination was translated. The kernel finds entries by both tuples
+/// (`nf_conntrack_find_get`): of a connection that came from outside it has ours as the one of replies.
 fn translation(payload: &[u8], tuple: &Tuple) -> Option<Translation> {
-    let reply = find(payload.get(GENERIC..)?, CTA_TUPLE_REPLY)?;
-    let (ip, proto) = (find(reply, CTA_TUPLE_IP)?, find(reply, CTA_TUPLE_PROTO)?);
-    let port = |kind| Some(u16::from_be_bytes(find(proto, kind)?.try_into().ok()?));
-    let addr = |v4: u16, v6: u16| {
-        if let Some(bytes) = find(ip, v4) {
-            return Some(bytes_of(<[u8; 4]>::try_from(bytes).ok()?.into()));
-        }
-        find(ip, v6)?.try_into().ok()
+    let entry = payload.get(GENERIC..)?;
+    let asked = Translation {
+        local: (bytes_of(tuple.local().ip()), tuple.local_port),
+        remote: (bytes_of(tuple.remote().ip()), tuple.remote_port),
     };
+    let [from, to] = ends(find(entry, CTA_TUPLE_ORIG)?)?;
+    if (from, to) != (asked.local, asked.remote) {
+        return None;
+    }
     // Replies come from there, and go to what the other end takes us for.
-    let remote = (addr(CTA_IP_V4_SRC, CTA_IP_V6_SRC)?, port(CTA_PROTO_SRC_PORT)?);
-    let local = (addr(CTA_IP_V4_DST, CTA_IP_V6_DST)?, port(CTA_PROTO_DST_PORT)?);
-    let asked = (bytes_of(tuple.remote().ip()), tuple.remote_port);
-    (remote != asked).then_some(Translation { local, remote })
+    let [remote, local] = ends(find(entry, CTA_TUPLE_REPLY)?)?;
+    (remote != asked.remote).then_some(Translation { local, remote })
+}
+
+/// Source and destination of a tuple.
+fn ends(tuple: &[u8]) -> Option<[(Addr, u16); 2]> {
+    let (ip, proto) = (find(tuple, CTA_TUPLE_IP)?, find(tuple, CTA_TUPLE_PROTO)?);
+    let port = |kind| Some(u16::from_be_bytes(find(proto, kind)?.try_into().ok()?));
+    let addr = |v4: u16, v6: u16| -> Option<Addr> {
+        match find(ip, v4) {
+            Some(bytes) => Some(bytes_of(<[u8; 4]>::try_from(bytes).ok()?.into())),
+            None => find(ip, v6)?.try_into().ok(),
+        }
+    };
+    Some([
+        (addr(CTA_IP_V4_SRC, CTA_IP_V6_SRC)?, port(CTA_PROTO_SRC_PORT)?),
+        (addr(CTA_IP_V4_DST, CTA_IP_V6_DST)?, port(CTA_PROTO_DST_PORT)?),
+    ])
 }
 
 #[cfg(test)]
@@ -384,7 +402,8 @@ mod tests {
         let end = |addr: [u8; 4], port| (bytes_of(addr.into()), port);
         assert_eq!(found.remote, end([127, 0, 0, 1], 8080));
         assert_eq!(found.local, end([10, 9, 9, 9], 43664));
-        // The same, asked for as if it went where it goes.
+        // The same, asked for by the other end, and by nobody.
+        assert_eq!(translation(&bytes(&hex), &tuple("127.0.0.1:8080", "10.9.9.9:43664")), None);
         assert_eq!(translation(&bytes(&hex), &tuple("10.9.9.9:43664", "127.0.0.1:8080")), None);
         for length in 0..100 {
             assert_eq!(translation(&bytes(&hex[..2 * length]), &asked), None, "{length}");

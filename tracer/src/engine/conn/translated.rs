@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use crate::engine::conn::connection::Connection;
+use crate::engine::conn::role::Role;
 use crate::engine::conn::table::Table;
 use crate::event::{SockId, Tuple};
 
@@ -96,7 +97,9 @@ impl Table {
 
     /// Takes in what the ends of a connection become.
     pub fn translate(&mut self, id: SockId, local: End, remote: End) {
-        let Some(conn) = self.find_any(id) else { return };
+        let index = self.by_id.get(&self.conns, id).or_else(|| self.minis.get(&self.conns, id));
+        let conn = index.and_then(|index| self.conns.get_mut(index as usize));
+        let Some(conn) = conn else { return };
         let socket = conn.tuple;
         let real = Tuple {
             local_addr: local.0,
@@ -106,6 +109,10 @@ impl Table {
             family: socket.family,
         };
         if real != socket {
+            // Of one that was there before: only who connects has its destination translated.
+            if conn.role == Role::Unknown {
+                conn.role = Role::Client;
+            }
             self.translated.insert(id, Ends { socket, real });
         }
     }

@@ -46,29 +46,43 @@ pub(super) fn remote(object: &mut Object<'_>, engine: &Engine, conn: &Connection
     };
 }
 
-/// The same in a text: `postgresql on db.internal, by NAT 10.1.0.7:5432`; nothing where nothing is known. A name of
+/// The same in a text: `postgresql on db.internal, NAT to 10.1.0.7:5432`; nothing where nothing is known. A name of
 /// loopback says no more than its address.
 pub(crate) fn in_words(engine: &Engine, conn: &Connection, out: &mut Vec<u8>) {
-    let names = engine.names();
-    let before = out.len();
+    let (names, before) = (engine.names(), out.len());
+    let is_server = matches!(conn.role, Role::Server | Role::Listener);
+    if !is_server
+        && server_end(conn) == Some(conn.tuple.remote_port)
+        && let Some(port) = names.port(conn.tuple.remote_port)
+    {
+        text::name(port, out);
+    }
     if let Some((name, _)) = host(names, conn).filter(|_| !conn.tuple.remote().ip().is_loopback()) {
-        if let Some(port) = port(names, conn).filter(|_| conn.role == Role::Client) {
-            text::name(port, out);
-            out.extend_from_slice(b" on ");
-        }
+        out.extend_from_slice(if out.len() > before { b" on " } else { b"" });
         text::name(name, out);
     }
     if let Some(real) = engine.table().translation(conn) {
-        if out.len() > before {
-            out.extend_from_slice(b", ");
-        }
-        out.extend_from_slice(b"by NAT ");
+        out.extend_from_slice(if out.len() > before { b", " } else { b"" });
+        out.extend_from_slice(b"NAT to ");
         text::endpoint(real.remote(), out);
     }
 }
 
+/// Whether there is more to say than the name of a port, which many lines would repeat.
+fn is_worth_a_line(engine: &Engine, conn: &Connection) -> bool {
+    let named = !conn.tuple.remote().ip().is_loopback() && host(engine.names(), conn).is_some();
+    named || engine.table().translation(conn).is_some()
+}
+
+/// The same at the end of the row of an event, if that has room for it.
+pub(super) fn of_event(row: &mut Row<'_>, engine: &Engine, conn: &Connection, cell: &mut Vec<u8>) {
+    if is_worth_a_line(engine, conn) {
+        where_room(row, engine, conn, cell);
+    }
+}
+
 /// The same at the end of a row, if that has room for it.
-pub(crate) fn where_room(
+pub(super) fn where_room(
     row: &mut Row<'_>,
     engine: &Engine,
     conn: &Connection,
@@ -150,7 +164,7 @@ impl Beyond {
             if out.len() > before {
                 out.extend_from_slice(b", ");
             }
-            out.extend_from_slice(b"by NAT ");
+            out.extend_from_slice(b"NAT to ");
             text::endpoint(real, out);
         }
     }
@@ -162,9 +176,16 @@ fn host<'n>(names: &'n Names, conn: &Connection) -> Option<(&'n [u8], HostSource
 
 /// Of the server's end.
 fn port<'n>(names: &'n Names, conn: &Connection) -> Option<&'n [u8]> {
-    names.port(match conn.role {
-        Role::Client => conn.tuple.remote_port,
-        Role::Server | Role::Listener => conn.tuple.local_port,
-        Role::Unknown => return None,
-    })
+    names.port(server_end(conn)?)
+}
+
+/// The server's port. Where the side is not known, the lower one is taken for that.
+fn server_end(conn: &Connection) -> Option<u16> {
+    let (local, remote) = (conn.tuple.local_port, conn.tuple.remote_port);
+    let port = match conn.role {
+        Role::Client => remote,
+        Role::Server | Role::Listener => local,
+        Role::Unknown => local.min(remote),
+    };
+    (port != 0).then_some(port)
 }

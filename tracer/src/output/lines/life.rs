@@ -298,7 +298,7 @@ fn write_line(
     remarks(&mut row, conn, at, words == STILL_OPEN, cell);
     drops::remark(&mut row, engine, conn, cell);
     where_room(&mut row, &engine.names().place(conn.cgroup), cell);
-    beyond::where_room(&mut row, engine, conn, cell);
+    beyond::of_event(&mut row, engine, conn, cell);
     row.end();
 }
 

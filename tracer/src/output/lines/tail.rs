@@ -291,7 +291,7 @@ fn line(
     }
     if columns.wide {
         where_room(&mut row, &engine.names().place(conn.cgroup), cell);
-        beyond::where_room(&mut row, engine, conn, cell);
+        beyond::of_event(&mut row, engine, conn, cell);
     }
     row.end();
 }

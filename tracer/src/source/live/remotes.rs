@@ -100,6 +100,20 @@ impl Remotes {
             || self.resolver.as_ref().is_some_and(Resolver::is_busy) && within(DNS_PATIENCE)
     }
 
+    /// Says what limits cut off.
+    pub(super) fn tell_limits(&self) {
+        if self.translations.cut {
+            eprintln!(
+                "tcptrail: there were too many connections to ask conntrack about all of them: `remote_real` is unknown for some"
+            );
+        }
+        if self.resolver.as_ref().is_some_and(|resolver| resolver.refused() != 0) {
+            eprintln!(
+                "tcptrail: there were too many remote addresses to look all of them up in DNS: choose fewer connections by a filter"
+            );
+        }
+    }
+
     /// Waits for an answer; for ever, where none is to come.
     pub(super) async fn news(&mut self) -> News {
         let Remotes { conntrack, resolver, .. } = self;

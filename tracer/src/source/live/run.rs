@@ -243,7 +243,7 @@ impl Live<'_> {
         self.session.flush();
     }
 
-    fn name_things(&mut self) {
+    pub(super) fn name_things(&mut self) {
         let names = self.naming.all(&self.session.engine);
         self.session.feed(&Input::Names(&names));
     }
@@ -275,10 +275,10 @@ impl Live<'_> {
         if self.session.all_failed() || watch.is_some_and(|watch| watch.failed().is_some()) {
             return true;
         }
-        if self.needs.until == Until::Facts && self.walks.facts_were_read() {
-            return self.deadline.is_none();
-        }
         let waits = self.walks.is_settled() && self.remotes.hold_back(MonoNs::now());
+        if self.needs.until == Until::Facts && self.walks.facts_were_read() {
+            return self.deadline.is_none() && !waits;
+        }
         let drawn = !waits && self.walks.take_draw(&self.intake, MonoNs::now());
         if drawn {
             self.name_things();

@@ -9,7 +9,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::Config;
 use crate::engine::rules::RuleId;
 use crate::engine::{Engine, Rules};
-use crate::input::Input;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{self, KernelBtf, Options, Programs};
 use crate::kernel::poller::{self, Poller};
@@ -100,8 +99,7 @@ pub(super) fn start<'a>(
         redraw: false,
     };
     privileges::keep_only(&privileges::main_thread(needs.executables, circumstances));
-    let names = live.naming.all(&live.session.engine);
-    live.session.feed(&Input::Names(&names));
+    live.name_things();
     live.remotes.read(&mut live.session);
     live.walks.everything(&mut live.session);
     Ok(live)

@@ -46,6 +46,8 @@ pub(super) struct Translations {
     endpoints: HashMap<(u32, SocketAddr), Endpoint, RandomState>,
     asked: HashSet<SockId, RandomState>,
     looked: bool,
+    /// There was no room for all.
+    pub(super) cut: bool,
 }
 
 impl Translations {
@@ -58,7 +60,8 @@ impl Translations {
             self.endpoints.clear();
         }
         let mut questions = Vec::new();
-        if !table.has_room_for_translations() {
+        if !table.has_room_for_translations() || self.asked.len() >= MOST_ASKED {
+            self.cut = true;
             return questions;
         }
         for conn in table.iter().filter(|conn| may_be_translated(conn)) {
@@ -113,7 +116,8 @@ impl Translations {
 }
 
 fn may_be_translated(conn: &Connection) -> bool {
-    conn.role == Role::Client
+    // Of what was there before, the side may not be known.
+    matches!(conn.role, Role::Client | Role::Unknown)
         && conn.shape == Shape::Full
         && conn.state != TcpState::Close
         && conn.tuple.local_port != 0

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::engine::rules::{self, Finding, Forecast, Opened, Sample};
+use crate::names::Place;
 use crate::output::json::{self, Object};
 use crate::output::lines::beyond::Beyond;
 use crate::output::lines::{Known, Pen, called, times};
@@ -37,15 +38,7 @@ pub(crate) fn object(
     decimal(&mut object, "closed_share", finding.closed_share);
     decimal(&mut object, "late_closed_share", finding.late_closed_share);
     object.number_or_null("netns", finding.netns);
-    match finding.process {
-        Some(process) => {
-            object.number_or_null("pid", process.pid).string("comm", process.comm.bytes())
-        }
-        None => object.null("pid").null("comm"),
-    };
-    let place = known.place();
-    object.string_or_null("cgroup", place.path).string_or_null("container", place.container);
-    called(&mut object, &place);
+    whose(&mut object, finding, &known.place());
     object.with("pids", |out| pids(finding, out));
     object.number_or_null("local_port", finding.local_port);
     match finding.remote {
@@ -78,6 +71,18 @@ pub(crate) fn object(
         rules::Update::Appear | rules::Update::Change => object.null("lasted_ns"),
     };
     object.end();
+}
+
+/// Its process, and where that runs.
+fn whose(object: &mut Object<'_>, finding: &Finding, place: &Place<'_>) {
+    match finding.process {
+        Some(process) => {
+            object.number_or_null("pid", process.pid).string("comm", process.comm.bytes())
+        }
+        None => object.null("pid").null("comm"),
+    };
+    object.string_or_null("cgroup", place.path).string_or_null("container", place.container);
+    called(object, place);
 }
 
 fn decimal(object: &mut Object<'_>, key: &str, value: Option<f64>) {
