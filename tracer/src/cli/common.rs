@@ -126,7 +126,7 @@ pub struct OutputArgs {
     ///
     /// Without it, names are only from /etc/hosts and /etc/services. A name from DNS is what the owner of the address
     /// says.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     pub resolve: bool,
     /// Leave out the column names (tail, life, list)
     #[arg(short = 'H', long, global = true)]

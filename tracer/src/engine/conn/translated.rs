@@ -6,8 +6,6 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use crate::engine::conn::connection::Connection;
-use crate::engine::conn::role::Role;
-use crate::engine::conn::table::Table;
 use crate::event::{SockId, Tuple};
 
 /// Most that are kept: about 8 MB.
@@ -15,11 +13,11 @@ const MOST: usize = 65_536;
 
 /// Both ends of one connection.
 #[derive(Clone, Copy, Debug)]
-struct Ends {
+pub(super) struct Ends {
     /// Of the socket. It may connect again, to elsewhere.
-    socket: Tuple,
+    pub(super) socket: Tuple,
     /// As the other end has them, the other way round.
-    real: Tuple,
+    pub(super) real: Tuple,
 }
 
 /// The translations that are known.
@@ -31,7 +29,7 @@ pub(super) struct Translated {
 }
 
 impl Translated {
-    fn insert(&mut self, id: SockId, ends: Ends) {
+    pub(super) fn insert(&mut self, id: SockId, ends: Ends) {
         self.forget(id);
         if self.by_id.len() < MOST {
             self.by_id.insert(id, ends);
@@ -72,58 +70,12 @@ impl Translated {
         let (count, mixed) = self.by_real.get(real)?;
         (*count == 1).then_some(SockId(*mixed))
     }
-}
 
-/// An address and a port.
-type End = ([u8; 16], u16);
-
-impl Table {
-    /// Where the connection really goes: the ends that a translation on this machine gives it, where that is known.
-    #[must_use]
-    pub fn translation(&self, conn: &Connection) -> Option<&Tuple> {
-        self.translated.of(conn)
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SockId, &Tuple)> {
+        self.by_id.iter().map(|(id, ends)| (*id, &ends.real))
     }
 
-    /// All that are known.
-    pub fn translations(&self) -> impl Iterator<Item = (SockId, &Tuple)> {
-        self.translated.by_id.iter().map(|(id, ends)| (*id, &ends.real))
-    }
-
-    /// Whether there is room for more of them.
-    #[must_use]
-    pub fn has_room_for_translations(&self) -> bool {
-        self.translated.by_id.len() < MOST
-    }
-
-    /// Takes in what the ends of a connection become.
-    pub fn translate(&mut self, id: SockId, local: End, remote: End) {
-        let index = self.by_id.get(&self.conns, id).or_else(|| self.minis.get(&self.conns, id));
-        let conn = index.and_then(|index| self.conns.get_mut(index as usize));
-        let Some(conn) = conn else { return };
-        let socket = conn.tuple;
-        let real = Tuple {
-            local_addr: local.0,
-            local_port: local.1,
-            remote_addr: remote.0,
-            remote_port: remote.1,
-            family: socket.family,
-        };
-        if real != socket {
-            // Of one that was there before: only who connects has its destination translated.
-            if conn.role == Role::Unknown {
-                conn.role = Role::Client;
-            }
-            self.translated.insert(id, Ends { socket, real });
-        }
-    }
-
-    /// The connection that has the other end of a server's as its own, by a translation.
-    pub(super) fn translated_peer(&self, conn: &Connection) -> Option<u32> {
-        let id = self.translated.only(&conn.tuple.reversed())?;
-        let index = self.by_id.get(&self.conns, id).or_else(|| self.minis.get(&self.conns, id))?;
-        let peer = self.conns.get(index as usize)?;
-        // Loopback addresses are one namespace's own.
-        let near = peer.netns == conn.netns || !conn.tuple.is_loopback();
-        (near && peer.id != conn.id && self.translated.of(peer).is_some()).then_some(index)
+    pub(super) fn is_full(&self) -> bool {
+        self.by_id.len() >= MOST
     }
 }
