@@ -186,7 +186,7 @@ fn with_etc(netns: &Netns, etc: &Path, args: &[&str]) -> Result<Tcptrail> {
     netns.run(|| Tcptrail::spawn(shell))
 }
 
-fn host_and_port<'e>(event: &'e Event) -> [&'e str; 3] {
+fn host_and_port(event: &Event) -> [&str; 3] {
     ["remote_name", "remote_name_source", "port_name"].map(|field| event.text(field))
 }
 

@@ -31,9 +31,15 @@ struct Watched {
     path: PathBuf,
     /// When it was as it was read: device, inode, length, time of change.
     version: Option<[i64; 5]>,
-    parse: fn(&[u8]) -> Vec<(Key, &[u8])>,
+    parse: Parse,
     told: BTreeMap<Key, Box<[u8]>>,
 }
+
+/// Reads what the lines of a file name.
+type Parse = for<'t> fn(&'t [u8]) -> Named<'t>;
+
+/// What has a name, and which.
+type Named<'t> = Vec<(Key, &'t [u8])>;
 
 /// What has a name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -46,7 +52,7 @@ impl Hosts {
     /// Of the files below this root: `/`, but in tests.
     #[must_use]
     pub fn below(root: &Path) -> Hosts {
-        let watched = |file: &str, parse| Watched {
+        let watched = |file: &str, parse: Parse| Watched {
             path: root.join(file),
             version: None,
             parse,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Key;
+use super::{Key, Named};
 use crate::names::bytes_of;
 
 /// Lines of a file with names that are looked at: lists that block advertisements have hundreds of thousands, all
@@ -12,7 +12,7 @@ const MOST: usize = 8_192;
 const LONGEST: usize = 253;
 
 /// `10.0.0.1 db.internal db # the new one`: address and first name (hosts(5)).
-pub(super) fn hosts(text: &[u8]) -> Vec<(Key, &[u8])> {
+pub(super) fn hosts(text: &[u8]) -> Named<'_> {
     let found = lines(text).filter_map(|mut words| {
         let addr: IpAddr = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
         let name = words.next()?;
@@ -23,7 +23,7 @@ pub(super) fn hosts(text: &[u8]) -> Vec<(Key, &[u8])> {
 }
 
 /// `postgresql 5432/tcp postgres # comment`: those of TCP (services(5)).
-pub(super) fn services(text: &[u8]) -> Vec<(Key, &[u8])> {
+pub(super) fn services(text: &[u8]) -> Named<'_> {
     let found = lines(text).filter_map(|mut words| {
         let name = words.next()?;
         let (port, protocol) = std::str::from_utf8(words.next()?).ok()?.split_once('/')?;
