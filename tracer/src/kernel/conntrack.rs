@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc;
@@ -33,7 +33,7 @@ use super::netlink::{
 };
 use super::netns;
 use super::places::{OWN, Places};
-use crate::event::{SockId, Tuple};
+use crate::event::{Family, SockId, Tuple};
 use crate::names::{Addr, Translation, bytes_of};
 use crate::privileges::{self, Circumstances};
 
@@ -120,6 +120,34 @@ impl Conntrack {
     /// The next answers; `None` once the kernel has refused.
     pub async fn answer(&mut self) -> Option<Vec<Answer>> {
         self.answers.recv().await
+    }
+}
+
+/// Tries it: asks about a connection that there is not, unless that would load a module.
+///
+/// # Errors
+/// Why nothing can be asked, in words.
+pub fn probe() -> Result<String, String> {
+    const COST: &str = "where connections go whose destination is translated (DNAT) is unknown";
+    if !Path::new(COUNT).exists() {
+        return Ok("not loaded: it translates no destination, and is not asked".to_owned());
+    }
+    if !is_loaded() {
+        return Err(format!(
+            "nf_conntrack_netlink is not loaded: {COST}. Load it before tcptrail starts: modprobe nf_conntrack_netlink"
+        ));
+    }
+    let nowhere = Tuple {
+        local_addr: bytes_of(Ipv4Addr::LOCALHOST.into()),
+        remote_addr: bytes_of(Ipv4Addr::LOCALHOST.into()),
+        local_port: 0,
+        remote_port: 0,
+        family: Family::V4,
+    };
+    match Socket::open().and_then(|mut socket| socket.ask(&nowhere)) {
+        Ok(_) => Ok("answers: where translated connections (DNAT) really go is shown".to_owned()),
+        Err(Errno::PERM) => Err(format!("no CAP_NET_ADMIN: {COST}")),
+        Err(error) => Err(format!("{error}: {COST}")),
     }
 }
 
@@ -303,10 +331,10 @@ fn request(tuple: &Tuple, sequence: u32, out: &mut Vec<u8>) {
     attribute(CTA_TUPLE_ORIG | NESTED, out, |out| {
         attribute(CTA_TUPLE_IP | NESTED, out, |out| {
             let mut addr = |kinds: [u16; 2], addr: SocketAddr| match addr.ip() {
-                std::net::IpAddr::V4(v4) => {
+                IpAddr::V4(v4) => {
                     attribute(kinds[0], out, |out| out.extend_from_slice(&v4.octets()));
                 }
-                std::net::IpAddr::V6(v6) => {
+                IpAddr::V6(v6) => {
                     attribute(kinds[1], out, |out| out.extend_from_slice(&v6.octets()));
                 }
             };
@@ -366,7 +394,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::Family;
 
     fn tuple(local: &str, remote: &str) -> Tuple {
         let addr = |text: &str| text.parse::<SocketAddr>().expect("an address");
