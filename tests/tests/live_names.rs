@@ -100,9 +100,12 @@ fn a_translated_destination_is_told_and_so_is_the_other_end() -> Result<()> {
         return Ok(());
     }
     let translated = Translated::connect(&pair.left, &listener)?;
+    // Others to the same endpoint: all of them are in the first list.
+    let others: Vec<Translated> =
+        (0..5).map(|_| Translated::connect(&pair.left, &listener)).collect::<Result<_>>()?;
     let listed = run(&["list", "--json"])?;
     listed.check_whole()?;
-    translated.check(&listed)?;
+    others.iter().chain([&translated]).try_for_each(|one| one.check(&listed))?;
     // A replay asks nobody.
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("r.tcpt");

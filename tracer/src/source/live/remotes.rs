@@ -37,6 +37,8 @@ pub(super) struct Remotes {
     translations: Translations,
     /// Asked for and not answered.
     under_way: bool,
+    /// What came at the start makes another look worth while.
+    again: bool,
     resolver: Option<Resolver>,
     /// When the first look was.
     looked: Option<MonoNs>,
@@ -51,6 +53,7 @@ impl Remotes {
             conntrack: Conntrack::start(config.filter.netns, circumstances),
             translations: Translations::default(),
             under_way: false,
+            again: false,
             resolver: resolver.context("cannot start a thread")?,
             looked: None,
         })
@@ -67,6 +70,7 @@ impl Remotes {
     /// Looks over the table, and asks for what is not known.
     pub(super) fn look(&mut self, engine: &Engine, config: &Config, now: MonoNs) {
         self.looked.get_or_insert(now);
+        self.again = false;
         if let Some(conntrack) = self.conntrack.as_ref().filter(|_| !self.under_way) {
             let questions = self.translations.questions(engine.table(), now);
             if !questions.is_empty() {
@@ -87,6 +91,11 @@ impl Remotes {
         }
     }
 
+    /// Whether a look is due out of turn.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.again
+    }
+
     /// Whether looks make sense.
     pub(super) fn are_asked(&self) -> bool {
         self.conntrack.is_some() || self.resolver.is_some()
@@ -96,7 +105,7 @@ impl Remotes {
     pub(super) fn hold_back(&self, now: MonoNs) -> bool {
         let Some(looked) = self.looked else { return self.are_asked() };
         let within = |patience: Duration| u128::from(now.since(looked)) < patience.as_nanos();
-        self.under_way && within(KERNEL_PATIENCE)
+        (self.under_way || self.again) && within(KERNEL_PATIENCE)
             || self.resolver.as_ref().is_some_and(Resolver::is_busy) && within(DNS_PATIENCE)
     }
 
@@ -146,7 +155,9 @@ impl Remotes {
         let bytes = match news {
             News::Translations(answers) => {
                 self.under_way = false;
-                self.translations.answered(&answers)
+                let bytes = self.translations.answered(&answers);
+                self.again = !bytes.is_empty() && self.translations.is_at_the_start();
+                bytes
             }
             News::Refused => {
                 self.under_way = false;

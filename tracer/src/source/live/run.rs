@@ -217,7 +217,8 @@ impl Live<'_> {
         if self.needs.inputs && self.duties.is_due(Duty::Flush, now) {
             self.flush(now);
         }
-        if self.walks.is_settled() && self.duties.is_due(Duty::Remotes, now) {
+        let due = self.duties.is_due(Duty::Remotes, now) || self.remotes.is_urgent();
+        if self.walks.is_settled() && due {
             self.look_at_remotes(now);
         }
         self.redraw();

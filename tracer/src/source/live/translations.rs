@@ -18,8 +18,10 @@ use crate::time::MonoNs;
 
 /// Connections asked for in one look, some microseconds each.
 const MOST_IN_A_LOOK: usize = 1_000;
-/// The same in the first look, which a list waits for.
+/// The same in the first looks, which a list waits for.
 const MOST_AT_FIRST: usize = 8_192;
+/// The second asks for the other connections to what turned out to be translated.
+const FIRST_LOOKS: u8 = 2;
 /// Connections that were asked for and are not translated, while some of the same endpoint are.
 const MOST_ASKED: usize = 65_536;
 /// Endpoints that are remembered.
@@ -45,7 +47,8 @@ struct Endpoint {
 pub(super) struct Translations {
     endpoints: HashMap<(u32, SocketAddr), Endpoint, RandomState>,
     asked: HashSet<SockId, RandomState>,
-    looked: bool,
+    /// Looks so far, while they are few.
+    looks: u8,
     /// There was no room for all.
     pub(super) cut: bool,
 }
@@ -53,8 +56,8 @@ pub(super) struct Translations {
 impl Translations {
     /// What is to be asked now.
     pub(super) fn questions(&mut self, table: &Table, now: MonoNs) -> Vec<Question> {
-        let most = if self.looked { MOST_IN_A_LOOK } else { MOST_AT_FIRST };
-        self.looked = true;
+        let most = if self.looks < FIRST_LOOKS { MOST_AT_FIRST } else { MOST_IN_A_LOOK };
+        self.looks = self.looks.saturating_add(1);
         self.asked.retain(|&id| table.find_open(id).is_some());
         if self.endpoints.len() >= MOST_ENDPOINTS {
             self.endpoints.clear();
@@ -96,6 +99,11 @@ impl Translations {
         }
         endpoint.plain = endpoint.plain.saturating_add(1);
         true
+    }
+
+    /// Whether the others to an endpoint are to be asked for at once.
+    pub(super) fn is_at_the_start(&self) -> bool {
+        self.looks < FIRST_LOOKS
     }
 
     /// Takes in answers; what is new, as [`Input::Names`](crate::input::Input::Names) has it.
@@ -227,7 +235,7 @@ mod tests {
         let (mut table, mut asking) = (table(), Translations::default());
         // Endpoints of their own.
         (0..1_200).for_each(|to| connect(&mut table, u64::from(to) + 1, to));
-        asking.looked = true;
+        asking.looks = FIRST_LOOKS;
         let first = ask(&mut asking, &table, 0);
         let second = ask(&mut asking, &table, 1);
         assert_eq!((first.len(), second.len()), (1_000, 200));
