@@ -84,8 +84,8 @@ pub struct Conntrack {
 }
 
 impl Conntrack {
-    /// Starts the thread, where there is something to ask: nothing is kept, and nothing runs, where connection tracking is
-    /// not loaded; nor, in a run about one namespace, where neither that nor the machine's has an entry.
+    /// Starts the thread, where there is something to ask: nothing is kept, and nothing runs, where connection tracking
+    /// is not loaded; nor, in a run about one namespace, where neither that nor the machine's has an entry.
     #[must_use]
     pub fn start(only: Option<u32>, circumstances: Circumstances) -> Option<Conntrack> {
         if !is_loaded() || !privileges::may_ask_conntrack() {

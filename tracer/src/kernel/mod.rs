@@ -3,8 +3,8 @@
 //! `btf` and `layout` find the offsets, `preflight` says what is missing before anything is tried,
 //! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators and reads what `facts`
 //! says of processes and namespaces, and `interfaces` of interfaces; `stacks` does all that for the programs that
-//! take stacks. `destroy` ends sockets, which `sock_diag` asks for; `conntrack` asks where connections really go; `netlink` is
-//! what both speak.
+//! take stacks. `destroy` ends sockets, which `sock_diag` asks for; `conntrack` asks where connections really go;
+//! `netlink` is what both speak.
 
 pub mod btf;
 pub mod cgroups;

@@ -1,5 +1,5 @@
-//! What is at the other end of a connection, or of those of a finding: its process, what its address and port are called, and where the connection
-//! really goes; in JSON and for people.
+//! What is at the other end of a connection, or of those of a finding: its process, what its address and port are called,
+//! and where the connection really goes; in JSON and for people.
 
 use std::net::SocketAddr;
 

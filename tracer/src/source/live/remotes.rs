@@ -12,6 +12,7 @@ use crate::engine::conn::Role;
 use crate::hosts::{Hosts, Resolver};
 use crate::input::Input;
 use crate::kernel::conntrack::{Answer, Conntrack};
+use crate::names::HostSource;
 use crate::output::session::Session;
 use crate::privileges::Circumstances;
 use crate::source::live::translations::Translations;
@@ -83,7 +84,7 @@ impl Remotes {
         let all = config.filter.wants_all(engine.origin().only_netns);
         for conn in engine.table().iter().filter(|conn| conn.role != Role::Listener) {
             let known = names.host(&conn.tuple.remote_addr);
-            let local = known.is_some_and(|(_, source)| source == crate::names::HostSource::Hosts);
+            let local = known.is_some_and(|(_, source)| source == HostSource::Hosts);
             let wanted = conn.tuple.remote_port != 0 && !local;
             if wanted && (all || config.filter.wants(conn) == Some(true)) {
                 resolver.want(conn.tuple.remote().ip(), now);
