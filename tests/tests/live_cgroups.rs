@@ -308,6 +308,8 @@ fn services_containers_and_pods_have_names_and_filters() -> Result<()> {
         {list} --pod 'shop/web-*'; echo @@
         {list} --container cache; echo @@; {list} --container {}; echo @@
         {list} --service {mine}; echo @@; {list} --service 'no-*'; echo @@
+        {tcptrail} leaks --json --older 1ms --duration 1s --no-attach --service {mine}; echo @@
+        {tcptrail} kill --yes --json --service {mine}; echo @@
         exec 7< <(exec {tcptrail} tail --json --service 'late-*'); tail=$!
         read -r line <&7
         mkdir $two/{mine}/late-{mine}.service
@@ -334,14 +336,15 @@ fn services_containers_and_pods_have_names_and_filters() -> Result<()> {
         let events = events.collect::<Result<Vec<Event>>>()?.into_iter();
         // Those of the shell: the listener is this test's.
         let theirs = |event: &Event| {
-            ["socket", "transition"].contains(&event.kind()) && event.text("role") != "listener"
+            ["socket", "transition", "leak", "killed"].contains(&event.kind())
+                && event.text("role") != "listener"
         };
         Ok(events.filter(theirs).collect::<Vec<_>>())
     });
-    let [all, by_pod, by_name, by_id, by_service, none, late] =
+    let [all, by_pod, by_name, by_id, by_service, none, leaks, killed, late] =
         &parts.collect::<Result<Vec<_>>>().with_context(|| format!("{stdout}{stderr}"))?[..]
     else {
-        anyhow::bail!("not seven parts: {stdout}{stderr}");
+        anyhow::bail!("not nine parts: {stdout}{stderr}");
     };
     let unit = format!("{mine}.service");
     let expected = [
@@ -364,6 +367,12 @@ fn services_containers_and_pods_have_names_and_filters() -> Result<()> {
     ] {
         let fds: Vec<_> = found.iter().map(|event| event.number("fd")).collect();
         ensure!(fds == Vec::from_iter(fd.map(Some)), "{what}: {fds:?}: {found:?}");
+    }
+    let leak = leaks.iter().find(|event| event.kind() == "leak").context("no leak")?;
+    ensure!(leak.text("service") == unit && leak.text("cgroup").ends_with(&unit), "{leak:?}");
+    // Where sockets can be ended at all.
+    if let Some(killed) = killed.iter().find(|event| event.kind() == "killed") {
+        ensure!(killed.text("service") == unit, "{killed:?}");
     }
     let late = late.first().context("nothing of a service that began later")?;
     ensure!(late.text("service") == format!("late-{unit}"), "{late:?}");

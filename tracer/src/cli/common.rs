@@ -122,6 +122,12 @@ pub struct OutputArgs {
     /// Also write all events to FILE, for `replay`
     #[arg(long = "record", value_name = "FILE", global = true)]
     pub record_to: Option<PathBuf>,
+    /// Ask DNS for the names of remote addresses, in the background: a name is shown once it is known
+    ///
+    /// Without it, names are only from /etc/hosts and /etc/services. A name from DNS is what the owner of the address
+    /// says.
+    #[arg(long, global = true, hide_short_help = true)]
+    pub resolve: bool,
     /// Leave out the column names (tail, life, list)
     #[arg(short = 'H', long, global = true)]
     pub no_header: bool,

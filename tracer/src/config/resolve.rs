@@ -92,6 +92,7 @@ pub fn resolve(command: Option<Command>, common: &Common) -> Result<Config, Usag
         verbose: common.output.verbose,
         max_connections: common.limits.max_connections,
         drops: !common.limits.no_drops,
+        resolve: common.output.resolve,
     })
 }
 
@@ -146,6 +147,12 @@ pub fn color(common: &Common) -> bool {
 /// What is right by itself, and not together.
 fn check_together(source: &Source, show: &Show, common: &Common) -> Result<(), UsageError> {
     ends::check(show, common)?;
+    if common.output.resolve && matches!(source, Source::File(_)) {
+        return Err(UsageError(
+            "--resolve asks DNS while a run is live: a recording has the names that were known then"
+                .into(),
+        ));
+    }
     let columns = matches!(show, Show::Tail | Show::Life { .. } | Show::List { .. });
     if common.output.no_header && !columns {
         return Err(UsageError("-H (--no-header) goes with tail, life and list".into()));

@@ -183,6 +183,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Segments that the kernel drops are traced.
     pub drops: bool,
+    /// DNS is asked for names.
+    pub resolve: bool,
 }
 
 impl Config {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::containers::files;
+use crate::files;
 use crate::names::Given;
 
 /// Where Docker keeps its data when nobody says where: as a package, and as a snap.

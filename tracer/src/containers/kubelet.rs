@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::containers::files;
+use crate::files;
 use crate::names::Given;
 
 /// All of them.

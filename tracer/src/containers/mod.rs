@@ -5,7 +5,6 @@
 //! no sense is as if it were not there.
 
 mod engines;
-mod files;
 mod kubelet;
 
 use std::collections::HashMap;

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use crate::doctor::check::Checks;
 use crate::kernel::cgroups::{self, Mounts};
-use crate::kernel::{destroy, netns, preflight};
+use crate::kernel::{conntrack, destroy, netns, preflight};
 use crate::text::Terminal;
 
 /// Tries everything and prints a line each. Exit code 0 when tracing works.
@@ -81,6 +81,7 @@ fn examine(checks: &mut Checks<'_>) {
     if resolved.layout.cgroup != 0 {
         checks.push("cgroups", false, cgroup_names(&cgroups::mounts()));
     }
+    checks.push("conntrack", false, conntrack::probe());
     let namespaces = netns::all().len();
     checks.push("network namespaces", false, Ok(format!("{namespaces} found")));
 }

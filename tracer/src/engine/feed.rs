@@ -222,6 +222,9 @@ impl Engine {
 
     fn take_names(&mut self, bytes: &[u8]) {
         self.names.take_in(bytes);
+        for (id, translation) in names::translations(bytes) {
+            self.table.translate(SockId(id), translation.local, translation.remote);
+        }
         if let Some(rules) = &mut self.rules {
             rules.scope.learn(&self.names);
             for (id, opener) in names::openers(bytes) {

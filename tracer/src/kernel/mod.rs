@@ -3,10 +3,12 @@
 //! `btf` and `layout` find the offsets, `preflight` says what is missing before anything is tried,
 //! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators and reads what `facts`
 //! says of processes and namespaces, and `interfaces` of interfaces; `stacks` does all that for the programs that
-//! take stacks. `destroy` ends sockets, which `sock_diag` asks for.
+//! take stacks. `destroy` ends sockets, which `sock_diag` asks for; `conntrack` asks where connections really go;
+//! `netlink` is what both speak.
 
 pub mod btf;
 pub mod cgroups;
+pub mod conntrack;
 mod descriptors;
 pub mod destroy;
 mod drops;
@@ -16,6 +18,7 @@ mod interfaces;
 pub mod layout;
 pub mod loader;
 pub mod memory;
+mod netlink;
 pub mod netns;
 mod netns_socket;
 mod places;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,12 @@ pub fn inode(path: &Path) -> io::Result<u32> {
 /// # Errors
 /// When it is gone, or without CAP_SYS_ADMIN.
 pub fn enter(path: &Path) -> io::Result<()> {
-    netns_socket::enter(File::open(path)?.as_fd())
+    enter_file(File::open(path)?.as_fd())
+}
+
+/// As [`enter`], by a file that is open.
+pub(super) fn enter_file(file: BorrowedFd<'_>) -> io::Result<()> {
+    netns_socket::enter(file)
 }
 
 /// How to get into a namespace.

@@ -18,34 +18,21 @@ use tracer_common::TcpState;
 use tracer_common::wire::{AF_INET, AF_INET6};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::netlink::{Header, NLM_F_REQUEST, NLMSG_ERROR, error, messages};
+
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
-const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 const IPPROTO_TCP: u8 = 6;
 /// Of `idiag_states` all from ESTABLISHED to NEW_SYN_RECV but CLOSE: what is bound and nothing more
 /// (TCPF_BOUND_INACTIVE) is no connection or listener any more.
 const STATES: u32 = 0x1ffe & !(1 << TcpState::Close.number());
-/// Messages are aligned to this.
-const ALIGN: usize = 4;
 /// The kernel fills messages of a dump up to this (`netlink_dump`).
 const ROOM: usize = 32 << 10;
 /// It answers at once.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// `struct nlmsghdr`.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Header {
-    length: u32,
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    port: u32,
-}
 
 /// `struct inet_diag_sockid`; ports in network order, addresses of IPv4 in the first four bytes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -90,7 +77,6 @@ struct Answer {
 }
 
 const _: () = {
-    assert!(size_of::<Header>() == 16);
     assert!(size_of::<Ends>() == 48);
     assert!(size_of::<Request>() == 16 + 56);
     assert!(size_of::<Answer>() == 72);
@@ -230,28 +216,6 @@ impl SockDiag {
     }
 }
 
-/// The messages in what was received.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
-    std::iter::from_fn(move || {
-        let (header, _) = Header::read_from_prefix(bytes).ok()?;
-        let length = usize::try_from(header.length).ok()?;
-        let payload = bytes.get(size_of::<Header>()..length)?;
-        bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
-        Some((header, payload))
-    })
-}
-
-/// What NLMSG_ERROR says: 0, or an errno below it.
-fn error(payload: &[u8]) -> io::Result<()> {
-    let Some(bytes) = payload.first_chunk() else { return Err(Errno::BADMSG) };
-    match i32::from_ne_bytes(*bytes) {
-        0 => Ok(()),
-        // MAX_ERRNO.
-        number @ -4095..=-1 => Err(Errno::from_raw_os_error(-number)),
-        _ => Err(Errno::BADMSG),
-    }
-}
-
 const fn family(addr: SocketAddr) -> u8 {
     match addr {
         SocketAddr::V4(_) => AF_INET,
@@ -290,24 +254,6 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
-
-    #[test]
-    fn what_is_cut_off_or_absurd_ends_the_messages() {
-        let header = |length| Header { length, kind: 20, flags: 0, sequence: 7, port: 0 };
-        let mut bytes = [header(20).as_bytes(), &[1, 2, 3, 4]].concat();
-        bytes.extend(header(17).as_bytes());
-        bytes.extend([9, 0, 0, 0]);
-        let lengths: Vec<usize> = messages(&bytes).map(|(_, payload)| payload.len()).collect();
-        assert_eq!(lengths, [4, 1]);
-        for length in [0, 1, 15, 21, u32::MAX] {
-            assert_eq!(messages(header(length).as_bytes()).count(), 0, "{length}");
-        }
-        assert_eq!(messages(&[0; 5]).count(), 0);
-        assert_eq!(error(&[0; 4]), Ok(()));
-        assert_eq!(error(&(-1_i32).to_ne_bytes()), Err(Errno::PERM));
-        assert_eq!(error(&i32::MIN.to_ne_bytes()), Err(Errno::BADMSG));
-        assert_eq!(error(&[]), Err(Errno::BADMSG));
-    }
 
     #[test]
     fn a_socket_is_found_by_its_cookie() {

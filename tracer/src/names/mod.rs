@@ -1,6 +1,8 @@
-//! Names the kernel's records have only numbers for: paths of cgroups, executables of processes, interfaces.
+//! Names the kernel's records have only numbers for: paths of cgroups, executables of processes, interfaces, remote
+//! addresses, ports; and where connections really go.
 
 mod place;
+mod remotes;
 
 use std::collections::HashMap;
 
@@ -8,6 +10,8 @@ use foldhash::fast::RandomState;
 
 use place::Whereabouts;
 pub use place::{Kept, Place, container, workload};
+use remotes::Remotes;
+pub use remotes::{Addr, HostSource, Translation, bytes_of};
 
 /// What a name is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,10 +26,17 @@ pub enum Entry {
     Opener(u64),
     /// A network namespace's inode, and the index of an interface in it.
     Interface(u32, u32),
+    /// An address, and who names it. Without a name it has none any more.
+    Host(Addr, HostSource),
+    /// The port of a service. As for hosts.
+    Port(u16),
+    /// A socket's identity: where it really goes, as [`Translation::encode`] makes it.
+    Translation(u64),
 }
 
-/// Appends an entry in the form of [`Input::Names`](crate::input::Input::Names): kind (`c`, `k`, `x`, `o` or `i`),
-/// number as eight little-endian bytes, length as two, name.
+/// Appends an entry in the form of [`Input::Names`](crate::input::Input::Names): kind (`c`, `k`, `x`, `o`, `i`, `h`, `s`
+/// or `t`), number as eight little-endian bytes, length as two, name; in front of a host's name its address.
+/// Versions that do not know a kind stop there, so what is new comes in an input of its own, or last.
 pub fn encode(entry: Entry, name: &[u8], out: &mut Vec<u8>) {
     let (kind, number) = match entry {
         Entry::Cgroup(id) => (b'c', id),
@@ -33,12 +44,20 @@ pub fn encode(entry: Entry, name: &[u8], out: &mut Vec<u8>) {
         Entry::Executable(pid) => (b'x', u64::from(pid)),
         Entry::Opener(id) => (b'o', id),
         Entry::Interface(netns, index) => (b'i', in_namespace(netns, index)),
+        Entry::Host(_, source) => (b'h', source.number()),
+        Entry::Port(port) => (b's', u64::from(port)),
+        Entry::Translation(id) => (b't', id),
+    };
+    let address = match &entry {
+        Entry::Host(addr, _) => &addr[..],
+        _ => &[],
     };
     // Paths end at 4,096 bytes.
-    let Ok(length) = u16::try_from(name.len()) else { return };
+    let Ok(length) = u16::try_from(address.len() + name.len()) else { return };
     out.push(kind);
     out.extend_from_slice(&number.to_le_bytes());
     out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(address);
     out.extend_from_slice(name);
 }
 
@@ -89,6 +108,8 @@ pub struct Names {
     version: u64,
     executables: HashMap<u64, Box<[u8]>>,
     interfaces: HashMap<u64, Box<[u8]>>,
+    /// With bounds of their own.
+    remotes: Remotes,
 }
 
 impl Names {
@@ -100,19 +121,28 @@ impl Names {
                 b'c' | b'k' => self.name_cgroup(number, kind, name),
                 b'x' => put(&mut self.executables, number, name),
                 b'i' => put(&mut self.interfaces, number, name),
-                // For whoever looks for the stuck: see `openers`.
-                b'o' => continue,
+                b'h' => {
+                    self.remotes.name_host(number, name);
+                    continue;
+                }
+                b's' => {
+                    self.remotes.name_port(number, name);
+                    continue;
+                }
+                // For whoever looks for the stuck: see `openers`. For the table: see `translations`.
+                b'o' | b't' => continue,
                 _ => return,
             };
             self.size = self.size.saturating_add_signed(size);
             if self.size > MOST {
                 // Those that are still there will be named again.
-                *self = Names { version: self.version + 1, ..Names::default() };
+                let remotes = std::mem::take(&mut self.remotes);
+                *self = Names { version: self.version + 1, remotes, ..Names::default() };
             }
         }
     }
 
-    /// All of them, as [`encode`] makes them.
+    /// Those of cgroups, executables and interfaces, as [`encode`] makes them.
     #[must_use]
     pub fn all(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -130,6 +160,31 @@ impl Names {
             encode(Entry::Container(*id), &known.given, &mut bytes);
         }
         bytes
+    }
+
+    /// Names of addresses and ports, as [`encode`] makes them.
+    #[must_use]
+    pub fn remotes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (addr, source, name) in self.remotes.hosts() {
+            encode(Entry::Host(*addr, source), name, &mut bytes);
+        }
+        for (port, name) in self.remotes.ports() {
+            encode(Entry::Port(port), name, &mut bytes);
+        }
+        bytes
+    }
+
+    /// What an address is called, and who says so.
+    #[must_use]
+    pub fn host(&self, addr: &Addr) -> Option<(&[u8], HostSource)> {
+        self.remotes.host(addr)
+    }
+
+    /// What the port of a service is called.
+    #[must_use]
+    pub fn port(&self, port: u16) -> Option<&[u8]> {
+        self.remotes.port(port)
     }
 
     fn name_cgroup(&mut self, id: u64, kind: u8, name: &[u8]) -> isize {
@@ -232,6 +287,19 @@ pub fn interfaces(mut bytes: &[u8]) -> impl Iterator<Item = ((u32, u32), &[u8])>
     })
 }
 
+/// Sockets in what [`encode`] made, and where each really goes.
+pub fn translations(mut bytes: &[u8]) -> impl Iterator<Item = (u64, Translation)> {
+    std::iter::from_fn(move || {
+        loop {
+            let (kind, number, name, rest) = split(bytes)?;
+            bytes = rest;
+            if let Some(translation) = Translation::decode(name).filter(|_| kind == b't') {
+                return Some((number, translation));
+            }
+        }
+    })
+}
+
 fn split(bytes: &[u8]) -> Option<(u8, u64, &[u8], &[u8])> {
     let (&kind, bytes) = bytes.split_first()?;
     let (number, bytes) = bytes.split_first_chunk()?;
@@ -260,6 +328,28 @@ mod tests {
     }
 
     #[test]
+    fn names_of_remotes_come_back() {
+        let translation = Translation { local: ([1; 16], 1), remote: ([2; 16], 2) };
+        let mut bytes = Vec::new();
+        encode(Entry::Host([7; 16], HostSource::Dns), b"db.example", &mut bytes);
+        encode(Entry::Port(5432), b"postgresql", &mut bytes);
+        encode(Entry::Translation(9), &translation.encode(), &mut bytes);
+        encode(Entry::Translation(10), b"too short", &mut bytes);
+        encode(Entry::Cgroup(7), b"/a", &mut bytes);
+        let mut names = Names::default();
+        names.take_in(&bytes);
+        assert_eq!(names.host(&[7; 16]), Some((&b"db.example"[..], HostSource::Dns)));
+        assert_eq!(names.host(&[8; 16]), None);
+        assert_eq!(names.port(5432), Some(&b"postgresql"[..]));
+        assert_eq!(names.cgroup(7), Some(&b"/a"[..]));
+        assert_eq!(translations(&bytes).collect::<Vec<_>>(), [(9, translation)]);
+        let mut again = Names::default();
+        again.take_in(&names.remotes());
+        assert_eq!(again.host(&[7; 16]), names.host(&[7; 16]));
+        assert_eq!(again.port(5432), names.port(5432));
+    }
+
+    #[test]
     fn names_stay_within_bounds() {
         let mut names = Names::default();
         let mut bytes = Vec::new();
@@ -281,6 +371,7 @@ mod tests {
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             Names::default().take_in(&bytes);
             let _ = container(&bytes);
+            let _ = translations(&bytes).count();
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Capabilities belong to threads, so each gives up its own when it begins its work: `keep` leaves the
 //! thread with what is named and drops the rest for good, the bounding set included, and no
 //! program it would start gets any back. What a thread needs, and why, is said here, in `main_thread`,
-//! [`poller`], [`names`] and [`writer`].
+//! [`poller`], [`conntrack`], [`names`] and [`writer`].
 
 use std::fmt::Write;
 use std::io;
@@ -43,6 +43,8 @@ const OTHERS_FILES: Need =
 const MAPPED_FILES: Need =
     need(CapabilitySet::CHECKPOINT_RESTORE, "reading symbols of files that were deleted");
 const ENDING: Need = need(CapabilitySet::NET_ADMIN, "ending sockets");
+const CONNTRACK: Need =
+    need(CapabilitySet::NET_ADMIN, "asking conntrack where connections really go");
 const THEIR_GROUP: Need =
     need(CapabilitySet::SETGID, "asking a JVM with the rights of its user only");
 const THEIR_USER: Need =
@@ -101,6 +103,28 @@ pub fn poller(circumstances: Circumstances) -> Vec<Need> {
 #[must_use]
 pub fn destroyer() -> Vec<Need> {
     vec![ENDING, NAMESPACES, OTHERS_NAMESPACES]
+}
+
+/// What the thread needs that asks conntrack. It keeps no other than the walking one where that enters namespaces.
+#[must_use]
+pub fn conntrack(circumstances: Circumstances) -> Vec<Need> {
+    let mut needs = vec![CONNTRACK];
+    if !circumstances.one_namespace {
+        needs.extend([NAMESPACES, OTHERS_NAMESPACES]);
+    }
+    needs
+}
+
+/// Whether the calling thread may ask conntrack.
+#[must_use]
+pub fn may_ask_conntrack() -> bool {
+    held().is_ok_and(|held| held.contains(CONNTRACK.capability))
+}
+
+/// What the threads need that ask DNS.
+#[must_use]
+pub const fn resolver() -> &'static [Need] {
+    &[]
 }
 
 /// What the thread needs that names stacks; `attach` when it may ask JVMs.
@@ -255,6 +279,9 @@ mod tests {
         check(&poller(Circumstances { one_namespace: true, ..old }), "CAP_BPF");
         check(&poller(Circumstances { lists_descriptors: true, ..one }), "CAP_DAC_READ_SEARCH");
         check(&destroyer(), "CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN");
+        check(&conntrack(PLAIN), "CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN");
+        check(&conntrack(one), "CAP_NET_ADMIN");
+        check(resolver(), "none");
         check(writer(), "none");
         let names_only = "CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE";
         check(&names(false), names_only);

@@ -35,6 +35,7 @@ impl Peer {
             id: conn.id,
             pid: owner.and_then(Owner::pid),
             comm: owner.map(|owner| owner.task.comm),
+            cgroup: conn.cgroup,
         }
     }
 }

@@ -21,14 +21,15 @@ impl Table {
         if conn.role == Role::Listener || conn.tuple.remote_port == 0 {
             return None;
         }
-        let wanted = conn.tuple.reversed();
+        let wanted = self.translation(conn).unwrap_or(&conn.tuple).reversed();
         let in_netns = self.by_tuple.get(&self.conns, &wanted, conn.netns);
         // Loopback addresses are one namespace's own; others may be met across a veth, unless
         // several namespaces have them.
         let index = in_netns.or_else(|| {
             let only_one = |tuple: &Tuple| self.by_tuple.only(&self.conns, tuple);
             only_one(&conn.tuple).and_then(|_| only_one(&wanted))
-        })?;
+        });
+        let Some(index) = index else { return self.translated_peer(conn) };
         let peer = self.conns.get(index as usize)?;
         let same = peer.tuple == wanted && (peer.netns == conn.netns || !wanted.is_loopback());
         (same && peer.id != conn.id).then_some(index)

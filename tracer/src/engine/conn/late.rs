@@ -68,6 +68,8 @@ pub struct Peer {
     pub pid: Option<u32>,
     /// The process's name; `None` where nobody is known.
     pub comm: Option<Comm>,
+    /// Id of the cgroup the socket was made in, 0 where it is not known.
+    pub cgroup: u64,
 }
 
 /// Boxes that no connection needs at the moment.

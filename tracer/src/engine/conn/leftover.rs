@@ -28,6 +28,8 @@ pub struct Leftover {
     pub role: Role,
     /// When the connection began, as far as known.
     pub born: MonoNs,
+    /// Id of the cgroup the socket was made in, 0 where it is not known.
+    pub cgroup: u64,
 }
 
 /// Those that are known.
@@ -59,8 +61,8 @@ impl Leftovers {
         if !self.wanted || !held || full || by_application && event.error == 0 {
             return;
         }
-        let Connection { how, tuple, role, born, .. } = *conn;
-        self.by_id.insert(event.id, Leftover { how, at: event.at, tuple, role, born });
+        let Connection { how, tuple, role, born, cgroup, .. } = *conn;
+        self.by_id.insert(event.id, Leftover { how, at: event.at, tuple, role, born, cgroup });
     }
 
     /// The socket is used anew.

@@ -8,8 +8,10 @@
 //! end, `poll` begins and ends walks over sockets, `holders` takes in those over descriptors, `ending` says how a
 //! connection ended, `identity` says which connection an event is about where the kernel does not, `index`
 //! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have,
-//! `again` why segments were sent again (`causes` counts them), `dropped` whose segments the kernel dropped (`drops` what is kept of them),
-//! `bound` who is bound to an interface, `how` the ways to end and to fail, `failed` says which of these it was, `collector` those that a garbage collector makes, `change` is what comes out.
+//! `again` why segments were sent again (`causes` counts them), `dropped` whose segments the kernel dropped (`drops` what
+//! is kept of them), `bound` who is bound to an interface, `how` the ways to end and to fail, `failed` says which of these
+//! it was, `collector` those that a garbage collector makes, `translate` takes in where connections really go
+//! (`translated` keeps it), `change` is what comes out.
 
 mod again;
 mod ages;
@@ -43,6 +45,8 @@ mod shared;
 mod spent;
 mod table;
 mod transition;
+mod translate;
+mod translated;
 
 #[cfg(test)]
 mod tests;

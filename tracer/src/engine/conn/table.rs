@@ -18,6 +18,7 @@ use crate::engine::conn::options::Options;
 use crate::engine::conn::role::Role;
 use crate::engine::conn::shared::Tasks;
 use crate::engine::conn::spent::Known;
+use crate::engine::conn::translated::Translated;
 use crate::event::{Event, Holder, Shape, SockId, Tuple, What};
 use crate::time::MonoNs;
 
@@ -63,6 +64,7 @@ pub struct Table {
     pub(super) leftovers: Leftovers,
     pub(super) learned: Learned,
     pub(super) drops: Drops,
+    pub(super) translated: Translated,
     /// See [`Table::take_interfaces`].
     pub(super) interfaces: BTreeSet<(u32, u32)>,
 }
@@ -95,6 +97,7 @@ impl Table {
             leftovers: Leftovers::default(),
             learned: Learned::default(),
             drops: Drops::default(),
+            translated: Translated::default(),
             interfaces: BTreeSet::new(),
         }
     }
@@ -191,6 +194,7 @@ impl Table {
             self.unindex_tuple(index);
             if let Some(conn) = self.conns.try_remove(index as usize) {
                 self.forget_drops(conn.id);
+                self.translated.forget(conn.id);
                 conn.recycle(&mut self.spare);
             }
         }

@@ -13,6 +13,7 @@ use crate::destroy::Target;
 use crate::engine::conn::{Connection, Role};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
+use crate::names::Kept;
 use crate::output::lines::list::{json, rows, text};
 use crate::output::lines::{Setting, ends};
 use crate::output::{Draws, Needs, Output, Run, Totals, Until};
@@ -29,6 +30,8 @@ pub struct Chosen {
     pub ends: [Vec<u8>; 2],
     /// Whose it is, as shown.
     pub owner: Vec<u8>,
+    /// Where that runs.
+    pub place: Kept,
 }
 
 /// What was found.
@@ -170,5 +173,6 @@ fn chosen(engine: &Engine, conn: &Connection) -> Chosen {
         target: Target::of(engine.table(), conn),
         ends: [local, remote],
         owner: rows::process(engine.table(), conn),
+        place: Kept::from(&engine.names().place(conn.cgroup)),
     }
 }

@@ -3,7 +3,7 @@
 use crate::destroy::{Outcome, Outcomes, Target};
 use crate::output::json::Object;
 use crate::output::kill::Chosen;
-use crate::output::lines::{ends, times};
+use crate::output::lines::{called, ends, times};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::MonoNs;
 use crate::time::clock::Clock;
@@ -88,7 +88,9 @@ fn object(
         .plain("family", target.family.name())
         .endpoint("local", target.local)
         .endpoint("remote", target.remote)
-        .plain("state", target.state.name())
+        .plain("state", target.state.name());
+    called(&mut object, &chosen.place.place());
+    object
         .plain("outcome", outcome.name())
         .boolean("gone", outcome.is_gone())
         .string_or_null("state_now", state_now)

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::engine::conn::{Connection, DropCount, Unclaimed};
 use crate::event::{Direction, Drop, Dropped, Place, drop_in_words};
 use crate::output::json::Object;
-use crate::output::lines::direction;
+use crate::output::lines::{called, direction};
 use crate::text::{self, Paint, Row};
 
 /// In the width of tail's column of new states.
@@ -88,6 +88,10 @@ pub(super) fn unclaimed_json(
         .plain("role", if listener.is_some() { "listener" } else { "unknown" })
         .number_or_null("pid", owner.and_then(|owner| owner.pid()))
         .string_or_null("comm", owner.map(|owner| owner.task.comm.bytes()));
+    let cgroup = listener.map_or(0, |listener| listener.cgroup);
+    called(object, &engine.names().place(cgroup));
+    let host = engine.names().host(&group.tuple.remote_addr);
+    object.string_or_null("remote_name", host.map(|(name, _)| name));
     let sent = group.drop.place == Place::Output;
     let way = if sent { Direction::Sent } else { Direction::Received };
     json(object, engine, &Drop { untold: 0, ..group.drop }, way);

@@ -12,7 +12,8 @@ use crate::output::json::Object;
 use crate::output::lines::ended;
 use crate::output::lines::ends::{self, Growing};
 use crate::output::lines::{
-    Pen, Setting, again, drops, human, process, socket, spent, surroundings, times,
+    Pen, Setting, again, beyond, drops, human, process, socket, spent, surroundings, times,
+    where_room,
 };
 use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row, Terminal};
@@ -296,6 +297,8 @@ fn write_line(
     }
     remarks(&mut row, conn, at, words == STILL_OPEN, cell);
     drops::remark(&mut row, engine, conn, cell);
+    where_room(&mut row, &engine.names().place(conn.cgroup), cell);
+    beyond::of_event(&mut row, engine, conn, cell);
     row.end();
 }
 

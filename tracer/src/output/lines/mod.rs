@@ -1,6 +1,7 @@
 //! Lines for a person or a program to read: a view each, as text and as JSON.
 
 mod again;
+pub(crate) mod beyond;
 pub(crate) mod drops;
 mod ended;
 pub(crate) mod ends;
@@ -17,7 +18,7 @@ pub(crate) mod whose;
 pub use leaks::Leaks;
 pub use life::Life;
 pub use list::List;
-pub(crate) use runs_in::{called, place_of, surroundings, where_room, whereabouts};
+pub(crate) use runs_in::{Known, called, surroundings, where_room, whereabouts};
 pub(crate) use stuck::object as finding_object;
 pub use stuck::{Form, Stuck};
 pub use tail::Tail;
@@ -26,7 +27,7 @@ use jiff::tz::TimeZone;
 
 use crate::engine::Engine;
 use crate::engine::conn::{Connection, Spent};
-use crate::event::{Comm, Direction, Loss, LossCause};
+use crate::event::{Direction, Loss, LossCause};
 use crate::filter::Filter;
 use crate::input::Origin;
 use crate::output::Run;
@@ -173,16 +174,8 @@ pub(crate) fn socket(object: &mut Object<'_>, engine: &Engine, conn: &Connection
         let name = engine.names().interface(conn.netns, conn.interface());
         object.number("ifindex", conn.interface()).string_or_null("interface", name);
     }
-    match engine.table().peer(conn) {
-        Some(peer) => {
-            object.number_as_string("peer_conn", peer.id.0);
-            object.number_or_null("peer_pid", peer.pid);
-            object.string_or_null("peer_comm", peer.comm.as_ref().map(Comm::bytes));
-        }
-        None => {
-            object.null("peer_conn").null("peer_pid").null("peer_comm");
-        }
-    }
+    beyond::peer(object, engine, conn);
+    beyond::remote(object, engine, conn);
 }
 
 /// A duration as text: `>=` a lower bound, `~` from a timer, `-` unknown.

@@ -3,8 +3,9 @@
 use crate::engine::Engine;
 use crate::engine::conn::Connection;
 use crate::engine::rules::Finding;
-use crate::names::{Names, Place};
+use crate::names::{Kept, Names, Place};
 use crate::output::json::Object;
+use crate::output::lines::beyond::Beyond;
 use crate::text::{self, Paint, Row};
 
 /// Where it runs: `cgroup` (its path) and `container` (its id), in lines about sockets and ends.
@@ -14,7 +15,7 @@ pub(crate) fn surroundings(object: &mut Object<'_>, names: &Names, conn: &Connec
 }
 
 /// Where what a finding is about runs, as far as it is known.
-pub(crate) fn place_of<'e>(engine: &'e Engine, finding: &Finding) -> Place<'e> {
+fn place_of<'e>(engine: &'e Engine, finding: &Finding) -> Place<'e> {
     let mut cgroup = finding.cgroup;
     if cgroup == 0 {
         let conns = finding.conns.iter();
@@ -22,6 +23,26 @@ pub(crate) fn place_of<'e>(engine: &'e Engine, finding: &Finding) -> Place<'e> {
         cgroup = found.find_map(|conn| (conn.cgroup != 0).then_some(conn.cgroup)).unwrap_or(0);
     }
     engine.names().place(cgroup)
+}
+
+/// What is known around a finding, kept: where it runs, and what is at the other end.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Known {
+    place: Kept,
+    pub(super) beyond: Beyond,
+}
+
+impl Known {
+    /// Of a finding, while its sockets are known.
+    pub(crate) fn of(engine: &Engine, finding: &Finding) -> Known {
+        let place = Kept::from(&place_of(engine, finding));
+        Known { place, beyond: Beyond::of(engine, finding) }
+    }
+
+    /// Where it runs.
+    pub(crate) fn place(&self) -> Place<'_> {
+        self.place.place()
+    }
 }
 
 /// Where it runs, in the names that people gave.

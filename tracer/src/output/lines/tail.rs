@@ -12,7 +12,7 @@ use crate::output::json::Object;
 use crate::output::lines::ended;
 use crate::output::lines::ends::{self, Growing};
 use crate::output::lines::{
-    Pen, Setting, again, direction, drops, process, socket, spent, times, where_room,
+    Pen, Setting, again, beyond, direction, drops, process, socket, spent, times, where_room,
 };
 use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row, Terminal};
@@ -291,6 +291,7 @@ fn line(
     }
     if columns.wide {
         where_room(&mut row, &engine.names().place(conn.cgroup), cell);
+        beyond::of_event(&mut row, engine, conn, cell);
     }
     row.end();
 }

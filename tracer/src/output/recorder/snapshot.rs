@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::engine::conn::{Connection, Mark, Poll, PollKind};
 use crate::event::{Family, Holder, Shape};
 use crate::input::Input;
-use crate::names::{self, Entry};
+use crate::names::{self, Entry, Translation};
 use crate::time::MonoNs;
 
 /// TIME_WAIT (TCP_TIMEWAIT_LEN): for a mini-socket whose timer is not known.
@@ -42,6 +42,8 @@ pub(super) fn write<E>(
         }
     }
     push(&Input::Names(&bytes))?;
+    // What older versions do not know, apart.
+    push(&Input::Names(&engine.names().remotes()))?;
     push(&Input::PollBegin)?;
     let mut netns = Vec::new();
     let holders = engine.table().holders();
@@ -63,8 +65,22 @@ pub(super) fn write<E>(
         bytes.extend_from_slice(holder_row(holder).as_bytes());
     }
     push(&Input::Holders(&bytes))?;
+    push(&Input::Names(&translations(engine)))?;
     push(&Input::Facts(facts))?;
     push(&Input::Tick(now))
+}
+
+/// Where connections really go; after their rows, because it is kept only of those that there are.
+fn translations(engine: &Engine) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (id, ends) in engine.table().translations() {
+        let translation = Translation {
+            local: (ends.local_addr, ends.local_port),
+            remote: (ends.remote_addr, ends.remote_port),
+        };
+        names::encode(Entry::Translation(id.0), &translation.encode(), &mut bytes);
+    }
+    bytes
 }
 
 fn rows(conn: &Connection, jiffy_ns: u64) -> impl Iterator<Item = SocketRow> {

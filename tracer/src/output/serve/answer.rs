@@ -87,9 +87,9 @@ fn findings(shared: &Shared, snapshot: &Snapshot) -> Vec<u8> {
     let mut pen = Pen::new(true, plain, TimeZone::UTC);
     pen.clock.set_anchor(shared.origin.anchor());
     let mut out = b"[".to_vec();
-    for (index, (finding, _, place)) in snapshot.findings.iter().enumerate() {
+    for (index, (finding, _, known)) in snapshot.findings.iter().enumerate() {
         out.extend_from_slice(if index == 0 { b"\n" } else { b",\n" });
-        finding_object(&mut pen, &Update::Appear, finding, &place.place(), snapshot.at, &mut out);
+        finding_object(&mut pen, &Update::Appear, finding, known, snapshot.at, &mut out);
         // Each ends its line.
         out.pop_if(|last| *last == b'\n');
     }

@@ -40,8 +40,7 @@ use crate::engine::{Engine, Update};
 use crate::event::Direction;
 use crate::filter::Filter;
 use crate::input::ITER_TCP;
-use crate::names::Kept;
-use crate::output::lines::place_of;
+use crate::output::lines::Known;
 use crate::output::recorder::Status;
 use crate::output::serve::counts::Tally;
 use crate::output::serve::http::{LIMITS, Server};
@@ -168,7 +167,7 @@ impl Serve {
         let pause = pause.filter(|pause| now.since(pause.since) >= patience);
         let itself = pause.map(|pause| {
             let lasts = now.since(pause.since);
-            (of_recorder::paused(lasts, &pause.why), pause.since, Kept::default())
+            (of_recorder::paused(lasts, &pause.why), pause.since, Known::default())
         });
         shared.publish(Snapshot {
             at: now,
@@ -182,9 +181,9 @@ impl Serve {
             findings: itself
                 .into_iter()
                 .chain(
-                    findings.into_iter().map(|(one, since)| {
-                        (one.clone(), since, Kept::from(&place_of(engine, one)))
-                    }),
+                    findings
+                        .into_iter()
+                        .map(|(one, since)| (one.clone(), since, Known::of(engine, one))),
                 )
                 .collect(),
             folded: self.workloads.folded(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::rules::Finding;
 use crate::event::LossCause;
-use crate::names::Kept;
+use crate::output::lines::Known;
 use crate::output::serve::counts::{Counts, Tally};
 use crate::output::serve::histogram::Histogram;
 use crate::time::MonoNs;
@@ -28,7 +28,7 @@ pub(super) struct Snapshot {
     /// By class of network namespace.
     pub(super) namespaces: Vec<(&'static str, Network)>,
     /// The worst first, with the moment they appeared and where what they are about runs.
-    pub(super) findings: Vec<(Finding, MonoNs, Kept)>,
+    pub(super) findings: Vec<(Finding, MonoNs, Known)>,
     /// Workloads that have no name of their own in metrics.
     pub(super) folded: usize,
 }

@@ -12,7 +12,7 @@ use crate::engine::rules::{Code, Finding, Process, RuleId, Severity, Watch};
 use crate::engine::{Rules, Sink};
 use crate::event::Comm;
 use crate::input::{Input, Origin};
-use crate::names::Kept;
+use crate::output::lines::Known;
 use crate::source::recording::{Item, Reader};
 
 /// A run of this kernel, of no hooks.
@@ -191,7 +191,7 @@ fn findings_are_the_objects_of_stuck_and_a_page_without_scripts() {
     let shared = Arc::new(Shared::new(origin(), Vec::new()));
     let hostile = finding("java[7] leaks <script>alert(1)</script> \u{202e}x");
     let findings = [(hostile, 1_000_000_000), (finding("plain"), 2_000_000_000)]
-        .map(|(finding, since)| (finding, MonoNs(since), Kept::default()))
+        .map(|(finding, since)| (finding, MonoNs(since), Known::default()))
         .to_vec();
     shared.publish(Snapshot { findings, ..snapshot() });
     let text = ask(&shared, "/findings", "");

@@ -26,6 +26,8 @@ pub(super) enum Duty {
     Flush,
     /// Look up names of new cgroups.
     Names,
+    /// Ask for names of remote addresses, and where connections really go.
+    Remotes,
     /// Walk mini-sockets and requests: only a walk tells what becomes of them.
     Walk,
     /// Walk everything after a loss, or for a list that is watched.
@@ -65,7 +67,7 @@ const fn row(duty: Duty, every_ns: u64, times_its_cost: u64, first: First) -> Ro
 /// Everything that is due now and then. Walks of sockets and of descriptors are two kinds, and their rows
 /// cost something here, too: below 1 % of a processor in all. After a loss it is 10 %, not more: whoever
 /// makes losses must not make us walk all the time.
-const TABLE: [Row; 11] = [
+const TABLE: [Row; 12] = [
     // Half a look at the ring, so that each look may.
     row(Duty::Push, 25 * MS, 0, First::AtOnce),
     row(Duty::Losses, 250 * MS, 0, First::AfterInterval),
@@ -73,6 +75,7 @@ const TABLE: [Row; 11] = [
     // With a look at the ring and a late timer, what has come is on disk within a second.
     row(Duty::Flush, 700 * MS, 0, First::AfterInterval),
     row(Duty::Names, 10 * SECOND, 0, First::AfterInterval),
+    row(Duty::Remotes, SECOND, 200, First::AtOnce),
     row(Duty::Walk, SECOND, 200, First::AtOnce),
     row(Duty::UrgentWalk, 300 * MS, 10, First::AtOnce),
     row(Duty::Troubled, 2 * SECOND, 0, First::AfterInterval),
@@ -275,6 +278,7 @@ mod tests {
         check(Duty::Second, 1_000);
         check(Duty::Flush, 700);
         check(Duty::Names, 10_000);
+        check(Duty::Remotes, 0);
         check(Duty::Walk, 0);
         check(Duty::UrgentWalk, 0);
         check(Duty::Troubled, 2_000);

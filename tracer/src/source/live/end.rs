@@ -34,6 +34,7 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
     if let (Some(stacks), Some(_)) = (&live.stacks, reported) {
         stacks.tell_lost(&live.session.engine.book);
     }
+    live.remotes.tell_limits();
     let untold = live.programs.untold_drops().unwrap_or(0);
     let Live { session, stdout, output_failed, start, .. } = live;
     let mut code = u8::from(output_failed);

@@ -1,6 +1,7 @@
 //! A live run. `start` makes everything, `run` is the loop, `end` ends it. `duties` says what is due when;
 //! `intake` takes records and rows, `walks` asks for walks, `losses` counts what was lost, `naming`,
-//! `stacks` and `dumps` ask for names and threads, `origin` says what run it is.
+//! `stacks` and `dumps` ask for names and threads, `remotes` for what is known of remote ends (`translations` says of
+//! which), `origin` says what run it is.
 
 mod backlog;
 mod dumps;
@@ -10,9 +11,11 @@ mod intake;
 mod losses;
 mod naming;
 mod origin;
+mod remotes;
 mod run;
 mod stacks;
 mod start;
+mod translations;
 mod walks;
 
 use anyhow::Result;

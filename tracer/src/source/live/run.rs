@@ -22,6 +22,7 @@ use crate::source::live::duties::{Duties, Duty};
 use crate::source::live::intake::Intake;
 use crate::source::live::losses::Losses;
 use crate::source::live::naming::Naming;
+use crate::source::live::remotes::Remotes;
 use crate::source::live::stacks::Stacks;
 use crate::source::live::walks::Walks;
 use crate::source::terminal::{self, Keys};
@@ -59,6 +60,7 @@ pub(super) struct Live<'a> {
     pub(super) taken_at_last_names: u64,
     pub(super) taken_at_last_flush: u64,
     pub(super) naming: Naming,
+    pub(super) remotes: Remotes,
     /// An output could not go on.
     pub(super) output_failed: bool,
     /// Looks in a row that found nothing in the ring.
@@ -90,6 +92,7 @@ impl Live<'_> {
                     }
                 }
                 Some(answer) = self.walks.answer() => self.answered(answer),
+                news = self.remotes.news() => self.remotes.take(news, &mut self.session),
                 () = self.stdout.progress(), if self.intake.blocked || self.redraw => {}
                 _ = self.resized.recv() => {
                     self.session.resized(MonoNs::now());
@@ -214,6 +217,10 @@ impl Live<'_> {
         if self.needs.inputs && self.duties.is_due(Duty::Flush, now) {
             self.flush(now);
         }
+        let due = self.duties.is_due(Duty::Remotes, now) || self.remotes.is_urgent();
+        if self.walks.is_settled() && due {
+            self.look_at_remotes(now);
+        }
         self.redraw();
         // Whoever draws on a terminal that is slow leaves frames out, and no event waits for it.
         let takes = self.keys.is_none() || self.stdout.is_idle();
@@ -237,9 +244,22 @@ impl Live<'_> {
         self.session.flush();
     }
 
-    fn name_things(&mut self) {
+    pub(super) fn name_things(&mut self) {
         let names = self.naming.all(&self.session.engine);
         self.session.feed(&Input::Names(&names));
+    }
+
+    /// Asks for what is not known of remote ends, unless rows of a walk are still to come.
+    fn look_at_remotes(&mut self, now: MonoNs) {
+        if self.intake.has_rows() {
+            return;
+        }
+        self.remotes.read(&mut self.session);
+        if self.remotes.are_asked() {
+            self.remotes.look(&self.session.engine, self.config, now);
+        }
+        let took_ns = MonoNs::now().since(now);
+        self.duties.done(Duty::Remotes, now, took_ns);
     }
 
     /// Nothing comes and nothing is under way: until a program wakes us, once a second is enough.
@@ -256,10 +276,11 @@ impl Live<'_> {
         if self.session.all_failed() || watch.is_some_and(|watch| watch.failed().is_some()) {
             return true;
         }
+        let waits = self.walks.is_settled() && self.remotes.hold_back(MonoNs::now());
         if self.needs.until == Until::Facts && self.walks.facts_were_read() {
-            return self.deadline.is_none();
+            return self.deadline.is_none() && !waits;
         }
-        let drawn = self.walks.take_draw(&self.intake, MonoNs::now());
+        let drawn = !waits && self.walks.take_draw(&self.intake, MonoNs::now());
         if drawn {
             self.name_things();
             let now = MonoNs::now();

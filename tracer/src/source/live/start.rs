@@ -9,7 +9,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::Config;
 use crate::engine::rules::RuleId;
 use crate::engine::{Engine, Rules};
-use crate::input::Input;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{self, KernelBtf, Options, Programs};
 use crate::kernel::poller::{self, Poller};
@@ -24,6 +23,7 @@ use crate::source::live::intake::Intake;
 use crate::source::live::losses::Losses;
 use crate::source::live::naming::Naming;
 use crate::source::live::origin::{origin, report_hooks, report_walks};
+use crate::source::live::remotes::Remotes;
 use crate::source::live::run::Live;
 use crate::source::live::stacks::{self, Stacks};
 use crate::source::live::walks::{self, Walks};
@@ -92,14 +92,15 @@ pub(super) fn start<'a>(
         taken_at_last_names: 0,
         taken_at_last_flush: 0,
         naming: Naming::new(needs.executables),
+        remotes: Remotes::start(config, circumstances)?,
         output_failed: false,
         quiet: 0,
         keys: needs.terminal.then(Keys::start).transpose().context("cannot start a thread")?,
         redraw: false,
     };
     privileges::keep_only(&privileges::main_thread(needs.executables, circumstances));
-    let names = live.naming.all(&live.session.engine);
-    live.session.feed(&Input::Names(&names));
+    live.name_things();
+    live.remotes.read(&mut live.session);
     live.walks.everything(&mut live.session);
     Ok(live)
 }

@@ -11,6 +11,7 @@ mod identities;
 mod lives;
 mod properties;
 mod rows;
+mod translated;
 
 use std::fmt::Write;
 

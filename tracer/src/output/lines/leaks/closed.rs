@@ -9,16 +9,17 @@ use tracer_common::TcpState;
 
 use crate::config::LeaksOptions;
 use crate::engine::Engine;
-use crate::engine::book::{Book, Sighting};
+use crate::engine::book::Sighting;
 use crate::engine::conn::{How, Leftover, Table};
 use crate::event::{Comm, Holder, SockId};
 use crate::filter::Filter;
 use crate::frame::opener;
+use crate::names::bytes_of;
 use crate::output::json::{self, Object};
 use crate::output::lines::leaks::find::{group_name, named};
 use crate::output::lines::leaks::json::{MOST_CONNS, side};
 use crate::output::lines::leaks::text::{frames_text, safe, say, sockets};
-use crate::output::lines::{Pen, human, times};
+use crate::output::lines::{Pen, called, human, times};
 use crate::text::{self, Paint};
 use crate::time::MonoNs;
 
@@ -114,10 +115,11 @@ impl Group<'_> {
 pub(super) fn as_json(
     pen: &mut Pen,
     group: &Group<'_>,
-    book: &Book,
+    engine: &Engine,
     now: MonoNs,
     out: &mut Vec<u8>,
 ) {
+    let book = &engine.book;
     let names = group.first.and_then(|first| named(book, first));
     let frames = names.map_or(&[][..], |names| &names.frames);
     let mut object = Object::event(out, "leak");
@@ -128,6 +130,10 @@ pub(super) fn as_json(
         None => object.null("side"),
     };
     object.number("pid", group.pid).string("comm", group.comm.bytes());
+    let cgroup = group.sockets.iter().map(|(_, left)| left.cgroup).find(|&cgroup| cgroup != 0);
+    let place = engine.names().place(cgroup.unwrap_or(0));
+    object.string_or_null("cgroup", place.path).string_or_null("container", place.container);
+    called(&mut object, &place);
     object.number_or_null("tid", group.first.map(|first| first.tid));
     let thread = group.first.map(|first| first.thread.bytes().to_vec());
     object.string_or_null("thread", thread.as_deref());
@@ -150,6 +156,8 @@ pub(super) fn as_json(
         Some(remote) => object.endpoint("remote", remote),
         None => object.null("remote"),
     };
+    let host = group.remote().and_then(|remote| engine.names().host(&bytes_of(remote.ip())));
+    object.string_or_null("remote_name", host.map(|(name, _)| name)).null("remote_real");
     object.null("local_port");
     object.with("states", |out| {
         let _ = write!(out, "{{\"CLOSE\":{}}}", group.len());

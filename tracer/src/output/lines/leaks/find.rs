@@ -272,6 +272,11 @@ impl<'a> Group<'a> {
         of_these.filter(|&(id, _)| table.find_open(id).is_some_and(is_open)).count() as u64
     }
 
+    /// The cgroup of the oldest whose cgroup is known; 0: of none.
+    pub(super) fn cgroup(&self) -> u64 {
+        self.conns.iter().map(|conn| conn.cgroup).find(|&cgroup| cgroup != 0).unwrap_or(0)
+    }
+
     /// What all of them have alike.
     pub(super) fn common<T: PartialEq>(&self, of: impl Fn(&Connection) -> T) -> Option<T> {
         let mut all = self.conns.iter().map(|conn| of(conn));

@@ -4,11 +4,12 @@ use std::io::Write;
 
 use tracer_common::stack::StackKind;
 
+use crate::engine::Engine;
 use crate::engine::book::Book;
 use crate::frame::{Frame, opener};
 use crate::output::json::{self, Object};
 use crate::output::lines::leaks::find::Group;
-use crate::output::lines::{Pen, times};
+use crate::output::lines::{Pen, called, times};
 use crate::time::MonoNs;
 
 /// Connections named in an object.
@@ -25,10 +26,11 @@ pub(super) const fn side(kind: StackKind) -> &'static str {
 pub(super) fn as_json(
     pen: &mut Pen,
     group: &Group<'_>,
-    book: &Book,
+    engine: &Engine,
     now: MonoNs,
     out: &mut Vec<u8>,
 ) {
+    let book = &engine.book;
     let names = group.names(book);
     let oldest = group.conns.first().map(|conn| now.since(conn.born));
     let mut object = Object::event(out, "leak");
@@ -40,6 +42,9 @@ pub(super) fn as_json(
     };
     object.number_or_null("pid", group.pid);
     object.string_or_null("comm", Some(group.comm.bytes()).filter(|comm| !comm.is_empty()));
+    let place = engine.names().place(group.cgroup());
+    object.string_or_null("cgroup", place.path).string_or_null("container", place.container);
+    called(&mut object, &place);
     object.number_or_null("tid", group.first.map(|first| first.tid));
     object.string_or_null(
         "thread",
@@ -55,6 +60,7 @@ pub(super) fn as_json(
         Some(remote) => object.endpoint("remote", remote),
         None => object.null("remote"),
     };
+    remote_name(&mut object, group, engine);
     object.number_or_null("local_port", group.common(|conn| conn.tuple.local_port));
     object.with("states", |out| {
         out.push(b'{');
@@ -81,6 +87,18 @@ pub(super) fn as_json(
     object.number("collected", group.collected);
     object.number_or_null("collected_ns", group.collected_last.map(|last| now.since(last)));
     object.end();
+}
+
+/// What the other end is called, where all have the same; where they really go, where that is the same, too.
+fn remote_name(object: &mut Object<'_>, group: &Group<'_>, engine: &Engine) {
+    let first = group.conns.first().filter(|_| group.common(|conn| conn.tuple.remote()).is_some());
+    let host = first.and_then(|conn| engine.names().host(&conn.tuple.remote_addr));
+    object.string_or_null("remote_name", host.map(|(name, _)| name));
+    let real = group.common(|conn| engine.table().translation(conn).map(|real| real.remote()));
+    match real.flatten() {
+        Some(real) => object.endpoint("remote_real", real),
+        None => object.null("remote_real"),
+    };
 }
 
 /// Who used them last, where that is other code than opened them.

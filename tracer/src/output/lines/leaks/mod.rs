@@ -67,10 +67,10 @@ impl Leaks {
             folded(&findings, book, out);
         } else if pen.json {
             for group in &findings.groups {
-                as_json(pen, group, book, now, out);
+                as_json(pen, group, engine, now, out);
             }
             for group in &closed {
-                closed::as_json(pen, group, book, now, out);
+                closed::as_json(pen, group, engine, now, out);
             }
         } else {
             let names = engine.names();

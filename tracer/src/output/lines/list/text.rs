@@ -5,6 +5,7 @@ use std::io::Write;
 use crate::config::Key;
 use crate::engine::Engine;
 use crate::engine::conn::{Connection, Spent};
+use crate::output::lines::beyond;
 use crate::output::lines::ends::{self, Widths, fit};
 use crate::output::lines::list::rows::{held_by, retransmits};
 use crate::output::lines::whose::{Whose, whose};
@@ -130,6 +131,7 @@ pub(crate) fn line(
             row.cell(0, Paint::Plain, cell);
         }
     }
+    beyond::where_room(&mut row, engine, conn, cell);
     row.end();
 }
 

@@ -5,7 +5,8 @@ use std::io::Write;
 use crate::engine::rules::{self, Finding, Forecast, Opened, Sample};
 use crate::names::Place;
 use crate::output::json::{self, Object};
-use crate::output::lines::{Pen, called, times};
+use crate::output::lines::beyond::Beyond;
+use crate::output::lines::{Known, Pen, called, times};
 use crate::text;
 use crate::time::MonoNs;
 
@@ -13,7 +14,7 @@ pub(crate) fn object(
     pen: &mut Pen,
     update: &rules::Update,
     finding: &Finding,
-    place: &Place<'_>,
+    known: &Known,
     now: MonoNs,
     out: &mut Vec<u8>,
 ) {
@@ -37,20 +38,14 @@ pub(crate) fn object(
     decimal(&mut object, "closed_share", finding.closed_share);
     decimal(&mut object, "late_closed_share", finding.late_closed_share);
     object.number_or_null("netns", finding.netns);
-    match finding.process {
-        Some(process) => {
-            object.number_or_null("pid", process.pid).string("comm", process.comm.bytes())
-        }
-        None => object.null("pid").null("comm"),
-    };
-    object.string_or_null("cgroup", place.path).string_or_null("container", place.container);
-    called(&mut object, place);
+    whose(&mut object, finding, &known.place());
     object.with("pids", |out| pids(finding, out));
     object.number_or_null("local_port", finding.local_port);
     match finding.remote {
         Some(remote) => object.endpoint("remote", remote),
         None => object.null("remote"),
     };
+    known.beyond.fields(&mut object);
     object
         .string_or_null("opener", finding.opener.as_deref().map(str::as_bytes))
         .with("openers", |out| openers(&finding.opened, out))
@@ -63,7 +58,7 @@ pub(crate) fn object(
             }
             out.push(b']');
         })
-        .with("sockets", |out| samples(&finding.conns, out))
+        .with("sockets", |out| samples(&finding.conns, &known.beyond, out))
         .string("verdict", finding.verdict.as_bytes())
         .string("advice", finding.advice.as_bytes());
     match &finding.forecast {
@@ -76,6 +71,18 @@ pub(crate) fn object(
         rules::Update::Appear | rules::Update::Change => object.null("lasted_ns"),
     };
     object.end();
+}
+
+/// Its process, and where that runs.
+fn whose(object: &mut Object<'_>, finding: &Finding, place: &Place<'_>) {
+    match finding.process {
+        Some(process) => {
+            object.number_or_null("pid", process.pid).string("comm", process.comm.bytes())
+        }
+        None => object.null("pid").null("comm"),
+    };
+    object.string_or_null("cgroup", place.path).string_or_null("container", place.container);
+    called(object, place);
 }
 
 fn decimal(object: &mut Object<'_>, key: &str, value: Option<f64>) {
@@ -110,7 +117,7 @@ fn openers(opened: &Opened, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-fn samples(samples: &[Sample], out: &mut Vec<u8>) {
+fn samples(samples: &[Sample], beyond: &Beyond, out: &mut Vec<u8>) {
     out.push(b'[');
     for (index, sample) in samples.iter().enumerate() {
         if index != 0 {
@@ -122,9 +129,15 @@ fn samples(samples: &[Sample], out: &mut Vec<u8>) {
         text::endpoint(sample.tuple.remote(), out);
         let _ = write!(out, "\",\"stuck_ns\":{},\"fd\":", sample.age_ns);
         let _ = match sample.fd {
-            Some(fd) => write!(out, "{fd}}}"),
-            None => write!(out, "null}}"),
+            Some(fd) => write!(out, "{fd}"),
+            None => write!(out, "null"),
         };
+        if let Some(real) = beyond.real_of(index) {
+            out.extend_from_slice(b",\"remote_real\":\"");
+            text::endpoint(real, out);
+            out.push(b'"');
+        }
+        out.push(b'}');
     }
     out.push(b']');
 }

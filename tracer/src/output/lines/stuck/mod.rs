@@ -11,9 +11,8 @@ use tracer_common::TcpState;
 use crate::engine::rules::{self, Finding, RuleId, Severity, Watch};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
-use crate::names::Place;
 use crate::output::lines::screen::paint_over;
-use crate::output::lines::{Pen, Setting, place_of, whereabouts};
+use crate::output::lines::{Known, Pen, Setting, whereabouts};
 use crate::output::{Draws, Needs, Output, RulesNeed, Run, StacksNeed, Until, Verdict};
 use crate::text::{self, Paint, Row, Terminal};
 use crate::time::{Human, MonoNs};
@@ -140,9 +139,9 @@ fn line(
     now: MonoNs,
     out: &mut Vec<u8>,
 ) {
-    let place = place_of(engine, finding);
+    let known = Known::of(engine, finding);
     if pen.json {
-        json::object(pen, update, finding, &place, now, out);
+        json::object(pen, update, finding, &known, now, out);
         return;
     }
     pen.cell.clear();
@@ -163,7 +162,7 @@ fn line(
         rules::Update::Appear | rules::Update::Change => &finding.verdict,
     };
     words(&mut row, Paint::Plain, verdict);
-    runs_in(&mut row, &place, &mut pen.cell);
+    around(&mut row, finding, &known, &mut pen.cell);
     row.end();
     if matches!(update, rules::Update::Appear) {
         advice(pen.terminal, INDENT, finding, out);
@@ -181,13 +180,13 @@ fn once(
     let findings = watch.findings();
     if pen.json {
         for (finding, _) in findings {
-            let place = place_of(engine, finding);
-            json::object(pen, &rules::Update::Appear, finding, &place, now, out);
+            let known = Known::of(engine, finding);
+            json::object(pen, &rules::Update::Appear, finding, &known, now, out);
         }
         return;
     }
     for (finding, _) in &findings {
-        paragraph(pen.terminal, finding, &place_of(engine, finding), out);
+        paragraph(pen.terminal, finding, &Known::of(engine, finding), out);
     }
     if watch.stuck() == 0 {
         let _ = writeln!(out, "nothing is stuck: {} looked at", sockets(watch.sockets()));
@@ -261,7 +260,7 @@ fn paragraphs(
     let mut texts: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for (index, (finding, _)) in findings.iter().enumerate() {
         let mut sentence = b"\n".to_vec();
-        verdict(terminal, finding, &place_of(engine, finding), &mut sentence);
+        verdict(terminal, finding, &Known::of(engine, finding), &mut sentence);
         // A line for what is left out, unless this is the last.
         let kept = usize::from(index + 1 != findings.len());
         if height(&sentence) + kept > room && index != 0 {
@@ -294,27 +293,31 @@ fn sockets(count: u64) -> String {
     if count == 1 { "1 socket".to_owned() } else { format!("{count} sockets") }
 }
 
-fn paragraph(terminal: Terminal, finding: &Finding, place: &Place<'_>, out: &mut Vec<u8>) {
-    verdict(terminal, finding, place, out);
+fn paragraph(terminal: Terminal, finding: &Finding, known: &Known, out: &mut Vec<u8>) {
+    verdict(terminal, finding, known, out);
     advice(terminal, 4, finding, out);
 }
 
-fn verdict(terminal: Terminal, finding: &Finding, place: &Place<'_>, out: &mut Vec<u8>) {
+fn verdict(terminal: Terminal, finding: &Finding, known: &Known, out: &mut Vec<u8>) {
     let mut row = Row::new(out, terminal, 2);
     words(&mut row, paint(finding.severity), &finding.verdict);
-    runs_in(&mut row, place, &mut Vec::new());
+    around(&mut row, finding, known, &mut Vec::new());
     row.end();
 }
 
-/// After the sentence: in which service, container or pod.
-fn runs_in(row: &mut Row<'_>, place: &Place<'_>, cell: &mut Vec<u8>) {
-    if place.is_known() {
+/// After the sentence: in which service, container or pod, and what is at the other end.
+fn around(row: &mut Row<'_>, finding: &Finding, known: &Known, cell: &mut Vec<u8>) {
+    let mut bracketed = |begin: &[u8], write: &dyn Fn(&mut Vec<u8>)| {
         cell.clear();
-        cell.push(b'[');
-        whereabouts(place, cell);
-        cell.push(b']');
-        row.cell(0, Paint::Dim, cell);
-    }
+        cell.extend_from_slice(begin);
+        write(cell);
+        if cell.len() > begin.len() {
+            cell.push(b']');
+            row.cell(0, Paint::Dim, cell);
+        }
+    };
+    bracketed(b"[", &|cell| whereabouts(&known.place(), cell));
+    bracketed(b"[remote: ", &|cell| known.beyond.in_words(finding.remote, cell));
 }
 
 fn advice(terminal: Terminal, indent: usize, finding: &Finding, out: &mut Vec<u8>) {

@@ -5,7 +5,7 @@ use tracer_common::TcpState;
 use crate::engine::book::Seen;
 use crate::engine::conn::{Connection, Ends, How};
 use crate::event::{Direction, Shape, SockId};
-use crate::output::lines::drops;
+use crate::output::lines::{beyond, drops};
 use crate::output::top::model::MarkKind;
 use crate::output::top::tabs::cell::{self, Paint, counted, harmless, process};
 use crate::output::top::tabs::connections::words;
@@ -75,6 +75,11 @@ fn ends(pane: &mut Pane, scene: &Scene<'_>, conn: &Connection) {
     if let Some(peer) = scene.table().peer(conn) {
         let name = peer.comm.map_or_else(|| "?".to_owned(), |comm| process(&comm, peer.pid));
         pane.fact("other end", format!("{name}, on this machine"));
+    }
+    let mut known = Vec::new();
+    beyond::in_words(scene.engine, conn, &mut known);
+    if !known.is_empty() {
+        pane.fact("remote is", String::from_utf8_lossy(&known).into_owned());
     }
     let names = scene.engine.names();
     if let Some(cgroup) = names.cgroup(conn.cgroup) {

@@ -11,7 +11,8 @@ const MOST_BYTES: u64 = 4 << 20;
 const MOST_NAMES: usize = 20_000;
 
 /// The whole file, when it is a plain one and not too long.
-pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
+#[must_use]
+pub fn read(path: &Path) -> Option<Vec<u8>> {
     // A pipe would not be waited for, nor a terminal become ours.
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let flags = flags.bits().cast_signed();
@@ -26,7 +27,7 @@ pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// The names in a folder; of a folder that is not there none.
-pub(super) fn names_in(path: &Path) -> impl Iterator<Item = String> + use<> {
+pub fn names_in(path: &Path) -> impl Iterator<Item = String> + use<> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten().take(MOST_NAMES);
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
