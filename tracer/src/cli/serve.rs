@@ -35,6 +35,18 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", default_value = "10m", requires = "recorder",
           value_parser = crate::time::parse)]
     pub pin: Duration,
+    /// Also push metrics and findings to an OpenTelemetry collector, by OTLP over HTTP: http://HOST:PORT, as a rule
+    /// http://127.0.0.1:4318
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
+    /// With --otlp: how often to push metrics; findings go at once
+    #[arg(long, value_name = "TIME", default_value = "60s", requires = "otlp",
+          value_parser = crate::time::parse)]
+    pub otlp_interval: Duration,
+    /// With --otlp: a header of each request. May be repeated. Other users can see it in the list of processes: give
+    /// a token in the file of --config, or in the environment variable OTEL_EXPORTER_OTLP_HEADERS
+    #[arg(long, value_name = "NAME=VALUE", requires = "otlp")]
+    pub otlp_header: Vec<String>,
     /// Read options from this TOML file. Its keys are the options without their dashes; the command line wins
     /// over the file
     #[arg(long, value_name = "FILE")]
