@@ -23,6 +23,8 @@ pub(super) fn attribute(key: &str, value: Value) -> KeyValue {
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
     version: String,
+    /// The host's.
+    name: String,
     host: Vec<KeyValue>,
     /// As given: they win over what is found out.
     given: Vec<KeyValue>,
@@ -31,9 +33,14 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new(version: &str, given: &[(String, String)]) -> Machine {
         let uname = rustix::system::uname();
+        let named = given.iter().find(|(key, _)| key == "host.name");
+        let name = named.map_or_else(
+            || uname.nodename().to_string_lossy().into_owned(),
+            |(_, name)| name.clone(),
+        );
         let arch = uname.machine().to_string_lossy().into_owned();
         let host = vec![
-            text("host.name", uname.nodename().to_string_lossy()),
+            text("host.name", name.as_str()),
             // As the conventions have it.
             text("host.arch", match arch.as_str() {
                 "x86_64" => "amd64".to_owned(),
@@ -43,15 +50,16 @@ impl Machine {
             text("os.type", "linux"),
         ];
         let given = given.iter().map(|(key, value)| text(key, value.as_str())).collect();
-        Machine { version: version.to_owned(), host, given }
+        Machine { version: version.to_owned(), name, host, given }
     }
 
     /// tcptrail itself, which tells metrics. Prometheus makes `job` of the service's name and `instance` of its instance.
     pub(super) fn ourselves(&self) -> Resource {
-        let name = self.host.first().and_then(|host| host.value.clone());
-        let instance = KeyValue { value: name, ..text("service.instance.id", "") };
-        let own =
-            vec![text("service.name", SELF), text("service.version", self.version.as_str()), instance];
+        let own = vec![
+            text("service.name", SELF),
+            text("service.version", self.version.as_str()),
+            text("service.instance.id", self.name.as_str()),
+        ];
         self.resource(own, &self.given)
     }
 

@@ -100,7 +100,8 @@ fn page_series(page: &str) -> BTreeMap<(String, BTreeMap<String, String>), f64> 
             let labels = labels.filter_map(|pair| {
                 let (key, value) = pair.split_once("=\"").expect("a label");
                 let value = value.trim_end_matches('"');
-                (!value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
+                // The text format escapes them.
+                (!value.is_empty()).then(|| (key.to_owned(), value.replace("\\\\", "\\")))
             });
             let name = name.strip_suffix("_total").unwrap_or(name);
             ((name.to_owned(), labels.collect()), value.parse().expect("a number"))
