@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -122,7 +123,7 @@ impl Rotel {
         thread::spawn(move || receive(&behind, &into));
         let mut command = Command::new(program());
         command.args(["start", "--exporter", "otlp", "--otlp-exporter-protocol", "http"]);
-        command.args(["--otlp-exporter-compression", "none", "--batch-timeout", "100ms"]);
+        command.args(["--batch-timeout", "100ms"]);
         command.arg("--otlp-exporter-endpoint").arg(format!("http://{to}"));
         command.arg("--otlp-http-endpoint").arg(format!("127.0.0.1:{PORT}"));
         command.args(["--otlp-grpc-endpoint", "127.0.0.1:4317"]).stdout(Stdio::null());
@@ -149,8 +150,9 @@ impl Rotel {
     /// # Errors
     /// When none comes in time.
     pub fn log(&self, what: &str, wanted: impl Fn(&Log) -> bool) -> Result<Log> {
-        let found =
-            eventually(what, PATIENCE, || Ok(self.received().logs.iter().find(|log| wanted(log)).cloned()));
+        let found = eventually(what, PATIENCE, || {
+            Ok(self.received().logs.iter().find(|log| wanted(log)).cloned())
+        });
         found.with_context(|| format!("so far: {:#?}", self.received().logs))
     }
 }
@@ -176,7 +178,7 @@ fn request(stream: &TcpStream, into: &Mutex<Received>) -> Result<()> {
     answer(stream, "200 OK", "Content-Type: application/x-protobuf\r\n")
 }
 
-/// Reads a request of HTTP: its path, and its body as long as the header says.
+/// Reads a request of HTTP with a body that is zipped: its path, and the body.
 ///
 /// # Errors
 /// When it breaks off.
@@ -197,8 +199,11 @@ pub fn read_request(stream: &TcpStream) -> Result<(String, Vec<u8>)> {
             length = value.trim().parse()?;
         }
     }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
+    let mut zipped = vec![0; length];
+    reader.read_exact(&mut zipped)?;
+    // Whoever pushes OTLP zips it, as a rule.
+    let mut body = Vec::new();
+    GzDecoder::new(&zipped[..]).read_to_end(&mut body)?;
     Ok((path, body))
 }
 

@@ -115,9 +115,15 @@ fn a_leak_is_told_to_a_collector_until_it_ends() -> Result<()> {
     {
         ensure!(line.text(key) == log.text(attribute), "{key}: {log:#?}");
     }
-    ensure!(line.number("count").map(|it| it.to_string()).as_deref() == Some(log.text("tcptrail.finding.sockets")));
+    ensure!(
+        line.number("count").map(|it| it.to_string()).as_deref()
+            == Some(log.text("tcptrail.finding.sockets"))
+    );
     let time = i64::try_from(log.record.time_unix_nano)?;
-    ensure!(jiff::Timestamp::from_nanosecond(time.into())? == line.text("time").parse()?, "{line:?}");
+    ensure!(
+        jiff::Timestamp::from_nanosecond(time.into())? == line.text("time").parse()?,
+        "{line:?}"
+    );
     // What is asked for has it, too.
     let findings: Value = serde_json::from_str(&ask(&home, "/findings")?)?;
     let found = findings.as_array().context("a list")?.iter().find(|found| found["id"] == *id);
@@ -130,7 +136,19 @@ fn a_leak_is_told_to_a_collector_until_it_ends() -> Result<()> {
     let over = rotel.log("the end of the finding", |log| {
         log.text("tcptrail.finding.id") == id && log.text("tcptrail.finding.state") == "ended"
     })?;
-    ensure!(over.body().starts_with("over after ") && over.record.severity_number == 9, "{over:#?}");
+    ensure!(
+        over.body().starts_with("over after ") && over.record.severity_number == 9,
+        "{over:#?}"
+    );
+    // Now that connections have ended, it is known how long they were in each state.
+    eventually("a histogram", PATIENCE, || {
+        Ok(rotel
+            .received()
+            .histograms
+            .get("tcptrail.state.duration")
+            .filter(|&&it| it != 0)
+            .copied())
+    })?;
     tcptrail.signal(Signal::TERM)?;
     let run = tcptrail.wait()?;
     run.check_good_end()?;
@@ -160,7 +178,6 @@ fn check_metrics(home: &Netns, netns: &Netns, rotel: &Rotel) -> Result<()> {
     let both: f64 = opened.iter().map(|point| point.value).sum();
     ensure!(both == 2.0 * LEAKED as f64, "{opened:#?}");
     ensure!(opened.iter().all(|point| 0 < point.start_ns && point.start_ns < point.time_ns));
-    ensure!(received.histograms.contains_key("tcptrail.state.duration"), "{:?}", received.histograms);
     drop(received);
     let exports = value(&ask(home, "/metrics")?, "tcptrail_otlp_exports_total{signal=\"logs\"}")?;
     ensure!(exports >= 1.0, "{exports}");

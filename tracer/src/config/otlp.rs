@@ -108,9 +108,7 @@ fn endpoint(url: &str) -> Result<Endpoint, UsageError> {
     }
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let Some(port) = uri.port_u16().filter(|&port| port != 0) else {
-        return Err(wrong(
-            "give the port, too; collectors take OTLP over HTTP on 4318 as a rule",
-        ));
+        return Err(wrong("give the port, too; collectors take OTLP over HTTP on 4318 as a rule"));
     };
     if host.is_empty() {
         return Err(wrong("no host; give the collector's URL, such as http://127.0.0.1:4318"));
@@ -136,7 +134,9 @@ fn add(source: &str, name: &str, value: &str, headers: &mut HeaderMap) -> Result
         )));
     };
     let mut value = HeaderValue::from_str(value).map_err(|_| {
-        UsageError(format!("{source}: the value of {name} has a character that headers cannot have"))
+        UsageError(format!(
+            "{source}: the value of {name} has a character that headers cannot have"
+        ))
     })?;
     value.set_sensitive(true);
     headers.insert(known, value);
@@ -189,17 +189,18 @@ mod tests {
 
     #[test]
     fn urls_lead_to_a_collector_or_say_why_not() {
-        let check = |url: &str, expect: Result<(&str, u16, &str), &str>| {
-            match (endpoint(url).map_err(|error| error.to_string()), expect) {
-                (Err(told), Err(part)) => assert!(told.contains(part), "{url}: {told}"),
-                (told, expect) => {
-                    let expect = expect.ok().map(|(host, port, base)| Endpoint {
-                        host: host.into(),
-                        port,
-                        base: base.into(),
-                    });
-                    assert_eq!(told.ok(), expect, "{url}");
-                }
+        let check = |url: &str, expect: Result<(&str, u16, &str), &str>| match (
+            endpoint(url).map_err(|error| error.to_string()),
+            expect,
+        ) {
+            (Err(told), Err(part)) => assert!(told.contains(part), "{url}: {told}"),
+            (told, expect) => {
+                let expect = expect.ok().map(|(host, port, base)| Endpoint {
+                    host: host.into(),
+                    port,
+                    base: base.into(),
+                });
+                assert_eq!(told.ok(), expect, "{url}");
             }
         };
         check("http://127.0.0.1:4318", Ok(("127.0.0.1", 4318, "")));

@@ -99,9 +99,8 @@ impl Families<'_> {
         rows: impl IntoIterator<Item = (&'a &'static str, &'a Histogram)>,
     ) -> Result<(), Error> {
         let rows = rows.into_iter().filter(|(_, histogram)| histogram.count() != 0);
-        let rows = rows.map(|(value, histogram)| {
-            (vec![(label, *value)], Value::Histogram(histogram))
-        });
+        let rows =
+            rows.map(|(value, histogram)| (vec![(label, *value)], Value::Histogram(histogram)));
         self.family(Family { name, help, kind: Kind::Histogram }, rows)
     }
 

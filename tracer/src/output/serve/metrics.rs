@@ -224,18 +224,12 @@ fn limits(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error>
     families.gauges(
         "tcptrail_fds",
         "File descriptors in use by the process of the workload that is nearest to its limit",
-        gauges
-            .fds
-            .iter()
-            .map(|(workload, (fds, _))| (vec![("workload", &**workload)], *fds)),
+        gauges.fds.iter().map(|(workload, (fds, _))| (vec![("workload", &**workload)], *fds)),
     )?;
     families.gauges(
         "tcptrail_fd_limit",
         "Soft limit of file descriptors of that process",
-        gauges
-            .fds
-            .iter()
-            .map(|(workload, (_, limit))| (vec![("workload", &**workload)], *limit)),
+        gauges.fds.iter().map(|(workload, (_, limit))| (vec![("workload", &**workload)], *limit)),
     )?;
     for (name, help, by) in [
         (
@@ -260,11 +254,7 @@ fn limits(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error>
     Ok(())
 }
 
-fn kernel(
-    families: &mut Families<'_>,
-    snapshot: &Snapshot,
-    origin: &Origin,
-) -> Result<(), Error> {
+fn kernel(families: &mut Families<'_>, snapshot: &Snapshot, origin: &Origin) -> Result<(), Error> {
     let by = |of: fn(&Network) -> Option<u64>| {
         let classes = snapshot.namespaces.iter();
         classes

@@ -115,10 +115,11 @@ impl Client {
         let asked = async {
             let response: Response<_> = sender.send_request(request).await.map_err(broken)?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MOST_ANSWER).collect().await.map_err(|error| Failure {
-                reason: Reason::Answer,
-                words: format!("its answer broke off or is too long: {error}"),
-            })?;
+            let body =
+                Limited::new(body, MOST_ANSWER).collect().await.map_err(|error| Failure {
+                    reason: Reason::Answer,
+                    words: format!("its answer broke off or is too long: {error}"),
+                })?;
             Ok((head.status, head.headers, body.to_bytes()))
         };
         tokio::pin!(asked, connection);

@@ -83,8 +83,7 @@ impl Pusher {
     pub(super) fn tell(&self, engine: &Engine, at: MonoNs, update: &Update, finding: &Finding) {
         let place = Kept::from(&place_of(engine, finding));
         // Single sockets are not told, and would be most of it.
-        let finding =
-            Finding { conns: Vec::new(), opened: Opened::default(), ..finding.clone() };
+        let finding = Finding { conns: Vec::new(), opened: Opened::default(), ..finding.clone() };
         self.queue.push(Event { at, update: update.clone(), finding, place });
     }
 

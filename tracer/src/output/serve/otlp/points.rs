@@ -36,11 +36,7 @@ pub(super) fn request(
     let _ = metrics::all(&mut Families(&mut points), shared, snapshot);
     let metrics = std::mem::take(&mut points.metrics);
     starts.end();
-    let scope = ScopeMetrics {
-        scope: Some(machine.scope()),
-        metrics,
-        schema_url: String::new(),
-    };
+    let scope = ScopeMetrics { scope: Some(machine.scope()), metrics, schema_url: String::new() };
     ExportMetricsServiceRequest {
         resource_metrics: vec![ResourceMetrics {
             resource: Some(machine.ourselves()),

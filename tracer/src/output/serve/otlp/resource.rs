@@ -42,11 +42,14 @@ impl Machine {
         let host = vec![
             text("host.name", name.as_str()),
             // As the conventions have it.
-            text("host.arch", match arch.as_str() {
-                "x86_64" => "amd64".to_owned(),
-                "aarch64" => "arm64".to_owned(),
-                _ => arch,
-            }),
+            text(
+                "host.arch",
+                match arch.as_str() {
+                    "x86_64" => "amd64".to_owned(),
+                    "aarch64" => "arm64".to_owned(),
+                    _ => arch,
+                },
+            ),
             text("os.type", "linux"),
         ];
         let given = given.iter().map(|(key, value)| text(key, value.as_str())).collect();

@@ -182,7 +182,11 @@ impl Pushing {
             Some((0, _)) => {
                 self.status.delivered(signal);
                 if voice.works() {
-                    eprintln!("tcptrail: the collector at {} takes {} again", self.collector, what(signal));
+                    eprintln!(
+                        "tcptrail: the collector at {} takes {} again",
+                        self.collector,
+                        what(signal)
+                    );
                 }
                 return;
             }

@@ -186,11 +186,8 @@ fn metrics_are_those_of_the_page() {
 
 #[test]
 fn every_family_has_a_name() {
-    let sources = [
-        include_str!("../metrics.rs"),
-        include_str!("../recorder.rs"),
-        include_str!("status.rs"),
-    ];
+    let sources =
+        [include_str!("../metrics.rs"), include_str!("../recorder.rs"), include_str!("status.rs")];
     let mut found = 0;
     for source in sources {
         let literals = source.split('"').filter(|text| text.starts_with("tcptrail_"));
@@ -234,7 +231,10 @@ fn a_finding_says_whose_it_is_and_where() {
     };
     let given = machine(&[("k8s.node.name", "n1"), ("service.name", "other"), ("os.type", "x")]);
     let (record, resource) = only(&[event(Update::Appear, leak(), &shop)], &given);
-    assert_eq!((record.event_name.as_str(), record.severity_text.as_str()), ("tcptrail.finding", "leak"));
+    assert_eq!(
+        (record.event_name.as_str(), record.severity_text.as_str()),
+        ("tcptrail.finding", "leak")
+    );
     assert_eq!((record.severity_number, body(&record)), (14, "java[7] leaks; 9 in 1h"));
     assert_eq!(record.time_unix_nano, 1_000_000_009_000_000_000);
     assert_eq!(resource["service.name"], "shop.service");
@@ -286,7 +286,10 @@ fn a_finding_says_whose_it_is_and_where() {
     assert_eq!(resource["service.name"], "java");
     let nobody = Finding { process: None, ..finding("x") };
     let (_, resource) = only(&[event(Update::Change, nobody, &Place::default())], &given);
-    assert_eq!((resource["service.name"].as_str(), resource["service.version"].as_str()), ("other", "1.2.3"));
+    assert_eq!(
+        (resource["service.name"].as_str(), resource["service.version"].as_str()),
+        ("other", "1.2.3")
+    );
 }
 
 #[test]
@@ -401,8 +404,7 @@ fn http(status: &str, more: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-const SHORT: Limits =
-    Limits { connect: Duration::from_secs(1), whole: Duration::from_millis(500) };
+const SHORT: Limits = Limits { connect: Duration::from_secs(1), whole: Duration::from_millis(500) };
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -418,7 +420,10 @@ fn whatever_answers_has_an_outcome() {
     // An answer; whether that is the end of it; why it failed; how long the collector asks to wait.
     let all = [
         (http("200 OK", "", b""), (true, None, None)),
-        (http("503 Service Unavailable", "Retry-After: 7\r\n", b"x"), later(Reason::Status, Some(7))),
+        (
+            http("503 Service Unavailable", "Retry-After: 7\r\n", b"x"),
+            later(Reason::Status, Some(7)),
+        ),
         (http("429 Too Many Requests", "", b""), later(Reason::Status, None)),
         (http("502 Bad Gateway", "Retry-After: soon\r\n", b""), later(Reason::Status, None)),
         (http("504 Gateway Timeout", "", b""), later(Reason::Status, None)),
