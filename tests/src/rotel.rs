@@ -140,7 +140,6 @@ impl Rotel {
     }
 
     /// What came through so far.
-    #[must_use]
     pub fn received(&self) -> MutexGuard<'_, Received> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -71,7 +71,7 @@ pub struct ServeOptions {
     /// The flight recorder, where one is asked for.
     pub recorder: Option<RecorderOptions>,
     /// Where to push by OTLP, where that is asked for.
-    pub otlp: Option<OtlpOptions>,
+    pub otlp: Option<Box<OtlpOptions>>,
     /// The code that opened a socket is to be named.
     pub openers: bool,
 }
@@ -92,7 +92,11 @@ pub(super) fn serve(args: &ServeArgs, common: &Common) -> Result<ServeOptions, U
         thresholds: thresholds(&args.threshold)?,
         threshold_words: args.threshold.clone(),
         recorder: args.recorder.as_ref().map(|path| recorder(path, args)).transpose()?,
-        otlp: args.otlp.as_ref().map(|url| otlp::otlp(url, args, environment)).transpose()?,
+        otlp: args
+            .otlp
+            .as_ref()
+            .map(|url| otlp::otlp(url, args, environment).map(Box::new))
+            .transpose()?,
         openers: !args.no_openers,
     })
 }
