@@ -1,6 +1,7 @@
 //! `serve --otlp`, pushing to a real collector; and to what is none, or no longer.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -131,6 +132,7 @@ fn a_leak_is_told_to_a_collector_until_it_ends() -> Result<()> {
     ensure!(found["rule"] == "close_wait" && found["local_port"] == PORT, "{found}");
 
     check_metrics(&home, &netns, &rotel)?;
+    check_thread(tcptrail.pid())?;
 
     drop(holder);
     let over = rotel.log("the end of the finding", |log| {
@@ -155,6 +157,20 @@ fn a_leak_is_told_to_a_collector_until_it_ends() -> Result<()> {
     let said = format!("pushing findings, and metrics every 1s, to http://{COLLECTOR}");
     ensure!(run.stderr.contains(&said) && !run.stderr.contains("do not reach"), "{}", run.stderr);
     Ok(())
+}
+
+/// Who pushes has no capabilities.
+fn check_thread(pid: u32) -> Result<()> {
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = task?.path();
+        if fs::read_to_string(path.join("comm"))? == "tcptrail-otlp\n" {
+            let status = fs::read_to_string(path.join("status"))?;
+            ensure!(status.contains("CapPrm:\t0000000000000000\n"), "{status}");
+            ensure!(status.contains("NoNewPrivs:\t1\n"), "{status}");
+            return Ok(());
+        }
+    }
+    anyhow::bail!("no thread of that name")
 }
 
 /// The figures are those of `ss` and of `/metrics`.
