@@ -13,6 +13,7 @@ pub mod jdks;
 pub mod netns;
 pub mod pace;
 pub mod reported;
+pub mod rotel;
 pub mod servers;
 pub mod tcptrail;
 pub mod tmux;

@@ -316,6 +316,8 @@ fn what_cannot_be_is_refused_before_anything_runs() -> Result<()> {
     check("threshold = ['CLOSWAIT=1s']", &["--check-config"], 2, "did you mean CLOSE_WAIT?")?;
     check("listen = 'localhost'", &["--check-config"], 2, "not an address with a port")?;
     check("listen = [", &["--check-config"], 2, "tcptrail.toml")?;
+    check("otlp = 'https://x:4318'", &["--check-config"], 2, "does not speak TLS")?;
+    check("otlp-interval = '5s'", &["--check-config"], 2, "--otlp")?;
     if ready(&[]) {
         let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
         let taken = taken.local_addr()?.to_string();

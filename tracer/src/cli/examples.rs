@@ -134,7 +134,9 @@ Examples:
   tcptrail serve --listen unix:/run/tcptrail/http.sock
       only for users who may open this socket, such as a reverse proxy
   tcptrail serve --recorder /var/lib/tcptrail/recorder --keep 3d --keep-size 5GiB
-      also records the last three days, in at most 5 GiB";
+      also records the last three days, in at most 5 GiB
+  tcptrail serve --otlp http://127.0.0.1:4318
+      also pushes to the OpenTelemetry collector of this machine";
 
 pub(super) const RECORD: &str = "\
 Examples:

@@ -31,10 +31,24 @@ pub struct ServeArgs {
     /// With --recorder: the most that all recordings together take on disk
     #[arg(long, value_name = "SIZE", default_value = "2GiB", requires = "recorder")]
     pub keep_size: String,
-    /// With --recorder: keep recordings for longer if they are within this time of a new finding
+    /// With --recorder: keep them longer within this time of a new finding
     #[arg(long, value_name = "TIME", default_value = "10m", requires = "recorder",
           value_parser = crate::time::parse)]
     pub pin: Duration,
+    /// Also push by OTLP, to http://HOST:PORT
+    ///
+    /// Metrics, and each finding as a log record, go to an OpenTelemetry collector there. The one of this machine is
+    /// http://127.0.0.1:4318 as a rule.
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
+    /// With --otlp: how often to push metrics; findings go at once
+    #[arg(long, value_name = "TIME", default_value = "60s", requires = "otlp", hide_short_help = true,
+          value_parser = crate::time::parse)]
+    pub otlp_interval: Duration,
+    /// With --otlp: a header of each request. May be repeated. Put secrets into the file of --config, or into
+    /// OTEL_EXPORTER_OTLP_HEADERS: everyone can read command lines
+    #[arg(long, value_name = "NAME=VALUE", requires = "otlp", hide_short_help = true)]
+    pub otlp_header: Vec<String>,
     /// Read options from this TOML file. Its keys are the options without their dashes; the command line wins
     /// over the file
     #[arg(long, value_name = "FILE")]

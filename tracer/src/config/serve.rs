@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cli::{Common, ServeArgs};
 use crate::config::error::UsageError;
+use crate::config::otlp::{self, OtlpOptions};
 use crate::config::size::bytes;
 use crate::config::thresholds::thresholds;
 use crate::engine::rules::Thresholds;
@@ -69,6 +70,8 @@ pub struct ServeOptions {
     pub threshold_words: Vec<String>,
     /// The flight recorder, where one is asked for.
     pub recorder: Option<RecorderOptions>,
+    /// Where to push by OTLP, where that is asked for.
+    pub otlp: Option<Box<OtlpOptions>>,
     /// The code that opened a socket is to be named.
     pub openers: bool,
 }
@@ -89,8 +92,17 @@ pub(super) fn serve(args: &ServeArgs, common: &Common) -> Result<ServeOptions, U
         thresholds: thresholds(&args.threshold)?,
         threshold_words: args.threshold.clone(),
         recorder: args.recorder.as_ref().map(|path| recorder(path, args)).transpose()?,
+        otlp: args
+            .otlp
+            .as_ref()
+            .map(|url| otlp::otlp(url, args, environment).map(Box::new))
+            .transpose()?,
         openers: !args.no_openers,
     })
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Less does not hold a segment or two.
@@ -188,6 +200,25 @@ mod tests {
         check(" --keep 1s", "at least 10s");
         let alone = Cli::try_parse_from(["tcptrail", "serve", "--keep", "1h"]);
         assert!(alone.expect_err("needs --recorder").to_string().contains("--recorder"));
+    }
+
+    #[test]
+    fn where_it_pushes_is_checked() {
+        let told = |words: &str| {
+            let told = options(&format!("tcptrail serve --otlp {words}"));
+            told.map(|options| {
+                let it = options.otlp.expect("it is asked for");
+                (it.endpoint.authority(), it.interval.as_secs())
+            })
+        };
+        assert_eq!(told("http://a:4318"), Ok(("a:4318".into(), 60)));
+        assert_eq!(told("http://a:4318 --otlp-interval 15s"), Ok(("a:4318".into(), 15)));
+        for words in ["http://a:4318 --otlp-interval 10ms", "http://a:4318 --otlp-interval 2h"] {
+            assert!(told(words).expect_err(words).contains("from 1s to 1h"));
+        }
+        assert!(told("https://a:4318").expect_err("TLS").contains("does not speak TLS"));
+        let alone = Cli::try_parse_from(["tcptrail", "serve", "--otlp-interval", "1m"]);
+        assert!(alone.expect_err("needs --otlp").to_string().contains("--otlp"));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `soak`: a mixed load for half an hour, and what became of tcptrail meanwhile.
 //!
 //! Connections of every ending, processes that come and go with sockets open, namespaces that are
-//! removed with sockets in TIME_WAIT, listeners, JVMs that are killed. Three tcptrails watch: `tail`
-//! (which records too), `list --watch` and `stuck`. What they say is compared with `ss` and with what was
+//! removed with sockets in TIME_WAIT, listeners, JVMs that are killed. Four tcptrails watch: `tail`
+//! (which records too), `list --watch`, `stuck`, and `serve`, which is scraped and pushes to a collector that dies and
+//! comes back. What they say is compared with `ss` and with what was
 //! done; their memory has to be flat. `cargo xtask soak` builds and runs it.
 //!
 //! `--report` instead makes half a million connections, whose two ends are a million for tcptrail, and has their
@@ -12,6 +13,7 @@ mod figures;
 mod follow;
 mod load;
 mod report;
+mod serve;
 mod verdicts;
 
 use std::collections::BTreeSet;
@@ -27,6 +29,7 @@ use tests::witness::ss;
 use crate::figures::Figures;
 use crate::follow::{List, Stuck, Tail, differences};
 use crate::load::Load;
+use crate::serve::Serve;
 
 /// Everything of the soak has these addresses, so that the filter keeps everything else out.
 const NET: &str = "127.77.0.0/16";
@@ -108,7 +111,13 @@ fn soak(args: &Args) -> Result<bool> {
     let tail = Tail::start(&program, &recording, NET)?;
     let list = List::start(&program, home.name())?;
     let stuck = Stuck::start(&program, NET)?;
-    let watched = [("tail", tail.pid()), ("list", list.pid()), ("stuck", stuck.pid())];
+    let serve = Serve::start(&program, dir.path(), NET)?;
+    let watched = [
+        ("tail", tail.pid()),
+        ("list", list.pid()),
+        ("stuck", stuck.pid()),
+        ("serve", serve.pid()),
+    ];
     let mut figures = Figures::new(&watched);
     let mut load = Load::start(&home, dir.path())?;
     let began = Instant::now();
@@ -121,6 +130,8 @@ fn soak(args: &Args) -> Result<bool> {
         if compared.elapsed() >= COMPARE_EVERY {
             compared = Instant::now();
             comparisons += 1;
+            ensure!(serve.ask("/healthz")? == "ok\n", "serve stands still");
+            serve.ask("/metrics")?;
             for difference in compare(&home, &list, &mut load, &mut brief)? {
                 println!("difference at {:.0?}: {difference}", began.elapsed());
                 different += 1;
@@ -136,6 +147,7 @@ fn soak(args: &Args) -> Result<bool> {
     let told = tail.stop()?;
     list.stop()?;
     let findings = stuck.stop()?;
+    let (pushed, well) = serve.stop()?;
     let same = told.same_as(&before);
     let replayed = follow::replay(&program, &recording, NET)?;
 
@@ -153,6 +165,7 @@ fn soak(args: &Args) -> Result<bool> {
     judge(&format!("connections made {made}, told {connects}"), made == connects);
     judge(&format!("lost {}", told.lost), told.lost == 0);
     judge(&format!("stuck has found nothing: {findings:?}"), findings.is_empty());
+    judge(&format!("serve, whose collector died and came back: {pushed}"), well);
     let steps = format!("{} and {} transitions", told.steps(), replayed.steps());
     judge(&format!("the recording replays alike: {steps}"), told.tally == replayed.tally);
     for (name, verdict, flat) in figures.verdicts() {

@@ -18,7 +18,7 @@ pub(crate) mod whose;
 pub use leaks::Leaks;
 pub use life::Life;
 pub use list::List;
-pub(crate) use runs_in::{Known, called, surroundings, where_room, whereabouts};
+pub(crate) use runs_in::{Known, called, place_of, surroundings, where_room, whereabouts};
 pub(crate) use stuck::object as finding_object;
 pub use stuck::{Form, Stuck};
 pub use tail::Tail;

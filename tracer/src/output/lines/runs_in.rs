@@ -15,7 +15,7 @@ pub(crate) fn surroundings(object: &mut Object<'_>, names: &Names, conn: &Connec
 }
 
 /// Where what a finding is about runs, as far as it is known.
-fn place_of<'e>(engine: &'e Engine, finding: &Finding) -> Place<'e> {
+pub(crate) fn place_of<'e>(engine: &'e Engine, finding: &Finding) -> Place<'e> {
     let mut cgroup = finding.cgroup;
     if cgroup == 0 {
         let conns = finding.conns.iter();

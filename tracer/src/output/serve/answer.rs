@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 
 use crate::engine::rules::Update;
 use crate::output::lines::{Pen, finding_object};
-use crate::output::serve::metrics::{self, Format};
 use crate::output::serve::page;
+use crate::output::serve::prometheus::{self, Format};
 use crate::output::serve::shared::{Refusal, Shared};
 use crate::output::serve::snapshot::Snapshot;
 use crate::text::Terminal;
@@ -65,7 +65,7 @@ fn told(shared: &Arc<Shared>, snapshot: &Arc<Snapshot>, path: &str, accept: &str
     match path {
         "/metrics" => {
             let format = format(accept);
-            Answer::ok(format.content_type(), metrics::page(shared, snapshot, format))
+            Answer::ok(format.content_type(), prometheus::page(shared, snapshot, format))
         }
         "/findings" => Answer::ok("application/json", findings(shared, snapshot)),
         _ => Answer::ok("text/html; charset=utf-8", page::page(shared, snapshot)),

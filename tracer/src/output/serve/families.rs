@@ -1,64 +1,84 @@
-//! How families of metrics are written: name, help, and a row for each series.
+//! Families of metrics: name, help, and a row for each series. Who takes them in is a [`Target`].
 
 use std::fmt::Error;
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-
 use crate::output::serve::histogram::Histogram;
-
-const EMPTY: [(&str, &str); 0] = [];
-
-/// Writes families of metrics.
-pub(super) struct Families<'e, 'd>(pub(super) &'e mut DescriptorEncoder<'d>);
 
 /// Names of labels and their values.
 pub(super) type Labels<'a> = Vec<(&'a str, &'a str)>;
 
-impl Families<'_, '_> {
-    pub(super) fn counters<'a>(
-        &mut self,
-        name: &str,
-        help: &str,
-        rows: impl IntoIterator<Item = (Labels<'a>, u64)>,
-    ) -> Result<(), Error> {
-        self.family(name, help, MetricType::Counter, rows, ConstCounter::new)
-    }
+/// What a series has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value<'a> {
+    /// How many.
+    Count(u64),
+    /// How much.
+    Number(f64),
+    /// How it is spread.
+    Histogram(&'a Histogram),
+}
 
-    pub(super) fn gauges<'a>(
-        &mut self,
-        name: &str,
-        help: &str,
-        rows: impl IntoIterator<Item = (Labels<'a>, f64)>,
-    ) -> Result<(), Error> {
-        self.family(name, help, MetricType::Gauge, rows, ConstGauge::new)
+impl From<u64> for Value<'_> {
+    fn from(count: u64) -> Self {
+        Value::Count(count)
     }
+}
 
-    /// One without rows is left out.
-    pub(super) fn family<'a, V, M: EncodeMetric>(
+impl From<f64> for Value<'_> {
+    fn from(number: f64) -> Self {
+        Value::Number(number)
+    }
+}
+
+/// What kind of metric it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// It only grows.
+    Counter,
+    /// It is what it is now.
+    Gauge,
+    /// It tells how values are spread.
+    Histogram,
+}
+
+/// What all series of a metric have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Family<'f> {
+    /// As Prometheus has it, without `_total`.
+    pub(super) name: &'f str,
+    pub(super) help: &'f str,
+    pub(super) kind: Kind,
+}
+
+/// Rows of a family.
+pub(super) type Rows<'r, 'a> = dyn Iterator<Item = (Labels<'a>, Value<'a>)> + 'r;
+
+/// What families are written into.
+pub(super) trait Target {
+    /// Takes in a family of one row or more.
+    fn family<'a>(&mut self, family: Family<'_>, rows: &mut Rows<'_, 'a>) -> Result<(), Error>;
+}
+
+/// Writes families of metrics.
+pub(super) struct Families<'t>(pub(super) &'t mut dyn Target);
+
+impl Families<'_> {
+    pub(super) fn counters<'a, V: Into<Value<'a>>>(
         &mut self,
         name: &str,
         help: &str,
-        kind: MetricType,
         rows: impl IntoIterator<Item = (Labels<'a>, V)>,
-        metric: impl Fn(V) -> M,
     ) -> Result<(), Error> {
-        let mut rows = rows.into_iter().peekable();
-        if rows.peek().is_none() {
-            return Ok(());
-        }
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
-        for (labels, value) in rows {
-            let metric = metric(value);
-            if labels.is_empty() {
-                metric.encode(family.encode_family(&EMPTY)?)?;
-            } else {
-                metric.encode(family.encode_family(&labels)?)?;
-            }
-        }
-        Ok(())
+        self.family(Family { name, help, kind: Kind::Counter }, rows)
+    }
+
+    pub(super) fn gauges<'a, V: Into<Value<'a>>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = (Labels<'a>, V)>,
+    ) -> Result<(), Error> {
+        self.family(Family { name, help, kind: Kind::Gauge }, rows)
     }
 
     pub(super) fn infos<'a>(
@@ -68,7 +88,7 @@ impl Families<'_, '_> {
         rows: impl IntoIterator<Item = Labels<'a>>,
     ) -> Result<(), Error> {
         let name = format!("{name}_info");
-        self.gauges(&name, help, rows.into_iter().map(|labels| (labels, 1.0)))
+        self.gauges(&name, help, rows.into_iter().map(|labels| (labels, 1_u64)))
     }
 
     pub(super) fn histograms<'a>(
@@ -79,22 +99,22 @@ impl Families<'_, '_> {
         rows: impl IntoIterator<Item = (&'a &'static str, &'a Histogram)>,
     ) -> Result<(), Error> {
         let rows = rows.into_iter().filter(|(_, histogram)| histogram.count() != 0);
-        let mut rows = rows.peekable();
-        if rows.peek().is_none() {
-            return Ok(());
-        }
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for (value, histogram) in rows {
-            let labels = vec![(label, *value)];
-            let mut metric = family.encode_family(&labels)?;
-            let (sum, count) = (histogram.sum(), histogram.count());
-            metric.encode_histogram::<NoLabelSet>(sum, count, &histogram.buckets(), None)?;
-        }
-        Ok(())
+        let rows =
+            rows.map(|(value, histogram)| (vec![(label, *value)], Value::Histogram(histogram)));
+        self.family(Family { name, help, kind: Kind::Histogram }, rows)
     }
-}
 
-#[expect(clippy::cast_precision_loss, reason = "numbers of things, far below 2^52")]
-pub(super) fn number(count: u64) -> f64 {
-    count as f64
+    /// One without rows is left out.
+    fn family<'a, V: Into<Value<'a>>>(
+        &mut self,
+        family: Family<'_>,
+        rows: impl IntoIterator<Item = (Labels<'a>, V)>,
+    ) -> Result<(), Error> {
+        let rows = rows.into_iter().map(|(labels, value)| (labels, value.into()));
+        let mut rows = rows.peekable();
+        match rows.peek() {
+            Some(_) => self.0.family(family, &mut rows),
+            None => Ok(()),
+        }
+    }
 }

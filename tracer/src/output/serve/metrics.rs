@@ -1,65 +1,18 @@
-//! A snapshot as Prometheus reads it: the classic text format, or OpenMetrics.
+//! All figures of a snapshot, in families of metrics.
 
 use std::fmt::Error;
-use std::sync::Arc;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::registry::Registry;
 use tracer_common::names;
 
 use crate::config::Extra;
 use crate::event::{Cause, Direction, LossCause};
 use crate::input::{ITER_TCP, Origin};
 use crate::output::cost;
-use crate::output::serve::families::{Families, Labels, number};
+use crate::output::serve::families::{Families, Labels};
 use crate::output::serve::histogram::seconds;
 use crate::output::serve::recorder::recorder;
 use crate::output::serve::shared::{REFUSALS, Shared};
-use crate::output::serve::snapshot::Snapshot;
-
-/// Which text.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Format {
-    /// Version 0.0.4, which everything reads.
-    Classic,
-    /// OpenMetrics 1.0.
-    OpenMetrics,
-}
-
-impl Format {
-    pub(super) fn content_type(self) -> &'static str {
-        match self {
-            Format::Classic => prometheus_text::CONTENT_TYPE,
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        }
-    }
-}
-
-/// The whole page. Empty if it cannot be encoded, which no snapshot is known to bring about.
-pub(super) fn page(shared: &Arc<Shared>, snapshot: &Arc<Snapshot>, format: Format) -> String {
-    let mut registry = Registry::default();
-    let (shared, snapshot) = (Arc::clone(shared), Arc::clone(snapshot));
-    registry.register_collector(Box::new(Told { shared, snapshot }));
-    let mut page = String::new();
-    let told = match format {
-        Format::Classic => prometheus_text::encode(&mut page, &registry),
-        Format::OpenMetrics => text::encode(&mut page, &registry),
-    };
-    if told.is_err() {
-        page.clear();
-    }
-    page
-}
-
-/// What is told in one scrape.
-#[derive(Debug)]
-struct Told {
-    shared: Arc<Shared>,
-    snapshot: Arc<Snapshot>,
-}
+use crate::output::serve::snapshot::{Network, Snapshot};
 
 /// As in [`Origin::hooks`].
 const HOOKS: [&str; 9] = [
@@ -74,39 +27,40 @@ const HOOKS: [&str; 9] = [
     "iter/task_file",
 ];
 
-impl Collector for Told {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let (shared, snapshot) = (&*self.shared, &*self.snapshot);
-        let mut families = Families(&mut encoder);
-        let families = &mut families;
-        sockets(families, snapshot)?;
-        lives(families, snapshot)?;
-        segments(families, snapshot, &shared.origin)?;
-        times(families, snapshot)?;
-        findings(families, snapshot, &shared.labels)?;
-        limits(families, snapshot)?;
-        kernel(families, snapshot, &shared.origin)?;
-        shared.recorder.iter().try_for_each(|status| recorder(families, status))?;
-        ourselves(families, snapshot, shared)
-    }
+/// Writes all of them.
+pub(super) fn all(
+    families: &mut Families<'_>,
+    shared: &Shared,
+    snapshot: &Snapshot,
+) -> Result<(), Error> {
+    sockets(families, snapshot)?;
+    lives(families, snapshot)?;
+    segments(families, snapshot, &shared.origin)?;
+    times(families, snapshot)?;
+    findings(families, snapshot, &shared.labels)?;
+    limits(families, snapshot)?;
+    kernel(families, snapshot, &shared.origin)?;
+    shared.recorder.iter().try_for_each(|status| recorder(families, status))?;
+    shared.otlp.iter().try_for_each(|status| status.write(families))?;
+    ourselves(families, snapshot, shared)
 }
 
-fn sockets(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Error> {
+fn sockets(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     families.gauges(
         "tcptrail_connections",
         "Sockets that exist now, by workload, role (which side opened the connection) and TCP state",
         snapshot.gauges.open.iter().map(|((workload, role, state), count)| {
-            (vec![("workload", &**workload), ("role", *role), ("state", *state)], number(*count))
+            (vec![("workload", &**workload), ("role", *role), ("state", *state)], *count)
         }),
     )?;
     families.gauges(
         "tcptrail_workloads_folded",
         "Workloads beyond the limit of 200; they are counted together as _other",
-        [(vec![], number(snapshot.folded as u64))],
+        [(vec![], snapshot.folded as u64)],
     )
 }
 
-fn lives(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Error> {
+fn lives(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let counts = || snapshot.counts.iter().map(|(workload, counts)| (&**workload, counts));
     families.counters(
         "tcptrail_connections_opened",
@@ -139,7 +93,7 @@ fn lives(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Err
 }
 
 fn segments(
-    families: &mut Families<'_, '_>,
+    families: &mut Families<'_>,
     snapshot: &Snapshot,
     origin: &Origin,
 ) -> Result<(), Error> {
@@ -178,7 +132,7 @@ fn segments(
     )
 }
 
-fn times(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Error> {
+fn times(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let times = &snapshot.times;
     let all = [
         (
@@ -216,7 +170,7 @@ fn times(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Err
         families.histograms(name, help, label, by.iter())?;
     }
     let left_out = all.iter().map(|(name, _, _, by)| {
-        (vec![("metric", *name)], by.values().map(|histogram| histogram.left_out).sum())
+        (vec![("metric", *name)], by.values().map(|histogram| histogram.left_out).sum::<u64>())
     });
     families.counters(
         "tcptrail_durations_left_out",
@@ -226,7 +180,7 @@ fn times(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Err
 }
 
 fn findings(
-    families: &mut Families<'_, '_>,
+    families: &mut Families<'_>,
     snapshot: &Snapshot,
     extra: &[Extra],
 ) -> Result<(), Error> {
@@ -238,7 +192,7 @@ fn findings(
     families.gauges(
         "tcptrail_findings",
         "Findings that hold now; /findings has their text",
-        found.iter().map(|(values, found)| (labels("rule", extra, values), number(found.count))),
+        found.iter().map(|(values, found)| (labels("rule", extra, values), found.count)),
     )?;
     families.gauges(
         "tcptrail_finding_oldest_seconds",
@@ -254,7 +208,7 @@ fn findings(
             .gauges
             .leaked
             .iter()
-            .map(|(values, count)| (labels("fingerprint", extra, values), number(*count))),
+            .map(|(values, count)| (labels("fingerprint", extra, values), *count)),
     )?;
     families.infos(
         "tcptrail_leak",
@@ -265,23 +219,17 @@ fn findings(
     )
 }
 
-fn limits(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Error> {
+fn limits(families: &mut Families<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let gauges = &snapshot.gauges;
     families.gauges(
         "tcptrail_fds",
         "File descriptors in use by the process of the workload that is nearest to its limit",
-        gauges
-            .fds
-            .iter()
-            .map(|(workload, (fds, _))| (vec![("workload", &**workload)], number(*fds))),
+        gauges.fds.iter().map(|(workload, (fds, _))| (vec![("workload", &**workload)], *fds)),
     )?;
     families.gauges(
         "tcptrail_fd_limit",
         "Soft limit of file descriptors of that process",
-        gauges
-            .fds
-            .iter()
-            .map(|(workload, (_, limit))| (vec![("workload", &**workload)], number(*limit))),
+        gauges.fds.iter().map(|(workload, (_, limit))| (vec![("workload", &**workload)], *limit)),
     )?;
     for (name, help, by) in [
         (
@@ -306,12 +254,8 @@ fn limits(families: &mut Families<'_, '_>, snapshot: &Snapshot) -> Result<(), Er
     Ok(())
 }
 
-fn kernel(
-    families: &mut Families<'_, '_>,
-    snapshot: &Snapshot,
-    origin: &Origin,
-) -> Result<(), Error> {
-    let by = |of: fn(&crate::output::serve::snapshot::Network) -> Option<u64>| {
+fn kernel(families: &mut Families<'_>, snapshot: &Snapshot, origin: &Origin) -> Result<(), Error> {
+    let by = |of: fn(&Network) -> Option<u64>| {
         let classes = snapshot.namespaces.iter();
         classes
             .filter_map(move |(class, network)| Some((vec![("namespace", *class)], of(network)?)))
@@ -341,7 +285,7 @@ fn kernel(
 }
 
 fn ourselves(
-    families: &mut Families<'_, '_>,
+    families: &mut Families<'_>,
     snapshot: &Snapshot,
     shared: &Shared,
 ) -> Result<(), Error> {
@@ -361,24 +305,22 @@ fn ourselves(
     families.gauges(
         "tcptrail_hook_active",
         "1 if this tracepoint or iterator of the kernel is in use; `tcptrail doctor` says what is missing without it",
-        HOOKS.iter().map(|hook| (vec![("hook", *hook)], number(shared.origin.hooked(hook).into()))),
+        HOOKS.iter().map(|hook| (vec![("hook", *hook)], u64::from(shared.origin.hooked(hook)))),
     )?;
     families.counters(
         "tcptrail_http_refused",
         "Refused HTTP requests and connections",
         REFUSALS.iter().zip(shared.refused()).map(|(why, count)| (vec![("reason", *why)], count)),
     )?;
-    families.family(
+    families.counters(
         "tcptrail_cpu_seconds",
         "Processor time used by tcptrail",
-        MetricType::Counter,
         [(vec![], seconds(u128::from(cost::cpu_ns())))],
-        ConstCounter::new,
     )?;
     families.gauges(
         "tcptrail_resident_bytes",
         "Memory used by tcptrail",
-        cost::resident().map(|bytes| (vec![], number(bytes))),
+        cost::resident().map(|bytes| (vec![], bytes)),
     )?;
     families.infos(
         "tcptrail_build",

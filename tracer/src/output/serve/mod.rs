@@ -2,8 +2,9 @@
 //!
 //! Events are counted as they come (`counts`, by `workloads`; `times`). When the rules have looked, what there is is
 //! looked over (`look`), and a `snapshot` of all figures is put where the thread that answers requests finds it
-//! (`shared`). That thread (`http`, `answer`) writes it as Prometheus reads it (`metrics`, `families`), as JSON, or as a `page`. So
-//! no event waits for a request, and what an answer costs is paid on that thread.
+//! (`shared`). That thread (`http`, `answer`) writes it as Prometheus reads it (`metrics`, `families`, `prometheus`), as
+//! JSON, or as a `page`. So no event waits for a request, and what an answer costs is paid on that thread. Another
+//! thread pushes the same figures, and findings (`otlp`).
 
 mod answer;
 mod counts;
@@ -16,7 +17,9 @@ mod look;
 mod metrics;
 mod namespaces;
 mod notify;
+mod otlp;
 mod page;
+mod prometheus;
 mod recorder;
 mod shared;
 mod snapshot;
@@ -48,6 +51,7 @@ use crate::output::serve::listen::{Bound, bind};
 use crate::output::serve::look::{Scene, look};
 use crate::output::serve::namespaces::Namespaces;
 use crate::output::serve::notify::Notifier;
+use crate::output::serve::otlp::Pusher;
 use crate::output::serve::shared::Shared;
 use crate::output::serve::snapshot::{Snapshot, Times};
 use crate::output::serve::workloads::Workloads;
@@ -69,6 +73,7 @@ pub struct Serve {
     /// Until the run begins.
     bound: Vec<Bound>,
     running: Option<(Server, Arc<Shared>)>,
+    pusher: Option<Pusher>,
     notifier: Notifier,
     /// The sockets there were at the start are in the table.
     walked: bool,
@@ -98,6 +103,7 @@ impl Serve {
             namespaces: Namespaces::new(host.and_then(|inode| u32::try_from(inode).ok())),
             bound,
             running: None,
+            pusher: None,
             notifier: Notifier::of_environment(),
             walked: false,
             ready: false,
@@ -220,8 +226,11 @@ impl Output for Serve {
     }
 
     fn begin(&mut self, engine: &Engine, _out: &mut Vec<u8>) -> io::Result<()> {
-        let shared = Shared::new(engine.origin().clone(), self.options.labels.clone());
-        let shared = Arc::new(shared.with_recorder(self.recorder.clone()));
+        let status = self.options.otlp.is_some().then(Arc::default);
+        let shared = Shared::new(engine.origin().clone(), self.options.labels.clone())
+            .with_recorder(self.recorder.clone())
+            .with_otlp(status.clone());
+        let shared = Arc::new(shared);
         let bound = std::mem::take(&mut self.bound);
         for one in bound.iter().filter(|bound| bound.is_open_to_others()) {
             eprintln!(
@@ -230,6 +239,14 @@ impl Output for Serve {
             );
         }
         let places: Vec<String> = bound.iter().map(Bound::url).collect();
+        if let Some((otlp, status)) = self.options.otlp.as_ref().zip(status) {
+            self.pusher = Some(Pusher::start(otlp, Arc::clone(&shared), status)?);
+            let interval = humantime::format_duration(otlp.interval);
+            let collector = otlp.endpoint.authority();
+            eprintln!(
+                "tcptrail: pushing findings, and metrics every {interval}, to http://{collector}"
+            );
+        }
         self.running = Some((Server::start(bound, Arc::clone(&shared), LIMITS)?, shared));
         eprintln!("tcptrail: serving on {}; Ctrl-C or SIGTERM ends it", places.join(", "));
         Ok(())
@@ -252,12 +269,20 @@ impl Output for Serve {
                 }
                 self.notifier.alive(*now);
             }
-            Update::Finding { .. } | Update::Lost(_) | Update::Holders | Update::Names => {}
+            Update::Finding { at, update, finding } => {
+                if let Some(pusher) = &self.pusher {
+                    pusher.tell(engine, *at, update, finding);
+                }
+            }
+            Update::Lost(_) | Update::Holders | Update::Names => {}
         }
     }
 
     fn end(&mut self, _run: &Run<'_>, _out: &mut Vec<u8>) -> io::Result<()> {
         self.notifier.stopping();
+        if let Some(mut pusher) = self.pusher.take() {
+            pusher.end();
+        }
         if let Some((mut server, _)) = self.running.take() {
             server.end();
         }

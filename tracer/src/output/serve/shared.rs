@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::Extra;
 use crate::input::Origin;
 use crate::output::recorder::Status;
+use crate::output::serve::otlp::status::Status as OtlpStatus;
 use crate::output::serve::snapshot::Snapshot;
 use crate::time::MonoNs;
 
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) labels: Vec<Extra>,
     /// Of the flight recorder, where there is one.
     pub(super) recorder: Option<Arc<Status>>,
+    /// Of what is pushed by OTLP, where that is asked for.
+    pub(super) otlp: Option<Arc<OtlpStatus>>,
     latest: Mutex<Option<Arc<Snapshot>>>,
     ticked: AtomicU64,
     refused: [AtomicU64; REFUSALS.len()],
@@ -45,6 +48,7 @@ impl Shared {
             origin,
             labels,
             recorder: None,
+            otlp: None,
             latest: Mutex::new(None),
             ticked: AtomicU64::new(MonoNs::now().0),
             refused: Default::default(),
@@ -53,6 +57,10 @@ impl Shared {
 
     pub(super) fn with_recorder(self, recorder: Option<Arc<Status>>) -> Shared {
         Shared { recorder, ..self }
+    }
+
+    pub(super) fn with_otlp(self, otlp: Option<Arc<OtlpStatus>>) -> Shared {
+        Shared { otlp, ..self }
     }
 
     pub(super) fn publish(&self, snapshot: Snapshot) {

@@ -59,7 +59,7 @@ impl Sink for Fed {
 }
 
 /// A whole recording; `labels` as asked for.
-fn served(name: &str, labels: Vec<Extra>) -> (Serve, Arc<Shared>, Engine) {
+pub(super) fn served(name: &str, labels: Vec<Extra>) -> (Serve, Arc<Shared>, Engine) {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/recordings/");
     let recording = std::fs::read(format!("{fixtures}{name}")).expect("the fixture");
     let (origin, mut reader) = Reader::open(recording.as_slice()).expect("a recording");
@@ -157,7 +157,7 @@ fn sockets_and_ends_are_those_of_the_table() {
 }
 
 /// A finding, of what it takes to be told.
-fn finding(verdict: &str) -> Finding {
+pub(super) fn finding(verdict: &str) -> Finding {
     Finding {
         id: "close_wait/7/1/:80".into(),
         rule: RuleId::CloseWait,

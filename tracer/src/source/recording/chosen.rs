@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn what_follows_without_a_gap_is_read_as_one() {
         assert_eq!(stretches(&keys()), [0..3, 3..4, 4..6, 6..7]);
-        assert_eq!(stretches(&[]), []);
+        assert!(stretches(&[]).is_empty());
         // The first of them was removed.
         assert_eq!(stretches(&keys()[1..3]), vec![Range { start: 0, end: 2 }]);
     }
