@@ -120,25 +120,9 @@ fn soak(args: &Args) -> Result<bool> {
     ];
     let mut figures = Figures::new(&watched);
     let mut load = Load::start(&home, dir.path())?;
-    let began = Instant::now();
-    let mut compared = began;
-    let (mut comparisons, mut different) = (0_u32, 0_u32);
-    let mut brief = BTreeSet::new();
-    while began.elapsed() < args.duration {
-        load.step()?;
-        figures.take(&load)?;
-        if compared.elapsed() >= COMPARE_EVERY {
-            compared = Instant::now();
-            comparisons += 1;
-            ensure!(serve.ask("/healthz")? == "ok\n", "serve stands still");
-            serve.ask("/metrics")?;
-            for difference in compare(&home, &list, &mut load, &mut brief)? {
-                println!("difference at {:.0?}: {difference}", began.elapsed());
-                different += 1;
-            }
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let tracers = (&list, &serve);
+    let Looks { comparisons, different, mut brief } =
+        keep_loading(args.duration, &home, tracers, &mut load, &mut figures)?;
     settle(&mut load, &mut figures)?;
     let before = ss(&home)?;
     let frame = list.frame_begun_after(tests::witness::now_ns(), || Ok(()))?;
@@ -172,6 +156,45 @@ fn soak(args: &Args) -> Result<bool> {
         judge(&format!("memory of {name}: {verdict}"), flat);
     }
     Ok(good)
+}
+
+/// What was compared with `ss` while the load ran.
+#[derive(Default)]
+struct Looks {
+    comparisons: u32,
+    different: u32,
+    /// Sockets that one of the two saw and the other could not.
+    /// Sockets that differed in the last look: wrong is what differs twice.
+    brief: BTreeSet<u64>,
+}
+
+/// Keeps the load going for this long, and compares.
+fn keep_loading(
+    duration: Duration,
+    home: &Netns,
+    (list, serve): (&List, &Serve),
+    load: &mut Load,
+    figures: &mut Figures,
+) -> Result<Looks> {
+    let mut looks = Looks::default();
+    let began = Instant::now();
+    let mut compared = began;
+    while began.elapsed() < duration {
+        load.step()?;
+        figures.take(load)?;
+        if compared.elapsed() >= COMPARE_EVERY {
+            compared = Instant::now();
+            looks.comparisons += 1;
+            ensure!(serve.ask("/healthz")? == "ok\n", "serve stands still");
+            serve.ask("/metrics")?;
+            for difference in compare(home, list, load, &mut looks.brief)? {
+                println!("difference at {:.0?}: {difference}", began.elapsed());
+                looks.different += 1;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(looks)
 }
 
 /// Ends the load, and waits until its last TIME_WAIT is over.
