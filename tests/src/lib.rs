@@ -10,6 +10,7 @@ pub mod held;
 pub mod holder;
 pub mod java;
 pub mod jdks;
+pub mod monitoring;
 pub mod netns;
 pub mod pace;
 pub mod reported;

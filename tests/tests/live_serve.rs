@@ -4,32 +4,23 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
+use tests::monitoring::{Monitoring, alert_of_leak, curl, packaging, query};
 use tests::netns::Netns;
 use tests::tcptrail::{Tcptrail, binary, command};
 use tests::traffic::{Both, listen, read_end, transfer};
-use tests::web::Daemon;
 use tests::witness::{eventually, ss};
 use tests::{kernel, ready};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const DONE: usize = 7;
 const BYTES: usize = 1000;
-
-/// Asks from inside the namespace that `serve` is in.
-fn curl(home: &Netns, args: &[&str]) -> Result<String> {
-    let mut command = Command::new("curl");
-    command.args(["-sS", "--max-time", "20"]).args(args);
-    let output = home.output(command)?;
-    ensure!(output.status.success(), "curl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
-}
 
 fn ask(home: &Netns, path: &str) -> Result<String> {
     curl(home, &[&format!("http://127.0.0.1:9435{path}")])
@@ -153,48 +144,6 @@ fn figures_are_those_of_ss_and_of_what_was_done() -> Result<()> {
     Ok(())
 }
 
-/// Asks Prometheus; the value of the only series.
-fn query(home: &Netns, query: &str) -> Result<Option<f64>> {
-    let query = format!("query={query}");
-    let args = ["-G", "--data-urlencode", &query, "http://127.0.0.1:9090/api/v1/query"];
-    let Ok(text) = curl(home, &args) else { return Ok(None) };
-    // While it starts it says so in plain text.
-    let Ok(told) = serde_json::from_str::<Value>(&text) else { return Ok(None) };
-    let value = told["data"]["result"][0]["value"][1].as_str();
-    Ok(value.map(str::parse).transpose()?)
-}
-
-const PROMETHEUS: &str = "\
-global: {scrape_interval: 1s, evaluation_interval: 1s}
-rule_files: [rules.yml]
-alerting: {alertmanagers: [{static_configs: [{targets: ['127.0.0.1:9093']}]}]}
-scrape_configs:
-  - {job_name: tcptrail, static_configs: [{targets: ['127.0.0.1:9435']}]}
-";
-
-fn packaging(file: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging")).join(file)
-}
-
-fn alertmanager(home: &Netns, dir: &Path) -> Result<Daemon> {
-    let config = dir.join("alertmanager.yml");
-    fs::write(&config, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")?;
-    let mut alertmanager = Command::new("prometheus-alertmanager");
-    alertmanager.arg(format!("--config.file={}", config.display()));
-    alertmanager.arg(format!("--storage.path={}", dir.join("alerts").display()));
-    alertmanager.args(["--web.listen-address=127.0.0.1:9093", "--cluster.listen-address="]);
-    Daemon::spawn(home, &mut alertmanager)
-}
-
-/// What Alertmanager has of a leak now.
-fn alert_of_leak(home: &Netns) -> Result<Option<Value>> {
-    let filter = ["-G", "--data-urlencode", "filter=alertname=\"SocketLeak\""];
-    let url = "http://127.0.0.1:9093/api/v2/alerts";
-    let told: Value = serde_json::from_str(&curl(home, &[&filter[..], &[url]].concat())?)?;
-    let alerts = told.as_array().with_context(|| format!("no list: {told}"))?;
-    Ok(alerts.first().cloned())
-}
-
 /// Prometheus understands every query of the dashboard, and those that must have an answer now have one.
 fn check_dashboard(home: &Netns) -> Result<()> {
     let board: Value =
@@ -232,17 +181,7 @@ fn a_leak_is_an_alert_with_its_workload_and_rule_until_it_ends() -> Result<()> {
     let (home, netns) = (Netns::new()?, Netns::new()?);
     let dir = tempfile::tempdir()?;
     let tcptrail = serve(&home, &netns, &dir.path().join("http.sock"))?;
-    let mut alertmanager = alertmanager(&home, dir.path())?;
-    let config = dir.path().join("prometheus.yml");
-    fs::write(&config, PROMETHEUS)?;
-    // Two minutes are for people.
-    let rules = fs::read_to_string(packaging("prometheus/tcptrail.rules.yml"))?;
-    fs::write(dir.path().join("rules.yml"), rules.replace("for: 2m", "for: 1s"))?;
-    let mut prometheus = Command::new("prometheus");
-    prometheus.arg(format!("--config.file={}", config.display()));
-    prometheus.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
-    prometheus.args(["--web.listen-address=127.0.0.1:9090", "--log.level=error"]);
-    let mut prometheus = Daemon::spawn(&home, &mut prometheus)?;
+    let mut monitoring = Monitoring::start(&home, dir.path())?;
     let listener = listen(&netns, "127.0.0.1:0")?;
     let to = listener.local_addr()?;
     // The peer of each closes, and nobody closes here.
@@ -284,8 +223,7 @@ fn a_leak_is_an_alert_with_its_workload_and_rule_until_it_ends() -> Result<()> {
     eventually("no alert any more", PATIENCE, || {
         Ok(alert_of_leak(&home)?.is_none().then_some(()))
     })?;
-    prometheus.end(Signal::TERM)?;
-    alertmanager.end(Signal::TERM)?;
+    monitoring.end()?;
     tcptrail.signal(Signal::TERM)?;
     let run = tcptrail.wait()?;
     run.check_good_end()?;
