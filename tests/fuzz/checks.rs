@@ -11,8 +11,10 @@ use std::sync::OnceLock;
 use clap::Parser;
 use tracer::cli::{Cli, Command, Common};
 use tracer::config::{self, Config};
+use tracer::containers::Containers;
 use tracer::engine::rules::{Facts, Gate, Thresholds, Watch};
 use tracer::engine::{Engine, Rules, decode};
+use tracer::hosts::Hosts;
 use tracer::input::{Input, Origin};
 use tracer::java::lines::line_of;
 use tracer::java::perf_map::{Code, PerfMap};
@@ -24,6 +26,7 @@ use tracer::names::{self, Names};
 use tracer::output::record::Writer;
 use tracer::output::session::Session;
 use tracer::output::{json, listed};
+use tracer::record_format::segments;
 use tracer::source::recording::{Item, Reader};
 use tracer::text;
 use tracer::time::MonoNs;
@@ -32,7 +35,7 @@ use tracer::time::MonoNs;
 pub type Check = fn(&[u8]);
 
 /// Every check by its target's name.
-pub const ALL: [(&str, Check); 10] = [
+pub const ALL: [(&str, Check); 11] = [
     ("wire", wire),
     ("recording", recording),
     ("columns", columns),
@@ -41,6 +44,7 @@ pub const ALL: [(&str, Check); 10] = [
     ("filter", filter),
     ("cli", cli),
     ("names", names),
+    ("files", files),
     ("perf_map", perf_map),
     ("jvm_streams", jvm_streams),
 ];
@@ -147,6 +151,55 @@ pub fn names(data: &[u8]) {
     let read: String = serde_json::from_slice(&out).expect("valid JSON");
     assert_eq!(read, String::from_utf8_lossy(data));
     let _ = names::container(data);
+}
+
+const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A file that somebody else wrote; the first letter says which. `l` and `n` are names of files: a link of kubelet's, and
+/// what may be a segment of the flight recorder.
+pub fn files(data: &[u8]) {
+    let [which, data @ ..] = data else { return };
+    let text = String::from_utf8_lossy(data);
+    let name = text.replace(['/', '\0'], "_").chars().take(60).collect::<String>();
+    let container = format!("var/lib/docker/containers/{CONTAINER}/config.v2.json");
+    let place = match which {
+        b'c' => "tcptrail.toml",
+        b'd' => container.as_str(),
+        b'p' => "var/lib/containers/storage/overlay-containers/containers.json",
+        b'l' => &format!("var/log/containers/{name}-{CONTAINER}.log"),
+        b'h' => "etc/hosts",
+        b's' => "etc/services",
+        b'f' => return drop(segments::noted(&text)),
+        b'n' => {
+            let _ = segments::begin(&text);
+            return;
+        }
+        _ => return,
+    };
+    let root = tempfile::tempdir().expect("a folder");
+    let path = root.path().join(place);
+    fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
+    fs::write(&path, data).expect("a file");
+    if *which == b'c' {
+        let path = path.to_str().expect("UTF-8");
+        let args = ["tcptrail", "serve", "--config", path];
+        let cli = Cli::parse_from(args);
+        match config::with_file(cli, args.map(Into::into).into()) {
+            Ok(cli) => resolve(cli.command, &cli.common),
+            Err(error) => assert!(error.to_string().contains(path), "{error}"),
+        }
+        return;
+    }
+    let mut names = Names::default();
+    names.take_in(&Hosts::below(root.path()).news());
+    let cgroup = format!("/system.slice/docker-{CONTAINER}.scope");
+    let mut containers = Containers::below(root.path());
+    let found: Vec<_> = containers.named([(1, cgroup.as_bytes())].into_iter()).collect();
+    for (_, given) in found {
+        let mut out = Vec::new();
+        text::name(format!("{given:?}").as_bytes(), &mut out);
+        check_text(&out);
+    }
 }
 
 /// What a JVM says of its compiled methods: any address is looked up, names come out whole.
@@ -438,6 +491,19 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             "replay\n/x\nlife\n--with-time-wait\n--no-color\n-vv",
         ]
         .map(|line| line.as_bytes().to_vec())
+        .into(),
+        "files" => [
+            "cnetns = \"self\"\nlisten = [\"127.0.0.1:1\", \"unix:/x\"]\notlp = \"http://[::1]:4318\"\nkeep = \"24h\"\nport = [80]",
+            "cthreshold = [\"CLOSE_WAIT=1s\"]\njson = true\nlabels = \"pid,port\"\n[a]\nb = 1",
+            "d{\"ID\":\"x\",\"Name\":\"/web\",\"Config\":{\"Labels\":{\"io.kubernetes.pod.name\":\"web-0\"}}}",
+            "p[{\"id\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\",\"names\":[\"db\",\"k8s_app_web-0_shop_1_0\"]}]",
+            "lweb-0_shop_app",
+            "h127.0.0.1 localhost\n::1 ip6-localhost # c\n10.0.0.1\tdb.internal db\nfe80::1%eth0 x",
+            "shttp 80/tcp www\npostgresql 5432/tcp # c\nx 99999/tcp\ndomain 53/udp",
+            "f{\"time\":\"2026-11-28T03:10:00Z\",\"wall_ns\":7,\"ended\":false,\"found_ns\":7,\"pins\":true,\"id\":\"a\",\"code\":\"TT101\",\"verdict\":\"b\"}",
+            "n20261128T031000.123456789Z.tcpt",
+        ]
+        .map(|text| text.as_bytes().to_vec())
         .into(),
         "names" => [
             &b"java"[..],

@@ -118,6 +118,11 @@ fn perf_map() {
 }
 
 #[test]
+fn files() {
+    run("files");
+}
+
+#[test]
 fn names() {
     run("names");
 }
