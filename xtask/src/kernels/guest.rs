@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::arch::Arch;
+use super::emulator::Emulator;
 use super::initrd::initrd;
 use super::packages::Kernel;
 use super::plan::Plan;
@@ -25,8 +26,9 @@ const BOOTS: usize = 3;
 const MEMORY: &str = "3G";
 
 /// What a guest is given.
-pub(crate) struct Machine {
+pub(crate) struct Machine<'a> {
     pub(crate) arch: Arch,
+    pub(crate) emulator: &'a Emulator,
     pub(crate) cpus: usize,
     /// No test begins after that.
     pub(crate) seconds: Option<u64>,
@@ -75,7 +77,12 @@ impl Report {
 
 /// Boots `kernel` and takes down what the tests come to. A guest that dies before its first process is at
 /// work has told nothing of tcptrail: it boots again.
-pub(crate) fn run(kernel: &Kernel, base: &Path, plan: &Plan, machine: &Machine) -> Result<Report> {
+pub(crate) fn run(
+    kernel: &Kernel,
+    base: &Path,
+    plan: &Plan,
+    machine: &Machine<'_>,
+) -> Result<Report> {
     let initrd = initrd(kernel, base)?;
     for _ in 1..BOOTS {
         let report = boot(kernel, &initrd, plan, machine)?;
@@ -87,18 +94,15 @@ pub(crate) fn run(kernel: &Kernel, base: &Path, plan: &Plan, machine: &Machine) 
     boot(kernel, &initrd, plan, machine)
 }
 
-fn boot(kernel: &Kernel, initrd: &Path, plan: &Plan, machine: &Machine) -> Result<Report> {
+fn boot(kernel: &Kernel, initrd: &Path, plan: &Plan, machine: &Machine<'_>) -> Result<Report> {
     let console = target().join(format!("kernels/guest-{}/console", kernel.release));
     let mut append = format!("rdinit=/init panic=-1 {}", machine.arch.command_line());
     if let Some(seconds) = machine.seconds {
         // What the kernel does not know goes into the first process's environment.
         append.push_str(&format!(" TEST_SECONDS={seconds}"));
     }
-    // No guest is left behind when this process is killed.
-    let mut qemu = Command::new("setpriv");
-    let (emulator, _) = machine.arch.emulator();
-    qemu.args(["--pdeathsig", "KILL", emulator])
-        .args(["-accel", "tcg,thread=multi", "-m", MEMORY])
+    let mut qemu = machine.emulator.command();
+    qemu.args(["-accel", "tcg,thread=multi", "-m", MEMORY])
         .args(["-smp", &machine.cpus.to_string()])
         .args(["-nodefaults", "-display", "none", "-no-reboot", "-kernel"])
         .arg(&kernel.image)
@@ -109,7 +113,8 @@ fn boot(kernel: &Kernel, initrd: &Path, plan: &Plan, machine: &Machine) -> Resul
         .stdout(Stdio::piped());
     machine.arch.machine(&mut qemu, &console);
     let start = Instant::now();
-    let mut child = qemu.spawn().with_context(|| format!("could not start {emulator}"))?;
+    let mut child =
+        qemu.spawn().with_context(|| format!("could not start {}", machine.emulator.name()))?;
     let stdout = child.stdout.take().context("QEMU's output")?;
     let mut words = File::create(console.with_file_name("words"))?;
     let (sender, lines) = channel();

@@ -7,6 +7,7 @@
 
 mod arch;
 mod cross;
+mod emulator;
 mod foreign;
 mod guest;
 mod initrd;
@@ -26,6 +27,7 @@ use clap::Args;
 
 use crate::{build, ebpf, setup};
 use arch::Arch;
+use emulator::Emulator;
 use guest::{Machine, Report};
 use packages::Kernel;
 use plan::Plan;
@@ -89,7 +91,7 @@ pub(crate) fn verb(options: &Options) -> Result<ExitCode> {
 /// Everything but the build.
 fn run(options: &Options, arch: Arch) -> Result<ExitCode> {
     setup::required(&TOOLS, "kernels in QEMU")?;
-    setup::required(&[arch.emulator()], "kernels in QEMU")?;
+    let emulator = Emulator::of(arch)?;
     let series: Vec<&str> = if options.series.is_empty() {
         arch.series().to_vec()
     } else {
@@ -119,7 +121,8 @@ fn run(options: &Options, arch: Arch) -> Result<ExitCode> {
                     while let Some((kernel, behind)) = next(&waiting) {
                         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
                         let seconds = left.map(|left| share(left, behind, guests));
-                        let machine = Machine { arch, cpus: options.cpus, seconds };
+                        let machine =
+                            Machine { arch, cpus: options.cpus, seconds, emulator: &emulator };
                         let report = guest::run(kernel, &base, &plan, &machine)
                             .with_context(|| format!("kernel {}", kernel.release));
                         done.push(report.map(|report| (kernel, report)));
