@@ -175,7 +175,7 @@ impl Small {
     fn mount() -> Result<Small> {
         let dir = tempfile::tempdir()?;
         let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k", "tcptrail-test"])
+            .args(["-t", "tmpfs", "-o", "size=96k", "tcptrail-test"])
             .arg(dir.path())
             .status()?;
         ensure!(status.success(), "mount: {status}");

@@ -41,10 +41,6 @@ pub(crate) struct Troubles {
 }
 
 impl Troubles {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
-    }
-
     pub(crate) fn get(&self, id: SockId) -> Option<&Trouble> {
         if self.by_id.is_empty() { None } else { self.by_id.get(&id) }
     }

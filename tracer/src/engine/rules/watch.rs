@@ -239,12 +239,6 @@ impl Watch {
         self.told.suspects()
     }
 
-    /// Whether nothing is stuck, and no socket has data that does not go out.
-    #[must_use]
-    pub fn is_calm(&self) -> bool {
-        !self.told.suspects() && self.troubles.is_empty()
-    }
-
     /// What is found now, the worst first.
     #[must_use]
     pub fn findings(&self) -> Vec<(&Finding, MonoNs)> {

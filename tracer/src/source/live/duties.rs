@@ -9,10 +9,6 @@ const SECOND: u64 = 1_000 * MS;
 /// Descriptors are walked for the rules this long after they might be, though nothing has happened.
 const UNTOLD_NS: u64 = 5 * SECOND;
 
-/// While nothing happens and nothing is in trouble, walks and facts for the rules wait so much longer: what begins
-/// without an event lasts for half a minute before it is called stuck.
-const CALM_NS: u64 = 4 * SECOND;
-
 /// One thing to do from time to time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Duty {
@@ -92,8 +88,6 @@ pub(super) struct Duties {
     everything_ns: u64,
     /// Names are looked up at least as often as this, nanoseconds.
     names_ns: u64,
-    /// See [`Duties::calm_for`].
-    calm_ns: u64,
 }
 
 /// What the next walk turns on.
@@ -113,8 +107,6 @@ pub(super) struct Situation {
     pub(super) changed: bool,
     /// Something is stuck: who has it is worth another look.
     pub(super) suspects: bool,
-    /// No socket is in trouble, and nothing has happened since the last walk.
-    pub(super) calm: bool,
 }
 
 /// A walk.
@@ -142,14 +134,7 @@ impl Duties {
             }),
             everything_ns: u64::MAX,
             names_ns: u64::MAX,
-            calm_ns: CALM_NS,
         }
-    }
-
-    /// The lowest threshold is this: a walk that waits because nothing happens takes no more than a fifth of it.
-    pub(super) fn calm_for(mut self, threshold_ns: u64) -> Duties {
-        self.calm_ns = CALM_NS.min(threshold_ns / 5);
-        self
     }
 
     /// Whoever asks for lower thresholds wants to know sooner who is idle: everything is walked as often as this,
@@ -210,8 +195,6 @@ impl Duties {
     /// The walk that is due, if one is: the most urgent first.
     pub(super) fn walk(&mut self, now: MonoNs, situation: &Situation) -> Option<Walk> {
         let Situation { rules, .. } = *situation;
-        let waits_ns = if situation.calm { self.calm_ns } else { 0 };
-        let is_due = |duties: &Duties, duty| duties.next(duty).after(waits_ns) <= now;
         if situation.busy {
             return None;
         }
@@ -223,8 +206,7 @@ impl Duties {
             if asked && self.take(Duty::Everything, now) {
                 return Some(Walk::Everything);
             }
-            if situation.minis || rules && is_due(self, Duty::Troubled) {
-                self.done(Duty::Troubled, now, 0);
+            if situation.minis || rules && self.take(Duty::Troubled, now) {
                 return Some(Walk::Minis);
             }
         }
@@ -234,7 +216,7 @@ impl Duties {
         if self.is_due(Duty::Holders, now) && worth_it {
             return Some(Walk::Holders);
         }
-        (rules && is_due(self, Duty::Facts)).then_some(Walk::Facts)
+        (rules && self.is_due(Duty::Facts, now)).then_some(Walk::Facts)
     }
 
     /// A walk could not be made: neither kind is tried again for a while.
@@ -343,12 +325,6 @@ mod tests {
         let expect =
             [(Walk::Facts, 30), (Walk::Minis, 29), (Walk::Holders, 5), (Walk::Everything, 1)];
         check(rules, &expect);
-        let expect =
-            [(Walk::Facts, 10), (Walk::Minis, 9), (Walk::Holders, 5), (Walk::Everything, 1)];
-        check(Situation { calm: true, ..rules }, &expect);
-        // Half-open connections and TIME_WAITs are looked at as ever.
-        let minis = Situation { minis: true, calm: true, ..none };
-        check(minis, &[(Walk::Minis, 60)]);
     }
 
     #[test]

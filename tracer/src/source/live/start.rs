@@ -129,11 +129,6 @@ fn duties(now: MonoNs, config: &Config, rules: Option<&Rules>, fresh: Option<Dur
     let idle_ns = rules.map_or(u64::MAX, |rules| idle(rules) / 4);
     let fresh = fresh.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     let duties = Duties::from(now);
-    // Data that nobody acknowledges, or a closed window: no event tells of its beginning.
-    let duties = match rules {
-        Some(rules) => duties.calm_for(rules.watch.thresholds().of(RuleId::Established)),
-        None => duties,
-    };
     let duties = if config.filter.places.is_empty() { duties } else { duties.names_soon(now) };
     duties.everything_within(now, idle_ns.min(fresh.unwrap_or(u64::MAX)))
 }

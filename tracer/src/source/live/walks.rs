@@ -42,8 +42,6 @@ pub(super) struct Walks {
     repairs: u8,
     list: Option<List>,
     events_at_last_holders: u64,
-    /// When sockets were walked last.
-    events_at_last_walk: u64,
     /// What a run of the rules needs to end has been read.
     facts_read: bool,
     /// That walks are far apart has been said.
@@ -76,7 +74,6 @@ impl Walks {
             repairs: 0,
             list: options.draws.map(|again| List { again, next: None, asked: true }),
             events_at_last_holders: 0,
-            events_at_last_walk: 0,
             facts_read: false,
             stretched: false,
             descriptors_cut: false,
@@ -133,7 +130,6 @@ impl Walks {
         now: MonoNs,
     ) {
         let watch = session.engine.watch();
-        let events = session.totals().events;
         let list_waits = |list: &List| !list.asked && list.next.is_some_and(|next| next <= now);
         let situation = Situation {
             busy: self.is_under_way() || intake.has_rows() || !self.settled,
@@ -141,9 +137,8 @@ impl Walks {
             list_waits: self.list.as_ref().is_some_and(list_waits),
             rules: watch.is_some(),
             minis: session.engine.table().wants_poll(),
-            changed: events != self.events_at_last_holders,
+            changed: session.totals().events != self.events_at_last_holders,
             suspects: watch.is_some_and(Watch::suspects),
-            calm: events == self.events_at_last_walk && watch.is_none_or(Watch::is_calm),
         };
         let unnamed = session.engine.take_unnamed_interfaces();
         if !unnamed.is_empty() {
@@ -211,10 +206,7 @@ impl Walks {
         match request {
             Request::Sockets { .. } if self.poller.sockets.is_err() => return,
             Request::Holders if self.poller.holders.is_err() => return,
-            Request::Sockets { .. } => {
-                self.events_at_last_walk = session.totals().events;
-                session.feed(&Input::PollBegin);
-            }
+            Request::Sockets { .. } => session.feed(&Input::PollBegin),
             Request::Holders => self.events_at_last_holders = session.totals().events,
             Request::Facts(_) | Request::Interfaces(_) => {}
         }
