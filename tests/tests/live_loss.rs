@@ -285,7 +285,12 @@ fn the_list_is_what_ss_says() -> Result<()> {
         }
         // One that nobody accepts.
         let waiting = tests::traffic::connect(&netns, addr)?;
-        let sockets = ss(&netns)?;
+        // The peer may acknowledge a FIN late: until then states change by themselves.
+        let sockets = eventually("FINs that are acknowledged", Duration::from_secs(10), || {
+            let all = ss(&netns)?;
+            let settled = all.iter().all(|socket| socket.state != "FIN_WAIT1");
+            Ok(settled.then_some(all))
+        })?;
         let run = run(&["list", "--json", "--netns", netns.name()])?;
         run.check_whole()?;
         let listed: BTreeMap<String, String> = run
