@@ -35,9 +35,12 @@ impl Emulator {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(&self.program);
         if let Some(root) = &self.root {
-            let libraries = root.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
-            command.env("QEMU_MODULE_DIR", libraries.join("qemu"));
-            command.env("LD_LIBRARY_PATH", libraries);
+            let folder = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
+            // Debian 12 still has some libraries outside of `usr`.
+            let libraries = [root.join("usr").join(&folder), root.join(&folder)];
+            command.env("QEMU_MODULE_DIR", libraries[0].join("qemu"));
+            let [usr, other] = libraries.map(|path| path.display().to_string());
+            command.env("LD_LIBRARY_PATH", format!("{usr}:{other}"));
             for firmware in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
                 command.arg("-L").arg(root.join(firmware));
             }
