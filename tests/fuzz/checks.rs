@@ -24,6 +24,7 @@ use tracer::kernel::btf::Btf;
 use tracer::kernel::layout;
 use tracer::names::{self, Names};
 use tracer::output::record::Writer;
+use tracer::output::serve::Offline;
 use tracer::output::session::Session;
 use tracer::output::{json, listed};
 use tracer::record_format::segments;
@@ -35,7 +36,7 @@ use tracer::time::MonoNs;
 pub type Check = fn(&[u8]);
 
 /// Every check by its target's name.
-pub const ALL: [(&str, Check); 11] = [
+pub const ALL: [(&str, Check); 12] = [
     ("wire", wire),
     ("recording", recording),
     ("columns", columns),
@@ -45,6 +46,7 @@ pub const ALL: [(&str, Check); 11] = [
     ("cli", cli),
     ("names", names),
     ("files", files),
+    ("http", http),
     ("perf_map", perf_map),
     ("jvm_streams", jvm_streams),
 ];
@@ -200,6 +202,38 @@ pub fn files(data: &[u8]) {
         text::name(format!("{given:?}").as_bytes(), &mut out);
         check_text(&out);
     }
+}
+
+/// What somebody sends to the address of `serve`: at most one answer, whole, in HTTP, and the figures only to who asks to
+/// read them.
+pub fn http(data: &[u8]) {
+    thread_local! {
+        static SERVE: Offline = {
+            let file = fs::read(fixtures().join("recordings/loopback.tcpt")).expect("a fixture");
+            let (origin, _) = Reader::open(file.as_slice()).expect("a recording");
+            Offline::new(origin).expect("a timer")
+        };
+    }
+    let told = SERVE.with(|serve| serve.answer(data));
+    if told.is_empty() {
+        return;
+    }
+    let told = str::from_utf8(&told).expect("UTF-8");
+    let (head, body) = told.split_once("\r\n\r\n").expect("a whole head");
+    let (first, fields) = head.split_once("\r\n").expect("fields");
+    let mut words = first.splitn(3, ' ');
+    assert!(matches!(words.next(), Some("HTTP/1.0" | "HTTP/1.1")), "{first}");
+    let status = words.next().expect("a status");
+    assert!(matches!(status, "200" | "400" | "404" | "405" | "414" | "431"), "{first}");
+    let reads = |method: &str| data.trim_ascii_start().starts_with(method.as_bytes());
+    assert!(status != "200" || reads("GET ") || reads("HEAD "), "{first}");
+    let length = fields.lines().find_map(|field| {
+        let (name, value) = field.split_once(": ")?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.parse::<usize>().expect("a length"))
+    });
+    let length = length.expect("a length");
+    assert!(body.len() == length || body.is_empty() && reads("HEAD "), "{head}: {}", body.len());
 }
 
 /// What a JVM says of its compiled methods: any address is looked up, names come out whole.
@@ -502,6 +536,17 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             "shttp 80/tcp www\npostgresql 5432/tcp # c\nx 99999/tcp\ndomain 53/udp",
             "f{\"time\":\"2026-11-28T03:10:00Z\",\"wall_ns\":7,\"ended\":false,\"found_ns\":7,\"pins\":true,\"id\":\"a\",\"code\":\"TT101\",\"verdict\":\"b\"}",
             "n20261128T031000.123456789Z.tcpt",
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .into(),
+        "http" => [
+            "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;q=0.9, text/plain\r\n\r\n",
+            "HEAD / HTTP/1.0\r\n\r\n",
+            "GET http://x/findings?x=%00#y HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n",
+            "POST /readyz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            "GET / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\nUpgrade: h2c\r\n\r\nhello",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\n\r\n",
         ]
         .map(|text| text.as_bytes().to_vec())
         .into(),

@@ -5,6 +5,7 @@
 //! looks only at those, so tests may run side by side.
 
 pub mod browser;
+pub mod disk;
 pub mod hand;
 pub mod held;
 pub mod holder;

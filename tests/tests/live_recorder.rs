@@ -2,8 +2,7 @@
 //! `/findings` said live, and the test's own clock.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
+use tests::disk::Disk;
 use tests::netns::Netns;
 use tests::pace::slack;
 use tests::ready;
@@ -157,32 +157,6 @@ fn an_incident_is_replayed_as_it_was_live_and_a_kill_costs_a_second() -> Result<
     Ok(())
 }
 
-/// A file system of its own, unmounted when dropped.
-struct Disk<'a>(&'a Path);
-
-impl<'a> Disk<'a> {
-    fn new(path: &'a Path) -> Result<Disk<'a>> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(path);
-        ensure!(mount.status()?.success(), "{mount:?}");
-        Ok(Disk(path))
-    }
-
-    /// Takes what room there is.
-    fn fill(&self) -> Result<()> {
-        let mut file = File::create(self.0.join("filler"))?;
-        while file.write_all(&[b'x'; 4096]).is_ok() {}
-        while file.write_all(b"x").is_ok() {}
-        Ok(())
-    }
-}
-
-impl Drop for Disk<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
 fn metric(home: &Netns, name: &str) -> Result<Option<u64>> {
     let metrics = ask(home, "/metrics")?;
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -196,7 +170,7 @@ fn a_full_disk_pauses_the_recorder_and_not_the_tracing() -> Result<()> {
     }
     let (home, netns) = (Netns::new()?, Netns::new()?);
     let folder = tempfile::tempdir()?;
-    let disk = Disk::new(folder.path())?;
+    let disk = Disk::mount(folder.path(), 2 << 20)?;
     let dir = folder.path().join("recorder");
     let tcptrail = serve(&home, &netns, &dir)?;
     let listener = listen(&netns, "127.0.0.1:0")?;
@@ -225,7 +199,7 @@ fn a_full_disk_pauses_the_recorder_and_not_the_tracing() -> Result<()> {
         };
         Ok(metrics.lines().find(opened).map(drop))
     })?;
-    fs::remove_file(folder.path().join("filler"))?;
+    disk.empty()?;
     eventually("it goes on", PATIENCE, || {
         Ok(metric(&home, "tcptrail_recorder_paused")?.filter(|told| *told == 0))
     })?;

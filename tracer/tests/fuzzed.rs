@@ -123,6 +123,11 @@ fn files() {
 }
 
 #[test]
+fn http() {
+    run("http");
+}
+
+#[test]
 fn names() {
     run("names");
 }

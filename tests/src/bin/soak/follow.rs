@@ -180,6 +180,38 @@ pub(crate) fn replay(program: &Path, recording: &Path, net: &str) -> Result<Told
     Ok(told)
 }
 
+/// A transition that an event told, so that whoever was there tells it alike.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Step {
+    /// CLOCK_MONOTONIC, ns.
+    pub(crate) at: u64,
+    conn: String,
+    old: String,
+    new: String,
+}
+
+/// Those of a recording, or of a recorder's directory. What becomes of mini-sockets is known by walks, at other times to
+/// each.
+pub(crate) fn steps(program: &Path, recording: &Path, net: &str) -> Result<BTreeSet<Step>> {
+    let recording = recording.to_str().context("UTF-8")?;
+    let (mut child, reader) = start(program, &["replay", recording, "--json", "--addr", net])?;
+    let step = |line: String| {
+        let event = serde_json::from_str::<Value>(&line).ok()?;
+        let text = |key: &str| event[key].as_str().map(str::to_owned);
+        let step = Step {
+            at: event["mono_ns"].as_u64()?,
+            conn: text("conn")?,
+            old: text("old")?,
+            new: text("new")?,
+        };
+        let by_event = event["event"] == "transition" && step.old != "TIME_WAIT";
+        (by_event && step.old != "FIN_WAIT2").then_some(step)
+    };
+    let steps = reader.lines().map_while(Result::ok).filter_map(step).collect();
+    ensure!(child.wait()?.success(), "replay failed");
+    Ok(steps)
+}
+
 /// A listing: when, and state by cookie.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Frame {

@@ -2,9 +2,9 @@
 //!
 //! Connections of every ending, processes that come and go with sockets open, namespaces that are
 //! removed with sockets in TIME_WAIT, listeners, JVMs that are killed. Four tcptrails watch: `tail`
-//! (which records too), `list --watch`, `stuck`, and `serve`, which is scraped and pushes to a collector that dies and
-//! comes back. What they say is compared with `ss` and with what was
-//! done; their memory has to be flat. `cargo xtask soak` builds and runs it.
+//! (which records too), `list --watch`, `stuck`, and `serve`, which is scraped, pushes to a collector that dies and
+//! comes back, and has a flight recorder whose disk is full now and then. What they say is compared with `ss` and with
+//! what was done; their memory has to be flat. `cargo xtask soak` builds and runs it.
 //!
 //! `--report` instead makes half a million connections, whose two ends are a million for tcptrail, and has their
 //! recording reported and opened in a browser. `--verdicts` runs healthy software for minutes, of which nothing may be called a leak.
@@ -12,6 +12,7 @@
 mod figures;
 mod follow;
 mod load;
+mod recorder;
 mod report;
 mod serve;
 mod verdicts;
@@ -29,6 +30,7 @@ use tests::witness::ss;
 use crate::figures::Figures;
 use crate::follow::{List, Stuck, Tail, differences};
 use crate::load::Load;
+use crate::recorder::Recorder;
 use crate::serve::Serve;
 
 /// Everything of the soak has these addresses, so that the filter keeps everything else out.
@@ -111,7 +113,8 @@ fn soak(args: &Args) -> Result<bool> {
     let tail = Tail::start(&program, &recording, NET)?;
     let list = List::start(&program, home.name())?;
     let stuck = Stuck::start(&program, NET)?;
-    let serve = Serve::start(&program, dir.path(), NET)?;
+    let mut recorder = Recorder::new(dir.path())?;
+    let serve = Serve::start(&program, dir.path(), NET, recorder.dir())?;
     let watched = [
         ("tail", tail.pid()),
         ("list", list.pid()),
@@ -120,9 +123,10 @@ fn soak(args: &Args) -> Result<bool> {
     ];
     let mut figures = Figures::new(&watched);
     let mut load = Load::start(&home, dir.path())?;
-    let tracers = (&list, &serve);
+    let tracers = (&list, &serve, &mut recorder);
     let Looks { comparisons, different, mut brief } =
         keep_loading(args.duration, &home, tracers, &mut load, &mut figures)?;
+    let load_ended = tests::witness::now_ns();
     settle(&mut load, &mut figures)?;
     let before = ss(&home)?;
     let frame = list.frame_begun_after(tests::witness::now_ns(), || Ok(()))?;
@@ -133,6 +137,7 @@ fn soak(args: &Args) -> Result<bool> {
     let findings = stuck.stop()?;
     let (pushed, well) = serve.stop()?;
     let same = told.same_as(&before);
+    let (recorded, recorded_well) = recorder.verdict(&program, &recording, NET, load_ended)?;
     let replayed = follow::replay(&program, &recording, NET)?;
 
     println!("{}", load.summary());
@@ -150,6 +155,7 @@ fn soak(args: &Args) -> Result<bool> {
     judge(&format!("lost {}", told.lost), told.lost == 0);
     judge(&format!("stuck has found nothing: {findings:?}"), findings.is_empty());
     judge(&format!("serve, whose collector died and came back: {pushed}"), well);
+    judge(&format!("its recorder: {recorded}"), recorded_well);
     let steps = format!("{} and {} transitions", told.steps(), replayed.steps());
     judge(&format!("the recording replays alike: {steps}"), told.tally == replayed.tally);
     for (name, verdict, flat) in figures.verdicts() {
@@ -163,7 +169,6 @@ fn soak(args: &Args) -> Result<bool> {
 struct Looks {
     comparisons: u32,
     different: u32,
-    /// Sockets that one of the two saw and the other could not.
     /// Sockets that differed in the last look: wrong is what differs twice.
     brief: BTreeSet<u64>,
 }
@@ -172,7 +177,7 @@ struct Looks {
 fn keep_loading(
     duration: Duration,
     home: &Netns,
-    (list, serve): (&List, &Serve),
+    (list, serve, recorder): (&List, &Serve, &mut Recorder),
     load: &mut Load,
     figures: &mut Figures,
 ) -> Result<Looks> {
@@ -182,11 +187,13 @@ fn keep_loading(
     while began.elapsed() < duration {
         load.step()?;
         figures.take(load)?;
+        recorder.step(serve, duration.saturating_sub(began.elapsed()))?;
         if compared.elapsed() >= COMPARE_EVERY {
             compared = Instant::now();
             looks.comparisons += 1;
             ensure!(serve.ask("/healthz")? == "ok\n", "serve stands still");
             serve.ask("/metrics")?;
+            recorder.look()?;
             for difference in compare(home, list, load, &mut looks.brief)? {
                 println!("difference at {:.0?}: {difference}", began.elapsed());
                 looks.different += 1;

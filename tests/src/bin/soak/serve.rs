@@ -15,6 +15,8 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tests::rotel::{answer, read_request};
 
+use crate::recorder::{KEEP, KEEP_SIZE};
+
 /// Of each mood of the collector.
 const MOOD: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,7 +31,7 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    pub(crate) fn start(program: &Path, dir: &Path, net: &str) -> Result<Serve> {
+    pub(crate) fn start(program: &Path, dir: &Path, net: &str, recorder: &Path) -> Result<Serve> {
         let socket = dir.join("serve.sock");
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let (stop, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -39,6 +41,9 @@ impl Serve {
             .arg(format!("unix:{}", socket.display()))
             .arg("--otlp")
             .arg(format!("http://{address}"))
+            .arg("--recorder")
+            .arg(recorder)
+            .args(["--keep", KEEP, "--keep-size", KEEP_SIZE])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

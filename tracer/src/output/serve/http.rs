@@ -107,10 +107,10 @@ impl Server {
 }
 
 /// What each connection is answered with.
-#[derive(Clone)]
-struct Desk {
-    shared: Arc<Shared>,
-    limits: Limits,
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    pub(super) shared: Arc<Shared>,
+    pub(super) limits: Limits,
 }
 
 async fn serve(bound: Vec<Bound>, desk: Desk, mut stopped: watch::Receiver<bool>) {
@@ -168,7 +168,8 @@ fn take<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     });
 }
 
-async fn connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, desk: &Desk) {
+/// Answers what one connection brings, within its limits.
+pub(super) async fn connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, desk: &Desk) {
     let Desk { shared, limits } = desk;
     let service = service_fn(|request: Request<Incoming>| {
         let answer = respond(&request, shared);

@@ -17,6 +17,7 @@ mod look;
 mod metrics;
 mod namespaces;
 mod notify;
+mod offline;
 mod otlp;
 mod page;
 mod prometheus;
@@ -28,6 +29,8 @@ mod workloads;
 
 #[cfg(test)]
 mod tests;
+
+pub use offline::Offline;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;

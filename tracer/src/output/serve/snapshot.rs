@@ -33,6 +33,24 @@ pub(super) struct Snapshot {
     pub(super) folded: usize,
 }
 
+impl Snapshot {
+    /// Of nothing.
+    pub(super) fn empty(at: MonoNs) -> Snapshot {
+        Snapshot {
+            at,
+            counts: BTreeMap::new(),
+            gauges: Gauges::default(),
+            times: Times::new(),
+            events: Tally::default(),
+            drops: Tally::default(),
+            lost: [0; LossCause::ALL.len()],
+            namespaces: Vec::new(),
+            findings: Vec::new(),
+            folded: 0,
+        }
+    }
+}
+
 /// What there is now.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gauges {

@@ -36,18 +36,7 @@ pub(super) fn origin() -> Origin {
 
 /// Figures of nothing.
 pub(super) fn snapshot() -> Snapshot {
-    Snapshot {
-        at: MonoNs(5_000_000_000),
-        counts: BTreeMap::new(),
-        gauges: Gauges::default(),
-        times: Times::new(),
-        events: Tally::default(),
-        drops: Tally::default(),
-        lost: [0; 4],
-        namespaces: Vec::new(),
-        findings: Vec::new(),
-        folded: 0,
-    }
+    Snapshot::empty(MonoNs(5_000_000_000))
 }
 
 struct Fed(Serve);

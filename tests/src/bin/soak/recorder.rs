@@ -1,0 +1,177 @@
+//! The flight recorder of `serve`: its segments turn, and its disk is full now and then.
+//!
+//! What is asked of it: that it says so while it records nothing, goes on once there is room, keeps to its size, and
+//! has what `tail` recorded beside it, to the last transition.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tests::disk::Disk;
+use tests::witness::now_ns;
+
+use crate::follow::{Step, steps};
+use crate::serve::Serve;
+
+/// A segment is a forty-eighth of it: five seconds.
+pub(crate) const KEEP: &str = "4m";
+const KEEP_SECONDS: u64 = 240;
+/// What the segments together may take. Whatever else the machine does goes into them, too.
+pub(crate) const KEEP_SIZE: &str = "8MiB";
+const KEEP_BYTES: u64 = 8 << 20;
+const DISK_BYTES: u64 = 12 << 20;
+
+/// From one filling to the next.
+const CYCLE: Duration = Duration::from_secs(180);
+/// How long the disk stays full.
+const FULL: Duration = Duration::from_secs(20);
+/// Until it has to go on.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// So long before the load ends the disk is not filled any more: there is to be something to compare.
+const LAST: Duration = Duration::from_secs(100);
+
+#[derive(Clone, Copy)]
+enum Mood {
+    Room {
+        until: Instant,
+    },
+    Full {
+        until: Instant,
+    },
+    /// There is room again; it has to go on by then.
+    Resuming {
+        until: Instant,
+    },
+}
+
+pub(crate) struct Recorder {
+    disk: Disk,
+    dir: PathBuf,
+    mood: Mood,
+    /// Times that the disk was full.
+    filled: u32,
+    /// It paused, and said so.
+    said: u32,
+    /// Since when it records again, CLOCK_MONOTONIC.
+    since: u64,
+    /// What was wrong.
+    wrong: Vec<String>,
+}
+
+impl Recorder {
+    /// Makes the disk, before `serve` starts.
+    pub(crate) fn new(place: &Path) -> Result<Recorder> {
+        let root = place.join("disk");
+        fs::create_dir(&root)?;
+        let disk = Disk::mount(&root, DISK_BYTES)?;
+        Ok(Recorder {
+            disk,
+            dir: root.join("recorder"),
+            mood: Mood::Room { until: Instant::now() + CYCLE / 2 },
+            filled: 0,
+            said: 0,
+            since: now_ns(),
+            wrong: Vec::new(),
+        })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Goes on with what is done to it; the load lasts so long still.
+    pub(crate) fn step(&mut self, serve: &Serve, left: Duration) -> Result<()> {
+        let now = Instant::now();
+        match self.mood {
+            Mood::Room { until } if now >= until && left > LAST => {
+                self.filled += 1;
+                self.mood = Mood::Full { until: now + FULL };
+            }
+            Mood::Room { .. } => {}
+            // It removes its oldest segments first.
+            Mood::Full { until } if now < until => self.disk.fill()?,
+            Mood::Full { .. } => {
+                if paused(serve)? && says(serve)? {
+                    self.said += 1;
+                }
+                self.disk.empty()?;
+                self.mood = Mood::Resuming { until: now + PATIENCE };
+            }
+            Mood::Resuming { until } => {
+                if !paused(serve)? && !says(serve)? {
+                    self.since = now_ns();
+                    self.mood = Mood::Room { until: now + CYCLE };
+                } else if now >= until {
+                    self.wrong.push("it does not go on".to_owned());
+                    self.mood = Mood::Room { until: now + CYCLE };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at its size, as often as the caller likes.
+    pub(crate) fn look(&mut self) -> Result<()> {
+        let (segments, bytes) = self.size()?;
+        // The last segment is being written.
+        if bytes > KEEP_BYTES + KEEP_BYTES / 8 || segments > 60 {
+            self.wrong.push(format!("{segments} files of {bytes} bytes"));
+        }
+        Ok(())
+    }
+
+    /// Files, and their bytes.
+    fn size(&self) -> Result<(usize, u64)> {
+        let entries = fs::read_dir(&self.dir)?.collect::<Result<Vec<_>, _>>()?;
+        // One may just have been removed.
+        let bytes = entries.iter().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
+        Ok((entries.len(), bytes))
+    }
+
+    /// What it has of the last minutes, beside what `tail` recorded; and whether all was well.
+    pub(crate) fn verdict(
+        &self,
+        program: &Path,
+        recording: &Path,
+        net: &str,
+        ended: u64,
+    ) -> Result<(String, bool)> {
+        let second = 1_000_000_000;
+        let all = steps(program, &self.dir, net).context("its own directory")?;
+        let mut from = self.since.max(ended.saturating_sub((KEEP_SECONDS - 60) * second));
+        // Other sockets of the machine filled it: it has less.
+        if self.size()?.1 > KEEP_BYTES / 2 {
+            from = from.max(all.first().map_or(0, |step| step.at));
+        }
+        let (from, until) = (from + 2 * second, ended.saturating_sub(second));
+        ensure!(from < until, "nothing to compare");
+        let of_time = |steps: BTreeSet<Step>| -> BTreeSet<Step> {
+            steps.into_iter().filter(|step| (from..until).contains(&step.at)).collect()
+        };
+        let theirs = of_time(steps(program, recording, net)?);
+        let own = of_time(all);
+        let different: Vec<_> = theirs.symmetric_difference(&own).take(5).collect();
+        let Recorder { filled, said, wrong, .. } = self;
+        let text = format!(
+            "full {filled} times, said {said} times; {} and {} transitions of the last {} s, different {different:?}; wrong {wrong:?}",
+            own.len(),
+            theirs.len(),
+            (until - from) / second,
+        );
+        let well = filled == said && wrong.is_empty() && different.is_empty() && own.len() > 100;
+        Ok((text, well))
+    }
+}
+
+fn paused(serve: &Serve) -> Result<bool> {
+    let metrics = serve.ask("/metrics")?;
+    let told = metrics.lines().find_map(|line| line.strip_prefix("tcptrail_recorder_paused "));
+    Ok(told.context("no such metric")?.parse::<f64>()? > 0.0)
+}
+
+/// Whether it has a finding about itself.
+fn says(serve: &Serve) -> Result<bool> {
+    Ok(serve.ask("/findings")?.contains("\"TT501\""))
+}
