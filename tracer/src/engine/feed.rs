@@ -155,11 +155,12 @@ impl Engine {
         netns
     }
 
-    /// Forgets stacks of sockets that are gone; returns the hashes of those that were let go.
-    pub fn forget_stacks(&mut self, now: MonoNs) -> Vec<u64> {
+    /// Forgets stacks of sockets that are gone; returns the hashes of those that were let go. `lives` says whether there is
+    /// a process with this id.
+    pub fn forget_stacks(&mut self, now: MonoNs, lives: impl Fn(u32) -> bool) -> Vec<u64> {
         // What is in CLOSE and not closed has an opener, too.
         let table = &self.table;
-        self.book.forget(now, |id| table.has(id) || table.leftover(id).is_some());
+        self.book.forget(now, |id| table.has(id) || table.leftover(id).is_some(), lives);
         self.book.forgotten()
     }
 

@@ -25,6 +25,9 @@ use crate::time::MonoNs;
 /// Distinct stacks kept; a stack takes about 2 KiB.
 const MOST_STACKS: usize = 20_000;
 
+/// So few are kept even where their processes have ended.
+const FEW_STACKS: usize = 256;
+
 /// Of so many the memory is kept: 20 KiB each.
 const MOST_WITH_MEMORY: usize = 2_000;
 /// Two rings are read one after the other; nothing waits in them for longer.
@@ -62,6 +65,8 @@ pub struct Book {
     collected: usize,
     /// Stacks whose memory is kept until they have names.
     with_memory: usize,
+    /// When there are so many, those of processes that have ended are let go of.
+    tidy_at: usize,
     /// Hashes of stacks that were let go, until the kernel knows.
     forgotten: Vec<u64>,
     /// Records that made no sense.
@@ -302,9 +307,14 @@ impl Book {
         }
     }
 
-    /// Forgets sockets that are gone, and, when there are many, the stacks that no socket has. What was
-    /// seen a moment ago may be of a socket that the table has still to meet.
-    pub fn forget(&mut self, now: MonoNs, is_there: impl Fn(SockId) -> bool + Copy) {
+    /// Forgets sockets that are gone, and of the stacks that no socket has those of processes that have ended; when there
+    /// are many, all of them. What was seen a moment ago may be of a socket that the table has still to meet.
+    pub fn forget(
+        &mut self,
+        now: MonoNs,
+        is_there: impl Fn(SockId) -> bool + Copy,
+        lives: impl Fn(u32) -> bool,
+    ) {
         let is_new = |sighting: &Sighting| now.since(sighting.at) < A_MOMENT_NS;
         self.sockets.retain(|&id, seen| is_there(id) || seen.all().any(is_new));
         let sockets = &self.sockets;
@@ -312,17 +322,32 @@ impl Book {
             .retain(|_, (id, at)| now.since(*at) < ONE_REQUEST_NS && sockets.contains_key(id));
         let crowded = self.stacks.len() >= MOST_STACKS / 2;
         let heavy = self.with_memory >= MOST_WITH_MEMORY / 2;
-        if crowded || heavy {
-            self.let_go_of_unused(now, is_there, crowded);
+        // Each time there are twice as many: a process that connects once has a stack of its own, which never comes again.
+        let grown = self.stacks.len() >= self.tidy_at.max(FEW_STACKS);
+        if crowded || heavy || grown {
+            let ended = if grown { self.ended(lives) } else { HashSet::new() };
+            self.let_go_of_unused(now, is_there, |stack| {
+                crowded || heavy && stack.is_heavy() || ended.contains(&stack.raw.pid)
+            });
+        }
+        if grown {
+            self.tidy_at = 2 * self.stacks.len();
         }
     }
 
-    /// Stacks that no socket has: all of them, or those whose memory is kept.
+    /// Processes with stacks that have ended.
+    fn ended(&self, lives: impl Fn(u32) -> bool) -> HashSet<u32> {
+        let mut pids: HashSet<u32> = self.stacks.values().map(|stack| stack.raw.pid).collect();
+        pids.retain(|&pid| !lives(pid));
+        pids
+    }
+
+    /// Of the stacks that no socket has those that are to go.
     fn let_go_of_unused(
         &mut self,
         now: MonoNs,
         is_there: impl Fn(SockId) -> bool + Copy,
-        light_ones: bool,
+        goes: impl Fn(&Stack) -> bool,
     ) {
         let counts = |id: SockId, sighting: &Sighting| {
             is_there(id) || now.since(sighting.at) < BETWEEN_RINGS_NS
@@ -337,7 +362,7 @@ impl Book {
             .collect();
         let forgotten = &mut self.forgotten;
         self.stacks.retain(|id, stack| {
-            let keep = used.contains(id) || stack.collected || !light_ones && !stack.is_heavy();
+            let keep = used.contains(id) || stack.collected || !goes(stack);
             if !keep {
                 forgotten.push(stack.hash);
             }

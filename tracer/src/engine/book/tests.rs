@@ -139,11 +139,11 @@ fn memory_behind_a_large_frame_is_kept_beside_the_top() {
 fn what_is_gone_is_forgotten_but_not_what_has_just_come() {
     let mut book = Book::default();
     book.take_in(record(StackKind::Connect, 1, 0xa).as_bytes());
-    book.forget(MonoNs(2), |_| false);
+    book.forget(MonoNs(2), |_| false, |_| true);
     assert_eq!(book.len(), 1);
-    book.forget(MonoNs(A_MOMENT_NS + 2), |_| true);
+    book.forget(MonoNs(A_MOMENT_NS + 2), |_| true, |_| true);
     assert_eq!(book.len(), 1);
-    book.forget(MonoNs(A_MOMENT_NS + 2), |_| false);
+    book.forget(MonoNs(A_MOMENT_NS + 2), |_| false, |_| true);
     assert!(book.is_empty());
 }
 
@@ -158,6 +158,32 @@ proptest! {
             book.take_in(&record);
         }
     }
+}
+
+/// Each connects once, as `curl` in a loop does: what never comes again is not kept for long, and what may come is.
+#[test]
+fn stacks_of_processes_that_have_ended_are_let_go_of() {
+    let mut book = Book::default();
+    let mut kernel_knows = HashSet::new();
+    for second in 0..10_000u32 {
+        let id = u64::from(second) + 1;
+        // Every hundredth process lives on, and one in a thousand sockets stays open.
+        let mut whole = record(StackKind::Connect, id, id);
+        whole.head.pid = second;
+        whole.head.mono_ns = id * 1_000_000_000;
+        kernel_knows.insert(id);
+        book.take_in(whole.as_bytes());
+        let now = MonoNs(id * 1_000_000_000 + 1);
+        book.forget(now, |id| id.0.is_multiple_of(1000), |pid| pid.is_multiple_of(100));
+        for hash in book.forgotten() {
+            kernel_knows.remove(&hash);
+        }
+        assert!(book.stacks.len() < 600, "{} at {second}", book.stacks.len());
+    }
+    let known: HashSet<u64> = book.stacks.values().map(|stack| stack.hash).collect();
+    assert_eq!(known, kernel_knows);
+    assert!((0..100).all(|number| known.contains(&(number * 100 + 1))), "a living process's");
+    assert!((1..=10).all(|number| known.contains(&(number * 1000))), "an open socket's");
 }
 
 /// A busy service opens and closes with stacks that are never the same: those that stay open have room.
@@ -177,7 +203,7 @@ fn memory_of_stacks_that_no_socket_has_gives_room_to_others() {
             book.take_in(memory.as_bytes());
         }
         // Only the first of each round stays.
-        book.forget(MonoNs((round + 1) * SECOND + 1), |id| id.0 % 400 == 1);
+        book.forget(MonoNs((round + 1) * SECOND + 1), |id| id.0 % 400 == 1, |_| true);
         for hash in book.forgotten() {
             kernel_knows.remove(&hash);
         }
@@ -251,7 +277,7 @@ fn stacks_of_what_a_thread_does_next_are_kept_each_once() {
     assert_eq!(kept, [0xc, 0x10, 0xf, 0xe, 0xd, 0xa]);
     assert!(book.seen(SockId(0)).is_none(), "a socket was made up");
     // As long as the socket is there, so are they.
-    book.let_go_of_unused(MonoNs(3_600_000_000_000), |_| true, true);
+    book.let_go_of_unused(MonoNs(3_600_000_000_000), |_| true, |_| true);
     assert!(kept.iter().all(|hash| book.by_hash.contains_key(hash)));
 }
 
@@ -264,7 +290,7 @@ fn stacks_of_what_was_collected_are_kept_and_named() {
     book.collected(SockId(2));
     assert_eq!(book.collected_nameless().count(), 1);
     let late = MonoNs(3_600_000_000_000);
-    book.let_go_of_unused(late, |_| false, true);
+    book.let_go_of_unused(late, |_| false, |_| true);
     assert_eq!(book.collected_nameless().count(), 1, "it was let go");
     assert!(book.forgotten().is_empty());
 }

@@ -1,11 +1,10 @@
 //! Figures of recordings, as Prometheus would read them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::answer::answer;
 use super::shared::Shared;
-use super::snapshot::{Gauges, Snapshot, Times};
+use super::snapshot::Snapshot;
 use super::*;
 use crate::config::{Extra, Listen};
 use crate::engine::rules::{Code, Finding, Process, RuleId, Severity, Watch};

@@ -147,10 +147,10 @@ impl Stacks {
     fn forget_processes(&mut self) {
         let programs = &mut self.programs;
         let before = self.looked_at.len();
-        self.looked_at.retain(|pid| {
-            let lives = std::fs::exists(format!("/proc/{pid}")).unwrap_or(true);
+        self.looked_at.retain(|&pid| {
+            let lives = lives(pid);
             if !lives {
-                programs.forget(*pid);
+                programs.forget(pid);
             }
             lives
         });
@@ -168,6 +168,11 @@ impl Stacks {
     fn skipped(&self) -> u64 {
         self.programs.skipped().unwrap_or(0)
     }
+}
+
+/// Whether there is a process with this id; so it is where that cannot be told.
+fn lives(pid: u32) -> bool {
+    std::fs::exists(format!("/proc/{pid}")).unwrap_or(true)
 }
 
 /// Processes that may be JVMs, or were asked for.
@@ -197,7 +202,7 @@ impl Stacks {
         if let Some(dumps) = &mut self.dumps {
             dumps.ask(&mut self.worker, &session.engine, filter);
         }
-        let forgotten = session.engine.forget_stacks(MonoNs::now());
+        let forgotten = session.engine.forget_stacks(MonoNs::now(), lives);
         self.programs.forget_stacks(&forgotten);
         let table = session.engine.table();
         self.told.retain(|&id| table.has(id) || table.leftover(id).is_some());
