@@ -3,6 +3,7 @@
 //! Plain functions, so that cargo-fuzz runs them (`fuzz_targets/`) and so do the tests of every
 //! build (`tracer/tests/fuzzed.rs`). A new one goes into [`ALL`], `fuzz_targets/` and Cargo.toml.
 
+use std::cell::RefCell;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ use tracer::time::MonoNs;
 pub type Check = fn(&[u8]);
 
 /// Every check by its target's name.
-pub const ALL: [(&str, Check); 12] = [
+pub const ALL: [(&str, Check); 14] = [
     ("wire", wire),
     ("recording", recording),
     ("columns", columns),
@@ -46,6 +47,8 @@ pub const ALL: [(&str, Check); 12] = [
     ("cli", cli),
     ("names", names),
     ("files", files),
+    ("config_file", config_file),
+    ("containers", containers),
     ("http", http),
     ("perf_map", perf_map),
     ("jvm_streams", jvm_streams),
@@ -157,18 +160,69 @@ pub fn names(data: &[u8]) {
 
 const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// A file that somebody else wrote; the first letter says which. `l` and `n` are names of files: a link of kubelet's, and
-/// what may be a segment of the flight recorder.
-pub fn files(data: &[u8]) {
+/// Works on a file below a folder of this thread, which has nothing else in it.
+fn with_file<R>(place: &str, data: &[u8], work: impl FnOnce(&Path, &Path) -> R) -> R {
+    thread_local! {
+        static ROOT: tempfile::TempDir = tempfile::tempdir().expect("a folder");
+    }
+    ROOT.with(|root| {
+        let path = root.path().join(place);
+        if fs::write(&path, data).is_err() {
+            fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
+            fs::write(&path, data).expect("a file");
+        }
+        let told = work(root.path(), &path);
+        fs::remove_file(path).expect("it is there");
+        told
+    })
+}
+
+/// A configuration file.
+pub fn config_file(data: &[u8]) {
+    with_file("tcptrail.toml", data, |_, path| {
+        let path = path.to_str().expect("UTF-8");
+        let args = ["tcptrail", "serve", "--config", path];
+        thread_local! {
+            static CLI: RefCell<Option<Cli>> = const { RefCell::new(None) };
+        }
+        // The path is the same each time, and clap takes longer than all the rest.
+        let cli =
+            CLI.with_borrow_mut(|cli| cli.get_or_insert_with(|| Cli::parse_from(args)).clone());
+        match config::with_file(cli, args.map(Into::into).into()) {
+            Ok(cli) => resolve(cli.command, &cli.common),
+            Err(error) => assert!(error.to_string().contains(path), "{error}"),
+        }
+    });
+}
+
+/// A file of a container engine or of kubelet; the first letter says whose. Of kubelet's the name of a link counts.
+pub fn containers(data: &[u8]) {
     let [which, data @ ..] = data else { return };
     let text = String::from_utf8_lossy(data);
     let name = text.replace(['/', '\0'], "_").chars().take(60).collect::<String>();
-    let container = format!("var/lib/docker/containers/{CONTAINER}/config.v2.json");
     let place = match which {
-        b'c' => "tcptrail.toml",
-        b'd' => container.as_str(),
-        b'p' => "var/lib/containers/storage/overlay-containers/containers.json",
-        b'l' => &format!("var/log/containers/{name}-{CONTAINER}.log"),
+        b'd' => format!("var/lib/docker/containers/{CONTAINER}/config.v2.json"),
+        b'p' => "var/lib/containers/storage/overlay-containers/containers.json".to_owned(),
+        b'l' => format!("var/log/containers/{name}-{CONTAINER}.log"),
+        _ => return,
+    };
+    with_file(&place, data, |root, _| {
+        let cgroup = format!("/system.slice/docker-{CONTAINER}.scope");
+        let mut containers = Containers::below(root);
+        for (_, given) in containers.named([(1, cgroup.as_bytes())].into_iter()) {
+            let mut out = Vec::new();
+            text::name(format!("{given:?}").as_bytes(), &mut out);
+            check_text(&out);
+        }
+    });
+}
+
+/// Files of the machine with names, and what the flight recorder finds in its directory: notes, and names of files that may
+/// be segments. The first letter says which.
+pub fn files(data: &[u8]) {
+    let [which, data @ ..] = data else { return };
+    let text = String::from_utf8_lossy(data);
+    let place = match which {
         b'h' => "etc/hosts",
         b's' => "etc/services",
         b'f' => return drop(segments::noted(&text)),
@@ -178,30 +232,7 @@ pub fn files(data: &[u8]) {
         }
         _ => return,
     };
-    let root = tempfile::tempdir().expect("a folder");
-    let path = root.path().join(place);
-    fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
-    fs::write(&path, data).expect("a file");
-    if *which == b'c' {
-        let path = path.to_str().expect("UTF-8");
-        let args = ["tcptrail", "serve", "--config", path];
-        let cli = Cli::parse_from(args);
-        match config::with_file(cli, args.map(Into::into).into()) {
-            Ok(cli) => resolve(cli.command, &cli.common),
-            Err(error) => assert!(error.to_string().contains(path), "{error}"),
-        }
-        return;
-    }
-    let mut names = Names::default();
-    names.take_in(&Hosts::below(root.path()).news());
-    let cgroup = format!("/system.slice/docker-{CONTAINER}.scope");
-    let mut containers = Containers::below(root.path());
-    let found: Vec<_> = containers.named([(1, cgroup.as_bytes())].into_iter()).collect();
-    for (_, given) in found {
-        let mut out = Vec::new();
-        text::name(format!("{given:?}").as_bytes(), &mut out);
-        check_text(&out);
-    }
+    with_file(place, data, |root, _| Names::default().take_in(&Hosts::below(root).news()));
 }
 
 /// What somebody sends to the address of `serve`: at most one answer, whole, in HTTP, and the figures only to who asks to
@@ -526,12 +557,20 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         ]
         .map(|line| line.as_bytes().to_vec())
         .into(),
-        "files" => [
-            "cnetns = \"self\"\nlisten = [\"127.0.0.1:1\", \"unix:/x\"]\notlp = \"http://[::1]:4318\"\nkeep = \"24h\"\nport = [80]",
-            "cthreshold = [\"CLOSE_WAIT=1s\"]\njson = true\nlabels = \"pid,port\"\n[a]\nb = 1",
+        "config_file" => [
+            "netns = \"self\"\nlisten = [\"127.0.0.1:1\", \"unix:/x\"]\notlp = \"http://[::1]:4318\"\nkeep = \"24h\"\nport = [80]",
+            "threshold = [\"CLOSE_WAIT=1s\"]\njson = true\nlabels = \"pid,port\"\n[a]\nb = 1",
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .into(),
+        "containers" => [
             "d{\"ID\":\"x\",\"Name\":\"/web\",\"Config\":{\"Labels\":{\"io.kubernetes.pod.name\":\"web-0\"}}}",
             "p[{\"id\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\",\"names\":[\"db\",\"k8s_app_web-0_shop_1_0\"]}]",
             "lweb-0_shop_app",
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .into(),
+        "files" => [
             "h127.0.0.1 localhost\n::1 ip6-localhost # c\n10.0.0.1\tdb.internal db\nfe80::1%eth0 x",
             "shttp 80/tcp www\npostgresql 5432/tcp # c\nx 99999/tcp\ndomain 53/udp",
             "f{\"time\":\"2026-11-28T03:10:00Z\",\"wall_ns\":7,\"ended\":false,\"found_ns\":7,\"pins\":true,\"id\":\"a\",\"code\":\"TT101\",\"verdict\":\"b\"}",

@@ -128,6 +128,16 @@ fn http() {
 }
 
 #[test]
+fn config_file() {
+    run("config_file");
+}
+
+#[test]
+fn containers() {
+    run("containers");
+}
+
+#[test]
 fn names() {
     run("names");
 }

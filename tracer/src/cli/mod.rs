@@ -22,7 +22,7 @@ pub use serve::ServeArgs;
 use examples::two;
 
 /// Traces the whole life of TCP connections: every state, its owner, how it ended.
-#[derive(Parser, Debug)]
+#[derive(Parser, Clone, Debug)]
 #[command(
     name = "tcptrail",
     version,
