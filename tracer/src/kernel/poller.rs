@@ -310,9 +310,14 @@ pub fn descriptors_are_counted() -> bool {
     super::facts::are_counted()
 }
 
+/// What the kernel gives with one call at most (`bpf_seq_read`: eight pages).
+const AT_A_TIME: usize = 32 << 10;
+
 /// Reads rows until there are `most`, and counts the rest.
 fn read_rows(mut from: impl Read, row: usize, most: usize, rows: &mut Vec<u8>) -> io::Result<u64> {
     let room = most.saturating_mul(row).saturating_sub(rows.len());
+    // Left to itself it begins with 32 bytes, and the kernel looks for its place again with each call.
+    rows.reserve(room.min(AT_A_TIME));
     if from.by_ref().take(room as u64).read_to_end(rows)? < room {
         return Ok(0);
     }

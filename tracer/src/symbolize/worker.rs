@@ -14,10 +14,8 @@ use crate::frame::Named;
 use crate::java::attach::told;
 use crate::native::process::Process;
 use crate::privileges;
+use crate::symbolize::kept::Kept;
 use crate::symbolize::symbolizer::Symbolizer;
-
-/// Without a stack for so long, what was read of files is let go of.
-const REST: Duration = Duration::from_secs(10);
 
 /// What it is asked.
 enum Job {
@@ -109,25 +107,32 @@ impl Worker {
     }
 }
 
-/// Answers until the run ends. What was read of files is let go of while no stack comes for a while: the symbols of one
-/// library may take 50 MB.
+/// Answers until the run ends, and now and then lets go of what was read of files.
 fn answer_all(
     incoming: &Receiver<Job>,
     outgoing: &Sender<Done>,
     symbolizer: &mut Symbolizer,
     give_back: fn(),
 ) {
-    let mut used: Option<Instant> = None;
+    let mut kept = Kept::default();
     loop {
-        let rest_in = used.map_or(Duration::MAX, |at| REST.saturating_sub(at.elapsed()));
-        let answer = match incoming.recv_timeout(rest_in) {
+        let rest_in = kept.until().map(|until| until.saturating_duration_since(Instant::now()));
+        if rest_in == Some(Duration::ZERO) {
+            symbolizer.rest();
+            give_back();
+            kept = Kept::default();
+            continue;
+        }
+        let answer = match incoming.recv_timeout(rest_in.unwrap_or(Duration::MAX)) {
             Ok(Job::Interpreter(pid, broken)) => match symbolizer.interpreter(pid, broken) {
                 Ok(range) => Done::Interpreter(pid, range),
                 Err(_) => Done::Unknown(pid),
             },
             Ok(Job::Stack(id, raw)) => {
+                let before = (cpu_time(), own_memory());
                 let named = symbolizer.name(&raw);
-                used = Some(Instant::now());
+                let grown = own_memory().saturating_sub(before.1);
+                kept.add(Instant::now(), cpu_time().saturating_sub(before.0), grown);
                 Done::Stack(id, named)
             }
             Ok(Job::Ask(pid, question)) => Done::Told(pid, question, ask(pid, question)),
@@ -135,18 +140,30 @@ fn answer_all(
                 symbolizer.forget_ended();
                 continue;
             }
-            Err(RecvTimeoutError::Timeout) => {
-                symbolizer.rest();
-                give_back();
-                used = None;
-                continue;
-            }
+            Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
         };
         if outgoing.send(answer).is_err() {
             return;
         }
     }
+}
+
+/// Of this thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Memory of this process that no file has, bytes; 0 where that cannot be told.
+fn own_memory() -> u64 {
+    let pages = |text: String| {
+        let mut words = text.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
+        let (resident, of_files) = (words.next()?.ok()?, words.next()?.ok()?);
+        Some(resident.saturating_sub(of_files))
+    };
+    let told = std::fs::read_to_string("/proc/self/statm").ok().and_then(pages);
+    told.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
 fn ask(pid: u32, question: Question) -> Result<Vec<u8>, String> {

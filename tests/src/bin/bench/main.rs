@@ -12,6 +12,7 @@ mod measure;
 mod process;
 mod record;
 mod screen;
+mod serve;
 mod subject;
 mod target;
 
@@ -88,6 +89,8 @@ enum Part {
     Drops,
     /// What the flight recorder writes, and what that costs.
     Record,
+    /// What `serve` costs always running: idle, beside many sockets, a transition, a scrape.
+    Serve,
     /// Cost at 1, 10 and 100 times the connections and sockets.
     Growth,
 }
@@ -126,7 +129,7 @@ const SOCKETS: u64 = 100_000;
 type InRounds = fn(&Tools, &Path, usize, f64) -> Result<Vec<Target>>;
 
 /// What `--targets` measures.
-const OF_TARGETS: [Part; 8] = [
+const OF_TARGETS: [Part; 9] = [
     Part::Compare,
     Part::Lost,
     Part::Latency,
@@ -135,6 +138,7 @@ const OF_TARGETS: [Part; 8] = [
     Part::Top,
     Part::Drops,
     Part::Record,
+    Part::Serve,
 ];
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -180,8 +184,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
     if part(Part::Top) {
         targets.extend(screen::targets(&tools, SOCKETS, cli.quick)?);
     }
-    for (wanted, of) in [(Part::Drops, drops::targets as InRounds), (Part::Record, record::targets)]
-    {
+    for (wanted, of) in [
+        (Part::Drops, drops::targets as InRounds),
+        (Part::Record, record::targets),
+        (Part::Serve, serve::targets),
+    ] {
         if part(wanted) {
             targets.extend(of(&tools, dir, rounds, seconds)?);
         }

@@ -178,7 +178,8 @@ impl Tracer {
         Self::spawn(Subject::Tail, command, dir)
     }
 
-    fn spawn(subject: Subject, mut command: Command, dir: &Path) -> Result<Tracer> {
+    /// Starts a command as such a tracer.
+    pub(crate) fn spawn(subject: Subject, mut command: Command, dir: &Path) -> Result<Tracer> {
         // A new file each: what is on the disk still must not be in the way.
         for name in ["out", "err", "recording", "socket"] {
             let _ = fs::remove_file(dir.join(name));

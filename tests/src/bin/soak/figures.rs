@@ -43,7 +43,9 @@ impl Figures {
             let status = fs::read_to_string(format!("/proc/{}/status", one.pid))
                 .with_context(|| format!("{} has ended", one.name))?;
             let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-            let resident = resident.context("no VmRSS")?.trim().trim_end_matches(" kB");
+            // A process that has ended and was not waited for has no memory.
+            let resident = resident.with_context(|| format!("{} has ended", one.name))?;
+            let resident = resident.trim().trim_end_matches(" kB");
             let resident: u64 = resident.parse()?;
             one.resident_kib.push(resident);
             let descriptors = fs::read_dir(format!("/proc/{}/fd", one.pid))?.count();
