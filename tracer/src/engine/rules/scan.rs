@@ -39,6 +39,15 @@ impl Scan {
     }
 }
 
+impl Scan {
+    /// See [`crate::engine::rules::Watch::calm`].
+    pub(crate) fn is_calm(&self) -> bool {
+        const CALM: [TcpState; 3] = [TcpState::Listen, TcpState::Established, TcpState::TimeWait];
+        let calm: u64 = CALM.map(|state| self.in_state(state)).iter().sum();
+        self.groups.is_empty() && self.unaccepted == 0 && calm == self.states.iter().sum::<u64>()
+    }
+}
+
 /// Looks over the table once.
 pub(crate) fn scan(scene: &Scene<'_>) -> Scan {
     let mut scanner = Scanner::new(scene);

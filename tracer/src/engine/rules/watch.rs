@@ -81,6 +81,8 @@ pub struct Watch {
     zones: Zones,
     wanted: Wanted,
     sockets: u64,
+    /// See [`Watch::calm`].
+    calm: bool,
     next: MonoNs,
     next_count: MonoNs,
     failed: Option<String>,
@@ -114,6 +116,7 @@ impl Watch {
             zones: Zones::default(),
             wanted: Wanted::default(),
             sockets: 0,
+            calm: false,
             next: MonoNs(0),
             next_count: MonoNs(0),
             failed: None,
@@ -239,6 +242,13 @@ impl Watch {
         self.told.suspects()
     }
 
+    /// Whether the last look met only listeners, connections that both sides hold open, and TIME_WAIT, and nothing was
+    /// wrong with any of them.
+    #[must_use]
+    pub fn calm(&self) -> bool {
+        self.calm
+    }
+
     /// What is found now, the worst first.
     #[must_use]
     pub fn findings(&self) -> Vec<(&Finding, MonoNs)> {
@@ -315,6 +325,7 @@ impl Watch {
         }
         let found = self.scan(table, filter, now, counts);
         self.sockets = found.sockets;
+        self.calm = found.is_calm();
         let mut findings = Vec::new();
         for group in &found.groups {
             let before = self.told.before(&group.key.id());

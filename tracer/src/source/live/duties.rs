@@ -9,6 +9,10 @@ const SECOND: u64 = 1_000 * MS;
 /// Descriptors are walked for the rules this long after they might be, though nothing has happened.
 const UNTOLD_NS: u64 = 5 * SECOND;
 
+/// While nothing happens and nothing is half-closed, a walk for the rules waits so much longer: on an idle machine it is most
+/// of what tcptrail costs.
+const CALM_NS: u64 = 4 * SECOND;
+
 /// One thing to do from time to time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Duty {
@@ -107,6 +111,8 @@ pub(super) struct Situation {
     pub(super) changed: bool,
     /// Something is stuck: who has it is worth another look.
     pub(super) suspects: bool,
+    /// Nothing has happened since the last walk for the rules, and nothing is half-closed.
+    pub(super) calm: bool,
 }
 
 /// A walk.
@@ -206,7 +212,9 @@ impl Duties {
             if asked && self.take(Duty::Everything, now) {
                 return Some(Walk::Everything);
             }
-            if situation.minis || rules && self.take(Duty::Troubled, now) {
+            let wait = if situation.calm { CALM_NS } else { 0 };
+            let troubled = rules && self.next(Duty::Troubled).after(wait) <= now;
+            if situation.minis || troubled && self.take(Duty::Troubled, now) {
                 return Some(Walk::Minis);
             }
         }
@@ -325,6 +333,9 @@ mod tests {
         let expect =
             [(Walk::Facts, 30), (Walk::Minis, 29), (Walk::Holders, 5), (Walk::Everything, 1)];
         check(rules, &expect);
+        let expect =
+            [(Walk::Facts, 30), (Walk::Minis, 9), (Walk::Holders, 5), (Walk::Everything, 1)];
+        check(Situation { calm: true, ..rules }, &expect);
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(super) struct Walks {
     repairs: u8,
     list: Option<List>,
     events_at_last_holders: u64,
+    events_at_last_walk: u64,
     /// What a run of the rules needs to end has been read.
     facts_read: bool,
     /// That walks are far apart has been said.
@@ -74,6 +75,7 @@ impl Walks {
             repairs: 0,
             list: options.draws.map(|again| List { again, next: None, asked: true }),
             events_at_last_holders: 0,
+            events_at_last_walk: 0,
             facts_read: false,
             stretched: false,
             descriptors_cut: false,
@@ -139,6 +141,8 @@ impl Walks {
             minis: session.engine.table().wants_poll(),
             changed: session.totals().events != self.events_at_last_holders,
             suspects: watch.is_some_and(Watch::suspects),
+            calm: watch.is_some_and(Watch::calm)
+                && session.totals().events == self.events_at_last_walk,
         };
         let unnamed = session.engine.take_unnamed_interfaces();
         if !unnamed.is_empty() {
@@ -206,7 +210,10 @@ impl Walks {
         match request {
             Request::Sockets { .. } if self.poller.sockets.is_err() => return,
             Request::Holders if self.poller.holders.is_err() => return,
-            Request::Sockets { .. } => session.feed(&Input::PollBegin),
+            Request::Sockets { .. } => {
+                self.events_at_last_walk = session.totals().events;
+                session.feed(&Input::PollBegin);
+            }
             Request::Holders => self.events_at_last_holders = session.totals().events,
             Request::Facts(_) | Request::Interfaces(_) => {}
         }
