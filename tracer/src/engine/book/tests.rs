@@ -186,6 +186,18 @@ fn stacks_of_processes_that_have_ended_are_let_go_of() {
     assert!((1..=10).all(|number| known.contains(&(number * 1000))), "an open socket's");
 }
 
+#[test]
+fn room_that_a_burst_needed_is_given_back() {
+    let mut book = Book::default();
+    for id in 1..=100_000 {
+        book.take_in(record(StackKind::Connect, id, 1).as_bytes());
+    }
+    assert!(book.sockets.capacity() >= 100_000);
+    book.forget(MonoNs(A_MOMENT_NS + 2), |id| id.0 < 1_000, |_| true);
+    let (kept, room) = (book.len(), book.sockets.capacity());
+    assert!(kept == 999 && room < 4_000, "{kept} {room}");
+}
+
 /// A busy service opens and closes with stacks that are never the same: those that stay open have room.
 #[test]
 fn memory_of_stacks_that_no_socket_has_gives_room_to_others() {
