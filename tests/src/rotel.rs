@@ -100,6 +100,34 @@ fn program() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/rotel/rotel")).to_owned()
 }
 
+/// The collector proper, with the configuration that we ship: it reads findings from this file, and sends them to the
+/// collector that [`Rotel`] is.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start_filelog(netns: &Netns, findings: &Path) -> Result<Daemon> {
+    let mut command = Command::new(filelog());
+    command
+        .arg("--config")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/opentelemetry/filelog.yaml"));
+    command.env("TCPTRAIL_FINDINGS", findings).stdout(Stdio::null());
+    Daemon::spawn(netns, &mut command)
+}
+
+fn filelog() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/otelcol/otelcol")).to_owned()
+}
+
+/// Whether the collector that reads files is here; says why not.
+#[must_use]
+pub fn filelog_is_ready() -> bool {
+    let ready = filelog().is_file();
+    if !ready {
+        println!("skipped: needs target/otelcol (cargo xtask setup --tests)");
+    }
+    ready
+}
+
 /// Whether it is here; says why not.
 #[must_use]
 pub fn ready(tools: &[&str]) -> bool {

@@ -14,6 +14,7 @@ use tests::netns::Netns;
 use tests::rotel::{self, Point, Rotel};
 use tests::tcptrail::{Tcptrail, command};
 use tests::traffic::{accept, connect, listen};
+use tests::web::Daemon;
 use tests::witness::{eventually, ss};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -157,6 +158,52 @@ fn a_leak_is_told_to_a_collector_until_it_ends() -> Result<()> {
     let said = format!("pushing findings, and metrics every 1s, to http://{COLLECTOR}");
     ensure!(run.stderr.contains(&said) && !run.stderr.contains("do not reach"), "{}", run.stderr);
     Ok(())
+}
+
+/// By way of a file, with the configuration that we ship: as `--otlp` tells it.
+#[test]
+fn findings_in_a_file_reach_a_collector_with_the_same_names() -> Result<()> {
+    if !rotel::ready(&["python3"]) || !rotel::filelog_is_ready() {
+        return Ok(());
+    }
+    let (home, netns) = (Netns::new()?, Netns::new()?);
+    let rotel = Rotel::start(&home)?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("findings.ndjson");
+    let _collector = rotel::start_filelog(&home, &file)?;
+    let mut stuck = command(&["stuck", "--json", "--netns", netns.name(), "--no-openers"]);
+    stuck.args(["--threshold", "CLOSE_WAIT=1s"]).stdout(fs::File::create(&file)?);
+    let mut stuck = Daemon(stuck.spawn()?);
+    let holder = leak(&netns)?;
+    let log = rotel.log("the finding", |log| {
+        log.text("tcptrail.finding.rule") == "close_wait"
+            && log.text("tcptrail.finding.state") == "appeared"
+    })?;
+    for (key, value) in [
+        ("process.pid", holder.pid().to_string().as_str()),
+        ("process.executable.name", "python3"),
+        ("network.local.port", "8089"),
+        ("network.transport", "tcp"),
+    ] {
+        ensure!(log.text(key) == value, "{key}: {log:#?}");
+    }
+    let lines = fs::read_to_string(&file)?;
+    let id = log.text("tcptrail.finding.id");
+    let line = lines.lines().map(serde_json::from_str::<Value>).map_while(Result::ok);
+    let line = line.into_iter().find(|line| line["id"] == id && line["change"] == "appear");
+    let line = line.with_context(|| format!("{id} is not in {lines}"))?;
+    ensure!(line["verdict"] == log.body() && line["code"] == log.text("tcptrail.finding.code"));
+    let time = i64::try_from(log.record.time_unix_nano)?;
+    let time = jiff::Timestamp::from_nanosecond(time.into())?;
+    ensure!(time == line["time"].as_str().context("a time")?.parse()?, "{line} {log:#?}");
+    // WARN, or WARN2 of a leak.
+    ensure!((13..=14).contains(&log.record.severity_number), "{log:#?}");
+    drop(holder);
+    let over = rotel.log("the end of the finding", |log| {
+        log.text("tcptrail.finding.id") == id && log.text("tcptrail.finding.state") == "ended"
+    })?;
+    ensure!(over.record.severity_number == 9, "{over:#?}");
+    stuck.end(Signal::INT)
 }
 
 /// Who pushes has no capabilities.

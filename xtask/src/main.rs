@@ -3,6 +3,7 @@
 mod apt;
 mod bench;
 mod build;
+mod collectors;
 mod command;
 mod dist;
 mod ebpf;
@@ -15,7 +16,7 @@ mod mirror;
 mod picture;
 mod pypi;
 mod roots;
-mod rotel;
+
 mod run;
 mod setup;
 mod soak;

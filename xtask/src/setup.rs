@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::apt::{apt_install, apt_offers};
 use crate::command::{cargo, find, must, quietly, target, within};
-use crate::{jdks, rotel};
+use crate::{collectors, jdks};
 
 /// The one compiler of the eBPF programs, whose bytes are committed: another gives others. Later nightlies
 /// have LLVM 23, which the linker below cannot read.
@@ -309,7 +309,7 @@ pub(crate) fn has_target(target: &str) -> bool {
 pub(crate) fn test_tools() {
     programs(&TEST_TOOLS, "only the live tests (nginx may start as a service)", "the live tests");
     jdks::all();
-    rotel::fetch();
+    collectors::fetch();
 }
 
 /// Installs the tracers that `bench --peers` compares with, as far as it goes; what is missing is named.
