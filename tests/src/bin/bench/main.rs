@@ -128,6 +128,9 @@ const SOCKETS: u64 = 100_000;
 /// What is measured in so many rounds of so many seconds.
 type InRounds = fn(&Tools, &Path, usize, f64) -> Result<Vec<Target>>;
 
+const IN_ROUNDS: [(Part, InRounds); 3] =
+    [(Part::Drops, drops::targets), (Part::Record, record::targets), (Part::Serve, serve::targets)];
+
 /// What `--targets` measures.
 const OF_TARGETS: [Part; 9] = [
     Part::Compare,
@@ -155,14 +158,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     results.insert("machine".to_owned(), machine().into());
     if part(Part::Compare) {
         let subjects = subjects(&cli.subjects, cli.peers);
-        let rows: Vec<Row> = measure::rounds(&subjects, &tools, dir, rounds, seconds)?
-            .into_iter()
-            .map(|(subject, samples)| Row { subject, samples })
-            .collect();
-        println!(
-            "Loopback, as fast as it goes: {rounds} rounds of {seconds} s each, medians (least..greatest).\n\n{}",
-            compare::text(&rows)
-        );
+        let rows = side_by_side(&subjects, &tools, dir, rounds, seconds)?;
         results.insert("compare".to_owned(), compare::json(&rows));
         targets.extend(target::of_comparison(&rows));
     }
@@ -184,11 +180,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     if part(Part::Top) {
         targets.extend(screen::targets(&tools, SOCKETS, cli.quick)?);
     }
-    for (wanted, of) in [
-        (Part::Drops, drops::targets as InRounds),
-        (Part::Record, record::targets),
-        (Part::Serve, serve::targets),
-    ] {
+    for (wanted, of) in IN_ROUNDS {
         if part(wanted) {
             targets.extend(of(&tools, dir, rounds, seconds)?);
         }
@@ -203,8 +195,30 @@ fn run(cli: Cli) -> Result<ExitCode> {
         results.insert("targets".to_owned(), target::json(&targets));
     }
     cli.json.map_or(Ok(()), |path| keep(&path, results))?;
-    let missed = targets.iter().any(|target| target.met == Some(false));
-    Ok(if cli.targets && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let missed = |target: &Target| target.met == Some(false);
+    Ok(if cli.targets && targets.iter().any(missed) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// All tracers on the same load, as a table.
+fn side_by_side(
+    subjects: &[Subject],
+    tools: &Tools,
+    dir: &Path,
+    rounds: usize,
+    seconds: f64,
+) -> Result<Vec<Row>> {
+    let all = measure::rounds(subjects, tools, dir, rounds, seconds)?;
+    let rows: Vec<Row> =
+        all.into_iter().map(|(subject, samples)| Row { subject, samples }).collect();
+    println!(
+        "Loopback, as fast as it goes: {rounds} rounds of {seconds} s each, medians (least..greatest).\n\n{}",
+        compare::text(&rows)
+    );
+    Ok(rows)
 }
 
 /// For `--json`.

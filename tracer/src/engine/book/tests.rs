@@ -1,5 +1,7 @@
 //! Which socket has which stack.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
 

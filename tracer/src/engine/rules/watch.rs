@@ -81,7 +81,6 @@ pub struct Watch {
     zones: Zones,
     wanted: Wanted,
     sockets: u64,
-    /// See [`Watch::calm`].
     calm: bool,
     next: MonoNs,
     next_count: MonoNs,
@@ -242,8 +241,7 @@ impl Watch {
         self.told.suspects()
     }
 
-    /// Whether the last look met only listeners, connections that both sides hold open, and TIME_WAIT, and nothing was
-    /// wrong with any of them.
+    /// Whether the last look met only listeners, connections that neither side has closed, and TIME_WAIT, all of them well.
     #[must_use]
     pub fn calm(&self) -> bool {
         self.calm
@@ -341,25 +339,23 @@ impl Watch {
             counts,
         };
         self.exhaustion.look(&found, &scene, &mut findings);
-        let least = thresholds.of(RuleId::StaleReuse);
-        self.stale_reuse.findings(least, &self.openers, now, &mut findings);
-        self.idle_resets.findings(thresholds.of(RuleId::IdleReset), now, &mut findings);
-        let within = thresholds.of(RuleId::Collected);
-        self.collected.findings(within, &self.openers, now, &mut findings);
+        let of = |rule| thresholds.of(rule);
+        self.stale_reuse.findings(of(RuleId::StaleReuse), &self.openers, now, &mut findings);
+        self.idle_resets.findings(of(RuleId::IdleReset), now, &mut findings);
+        self.collected.findings(of(RuleId::Collected), &self.openers, now, &mut findings);
         let scene = (filter, &self.around);
-        self.idle.notes(table, scene, thresholds.of(RuleId::Idle), now, &mut findings);
+        self.idle.notes(table, scene, of(RuleId::Idle), now, &mut findings);
         if counts {
             self.look_at_closed(table, filter, now);
             self.wanted.note(&found, &self.closed, now);
         }
         findings.extend(self.closed_findings.iter().cloned());
-        let within = self.options.thresholds.of(RuleId::TimeWaitOverflow);
-        findings.extend(self.overflows.findings(within, now));
+        findings.extend(self.overflows.findings(of(RuleId::TimeWaitOverflow), now));
         findings.iter_mut().for_each(|finding| self.zones.put_into(finding));
         self.told.settle(findings, now, updates);
         let (count, shares) = (self.stuck(), self.exhaustion.shares());
-        let gates = self.options.gates.iter_mut();
-        let failed = gates.filter_map(|gate| gate.check(&found, shares, count, now)).next();
+        let mut gates = self.options.gates.iter_mut();
+        let failed = gates.find_map(|gate| gate.check(&found, shares, count, now));
         self.failed = self.failed.take().or(failed);
         true
     }

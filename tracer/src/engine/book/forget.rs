@@ -1,0 +1,100 @@
+//! What the book lets go of: sockets that are gone, stacks that no socket has, and the room of its maps.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
+use foldhash::fast::FixedState;
+
+use super::{
+    A_MOMENT_NS, BETWEEN_RINGS_NS, Book, MOST_STACKS, MOST_WITH_MEMORY, ONE_REQUEST_NS, Sighting,
+    Stack, StackId,
+};
+use crate::event::SockId;
+use crate::time::MonoNs;
+
+/// So few are kept even where their processes have ended.
+const FEW_STACKS: usize = 256;
+
+impl Book {
+    /// Forgets sockets that are gone, and of the stacks that no socket has those of processes that have ended; when there
+    /// are many, all of them. What was seen a moment ago may be of a socket that the table has still to meet.
+    pub fn forget(
+        &mut self,
+        now: MonoNs,
+        is_there: impl Fn(SockId) -> bool + Copy,
+        lives: impl Fn(u32) -> bool,
+    ) {
+        let is_new = |sighting: &Sighting| now.since(sighting.at) < A_MOMENT_NS;
+        self.sockets.retain(|&id, seen| is_there(id) || seen.all().any(is_new));
+        give_back(&mut self.sockets);
+        let sockets = &self.sockets;
+        self.handling
+            .retain(|_, (id, at)| now.since(*at) < ONE_REQUEST_NS && sockets.contains_key(id));
+        let crowded = self.stacks.len() >= MOST_STACKS / 2;
+        let heavy = self.with_memory >= MOST_WITH_MEMORY / 2;
+        // Each time there are twice as many: a process that connects once has a stack of its own, which never comes again.
+        let grown = self.stacks.len() >= self.tidy_at.max(FEW_STACKS);
+        if crowded || heavy || grown {
+            let ended = if grown { self.ended(lives) } else { HashSet::new() };
+            self.let_go_of_unused(now, is_there, |stack| {
+                crowded || heavy && stack.is_heavy() || ended.contains(&stack.raw.pid)
+            });
+        }
+        if grown {
+            self.tidy_at = 2 * self.stacks.len();
+            give_back(&mut self.stacks);
+            give_back(&mut self.by_hash);
+        }
+    }
+
+    /// Processes with stacks that have ended.
+    fn ended(&self, lives: impl Fn(u32) -> bool) -> HashSet<u32> {
+        let mut pids: HashSet<u32> = self.stacks.values().map(|stack| stack.raw.pid).collect();
+        pids.retain(|&pid| !lives(pid));
+        pids
+    }
+
+    /// Of the stacks that no socket has those that are to go.
+    pub(super) fn let_go_of_unused(
+        &mut self,
+        now: MonoNs,
+        is_there: impl Fn(SockId) -> bool + Copy,
+        goes: impl Fn(&Stack) -> bool,
+    ) {
+        let counts = |id: SockId, sighting: &Sighting| {
+            is_there(id) || now.since(sighting.at) < BETWEEN_RINGS_NS
+        };
+        let used: HashSet<StackId> = self
+            .sockets
+            .iter()
+            .flat_map(|(&id, seen)| {
+                let own = seen.all().filter(move |sighting| counts(id, sighting));
+                own.filter_map(|sighting| sighting.stack).chain(seen.handled.stacks())
+            })
+            .collect();
+        let forgotten = &mut self.forgotten;
+        self.stacks.retain(|id, stack| {
+            let keep = used.contains(id) || stack.collected || !goes(stack);
+            if !keep {
+                forgotten.push(stack.hash);
+            }
+            keep
+        });
+        self.with_memory = self.stacks.values().filter(|stack| stack.is_heavy()).count();
+        let stacks = &self.stacks;
+        self.by_hash.retain(|_, id| stacks.contains_key(id));
+    }
+
+    /// Hashes of stacks that were let go since: the kernel must write them whole again when it sees them.
+    pub fn forgotten(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.forgotten)
+    }
+}
+
+/// A map keeps the room it once needed: 25 MB after a burst of 15,000 connections a second. Most of it is given back, not all,
+/// for the next.
+fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V, FixedState>) {
+    if map.capacity() / 4 > map.len().max(FEW_STACKS) {
+        map.shrink_to(2 * map.len());
+    }
+}
