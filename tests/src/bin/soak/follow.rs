@@ -147,15 +147,23 @@ pub(crate) struct Stuck {
 }
 
 impl Stuck {
-    pub(crate) fn start(program: &Path, net: &str) -> Result<Stuck> {
-        let (child, reader) = start(program, &["stuck", "--json", "--addr", net])?;
+    pub(crate) fn start(program: &Path, net: &str, netns: &str) -> Result<Stuck> {
+        let args = ["stuck", "--json", "--addr", net, "--netns", netns];
+        let (child, reader) = start(program, &args)?;
         let quiet = |line: &str| {
             let event = serde_json::from_str::<Value>(line).unwrap_or_default();
             matches!(event["event"].as_str(), Some("start" | "end"))
         };
         let said = move || {
-            let lines = reader.lines().map_while(Result::ok);
-            lines.filter(|line| !quiet(line)).take(20).collect()
+            let mut told = Vec::new();
+            // To the end: it would end, too, if nobody read what it says.
+            for line in reader.lines().map_while(Result::ok).filter(|line| !quiet(line)) {
+                println!("stuck says: {line}");
+                if told.len() < 20 {
+                    told.push(line);
+                }
+            }
+            told
         };
         Ok(Stuck { child, reader: thread::spawn(said) })
     }

@@ -112,7 +112,7 @@ fn soak(args: &Args) -> Result<bool> {
     let home = Netns::new()?;
     let tail = Tail::start(&program, &recording, NET)?;
     let list = List::start(&program, home.name())?;
-    let stuck = Stuck::start(&program, NET)?;
+    let stuck = Stuck::start(&program, NET, home.name())?;
     let mut recorder = Recorder::new(dir.path())?;
     let serve = Serve::start(&program, dir.path(), NET, recorder.dir())?;
     let watched = [
