@@ -46,23 +46,25 @@ impl From<UnknownState> for DecodeError {
 /// # Errors
 /// When the bytes are no such record.
 pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let mut whole = Record::new_zeroed();
     // In the ring they are aligned: no copy.
-    if let Ok(record) = Record::ref_from_bytes(bytes) {
-        return from_record(record);
-    }
-    if let Ok(record) = Record::read_from_bytes(bytes) {
-        return from_record(&record);
-    }
-    if let Ok(row) = SocketRow::read_from_bytes(bytes) {
-        return from_row(&row);
-    }
-    // Transitions without owner, and others that end with zeroes, come without those.
-    if let UP_TO_ADDRESSES | UP_TO_CGROUP | UP_TO_DETAIL = bytes.len() {
-        let mut record = Record::new_zeroed();
-        record.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-        return from_record(&record);
-    }
-    Err(DecodeError::Length(bytes.len()))
+    let record = match Record::ref_from_bytes(bytes) {
+        Ok(record) => record,
+        Err(_) if bytes.len() == size_of::<SocketRow>() => {
+            let row = SocketRow::read_from_bytes(bytes);
+            return from_row(&row.map_err(|_| DecodeError::Length(bytes.len()))?);
+        }
+        Err(_) => {
+            // Transitions without owner, and others that end with zeroes, come without those.
+            let lengths = [UP_TO_ADDRESSES, UP_TO_CGROUP, UP_TO_DETAIL, size_of::<Record>()];
+            if !lengths.contains(&bytes.len()) {
+                return Err(DecodeError::Length(bytes.len()));
+            }
+            whole.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+            &whole
+        }
+    };
+    from_record(record)
 }
 
 /// Decodes a row of `iter/task_file`.
@@ -87,6 +89,8 @@ pub fn holder(bytes: &[u8]) -> Result<Holder, DecodeError> {
     })
 }
 
+/// Inlined, as is [`common`], so that the event is made where it goes.
+#[inline(always)]
 fn from_record(record: &Record) -> Result<Event, DecodeError> {
     let kind = RecordKind::try_from(record.kind).map_err(DecodeError::Kind)?;
     let old = TcpState::try_from(record.old_state)?;
@@ -176,6 +180,7 @@ fn from_row(row: &SocketRow) -> Result<Event, DecodeError> {
     )
 }
 
+#[inline(always)]
 fn common(record: &Record, what: What) -> Result<Event, DecodeError> {
     let is = |flag: u16| record.flags & flag != 0;
     let counters = is(flags::COUNTERS).then_some(Counters {
