@@ -46,7 +46,7 @@ impl From<UnknownState> for DecodeError {
 /// # Errors
 /// When the bytes are no such record.
 pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
-    let mut whole = Record::new_zeroed();
+    let mut whole;
     // In the ring they are aligned: no copy.
     let record = match Record::ref_from_bytes(bytes) {
         Ok(record) => record,
@@ -60,6 +60,7 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
             if !lengths.contains(&bytes.len()) {
                 return Err(DecodeError::Length(bytes.len()));
             }
+            whole = Record::new_zeroed();
             whole.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
             &whole
         }

@@ -79,7 +79,13 @@ impl Stdout {
     }
 
     /// Whether [`Stdout::push`] will take a buffer without keeping it waiting.
+    #[inline]
     pub fn has_room(&mut self) -> bool {
+        self.waiting.is_none() || self.try_again()
+    }
+
+    /// Whether there is room now for the buffer that waits.
+    fn try_again(&mut self) -> bool {
         if let Some(buffer) = self.waiting.take() {
             self.send(buffer);
         }

@@ -166,12 +166,16 @@ impl<'a> Row<'a> {
     }
 }
 
-/// So many spaces, mostly one or a few.
+/// So many spaces, mostly a few: then more than enough are copied, and the others taken off, which needs no call.
+#[inline]
 fn spaces(count: usize, out: &mut Vec<u8>) {
-    match count {
-        0 => {}
-        1 => out.push(b' '),
-        count => out.resize(out.len() + count, b' '),
+    const FEW: [u8; 16] = [b' '; 16];
+    let end = out.len() + count;
+    if count <= FEW.len() {
+        out.extend_from_slice(&FEW);
+        out.truncate(end);
+    } else {
+        out.resize(end, b' ');
     }
 }
 

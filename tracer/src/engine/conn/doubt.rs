@@ -15,7 +15,7 @@ impl Connection {
     /// Whether it has yet to be found out that there is a mini-socket of it.
     #[must_use]
     pub fn is_doubtful(&self) -> bool {
-        self.shape == Shape::Mini && self.doubt().is_some()
+        self.shape == Shape::Mini && self.doubt.is_some()
     }
 
     /// Whether its closing handshake is complete, or it was cut off: TIME_WAIT may be to come.
@@ -43,14 +43,14 @@ impl Table {
     /// There may be no mini-socket of this one.
     pub(super) fn doubt(&mut self, index: u32, old: TcpState) {
         if let Some(conn) = self.conns.get_mut(index as usize) {
-            conn.set_doubt(old, &mut self.spare);
+            conn.doubt = Some(old);
         }
     }
 
     /// There is one: what was held back is told.
     pub(super) fn confirm(&mut self, index: u32, changes: &mut Vec<Change>) {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
-        let Some(old) = conn.take_doubt() else { return };
+        let Some(old) = conn.doubt.take() else { return };
         // FIN_WAIT2 just goes on.
         if conn.state == TcpState::TimeWait {
             let in_old = conn.in_old(old);
@@ -74,7 +74,7 @@ impl Table {
     /// There is none: the connection ended then and there. Returns whether there was a doubt.
     pub(super) fn refute(&mut self, index: u32, changes: &mut Vec<Change>) -> bool {
         let Some(conn) = self.conns.get_mut(index as usize) else { return false };
-        let Some(old) = conn.take_doubt() else { return false };
+        let Some(old) = conn.doubt.take() else { return false };
         let (at, id) = (conn.last, conn.id);
         let waited_for_fin = conn.state == TcpState::FinWait2;
         let in_old = if waited_for_fin { conn.spent_until(at) } else { conn.in_old(old) };

@@ -132,6 +132,14 @@ impl Table {
         self.conns.iter().map(|(_, conn)| conn)
     }
 
+    /// Those that are no mini-sockets, and maybe others, in no order: without a look at each where few are.
+    pub fn iter_open(&self) -> impl Iterator<Item = &Connection> {
+        let few = self.by_id.len() < self.conns.len() / 4;
+        let places = few.then(|| self.by_id.places()).into_iter().flatten();
+        let of_few = places.filter_map(|index| self.conns.get(index as usize));
+        of_few.chain((!few).then(|| self.iter()).into_iter().flatten())
+    }
+
     /// As [`Table::iter`], with where each is.
     pub fn places(&self) -> impl Iterator<Item = (ConnRef, &Connection)> {
         self.conns
@@ -302,6 +310,9 @@ impl Table {
         let tuple = event.tuple;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let known = conn.tuple;
+        if tuple == known {
+            return;
+        }
         // At ->CLOSE the kernel may have forgotten the port.
         let fuller = Tuple {
             local_port: if tuple.local_port == 0 { known.local_port } else { tuple.local_port },
