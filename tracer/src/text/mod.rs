@@ -115,31 +115,31 @@ impl<'a> Row<'a> {
         self.place(width, paint, text, true)
     }
 
+    #[inline]
     fn place(&mut self, width: usize, paint: Paint, text: &[u8], right: bool) -> &mut Self {
         let length = columns(text);
+        let short = width.saturating_sub(length);
         let gap = usize::from(self.column != 0);
-        let lead = if right { self.caught_up(width.saturating_sub(length)) } else { 0 };
-        let needed = self.column + self.padding + gap + lead + length;
-        if self.column != 0 && self.terminal.width.is_some_and(|most| needed > most) {
+        let lead = if right { self.caught_up(short) } else { 0 };
+        let before = self.padding + gap + lead;
+        let end = self.column + before + length;
+        if self.terminal.width.is_some_and(|most| end > most) && self.column != 0 {
             self.out.push(b'\n');
             spaces(self.indent, self.out);
-            self.column = self.indent;
+            self.column = self.indent + length;
             self.over = 0;
         } else {
-            let before = self.padding + gap + lead;
             spaces(before, self.out);
-            self.column += before;
+            self.column = end;
         }
-        let code = if self.terminal.color { paint.code() } else { b"" };
-        if code.is_empty() {
-            self.out.extend_from_slice(text);
-        } else {
-            self.out.extend_from_slice(code);
+        if self.terminal.color && paint != Paint::Plain {
+            self.out.extend_from_slice(paint.code());
             self.out.extend_from_slice(text);
             self.out.extend_from_slice(b"\x1b[0m");
+        } else {
+            self.out.extend_from_slice(text);
         }
-        self.column += length;
-        self.padding = if right { 0 } else { self.caught_up(width.saturating_sub(length)) };
+        self.padding = if right { 0 } else { self.caught_up(short) };
         if width != 0 {
             self.over += length.saturating_sub(width);
         }
@@ -147,6 +147,7 @@ impl<'a> Row<'a> {
     }
 
     /// What is left of so many spaces when the row is too long by then.
+    #[inline]
     fn caught_up(&mut self, spaces: usize) -> usize {
         let saved = self.over.min(spaces);
         self.over -= saved;

@@ -77,8 +77,8 @@ impl Table {
         }
         conn.how = how;
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
-        self.remove(index, at, changes);
-        self.tell_peer(index, at, how, changes);
+        let peer = self.remove(index, at, changes);
+        self.tell_peer((index, peer), at, how, changes);
     }
 
     /// A mini-socket stands for it, in TIME_WAIT when the peer's FIN is in, else in FIN_WAIT2.

@@ -37,7 +37,7 @@ impl Table {
 
     pub(super) fn index_tuple(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index as usize) else { return };
-        if conn.tuple.remote_port != 0 && conn.tuple.local_port != 0 {
+        if conn.tuple.is_whole() {
             self.by_tuple.insert(&self.conns, index);
         }
     }

@@ -339,8 +339,14 @@ impl Table {
         }
     }
 
-    pub(super) fn remove(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
-        let Some(conn) = self.conns.get(index as usize) else { return };
+    /// Nothing stands for it any more. Returns where its other end is, if that is on this machine.
+    pub(super) fn remove(
+        &mut self,
+        index: u32,
+        at: MonoNs,
+        changes: &mut Vec<Change>,
+    ) -> Option<u32> {
+        let conn = self.conns.get(index as usize)?;
         let (id, shape) = (conn.id, conn.shape);
         self.requests -= usize::from(shape == Shape::Request);
         self.unaccepted.remove(&index);
@@ -348,14 +354,14 @@ impl Table {
         map.remove(id, index);
         // Its place among the tuples it keeps until the views have seen it: they name the peer.
         self.dead.push(index);
-        let peer = Peer::of(conn);
-        if let Some(other) =
-            self.peer_index(conn).and_then(|other| self.conns.get_mut(other as usize))
-        {
-            other.set_last_peer(peer, &mut self.spare);
+        let end = Peer::of(conn);
+        let peer = self.peer_index(conn);
+        if let Some(other) = peer.and_then(|other| self.conns.get_mut(other as usize)) {
+            other.set_last_peer(end, &mut self.spare);
         }
         self.note_gone(id);
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Gone });
+        peer
     }
 }
 
