@@ -46,26 +46,38 @@ impl From<UnknownState> for DecodeError {
 /// # Errors
 /// When the bytes are no such record.
 pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
-    let mut whole;
-    // In the ring they are aligned: no copy.
-    let record = match Record::ref_from_bytes(bytes) {
-        Ok(record) => record,
-        Err(_) if bytes.len() == size_of::<SocketRow>() => {
+    const WHOLE: usize = size_of::<Record>();
+    const ROW: usize = size_of::<SocketRow>();
+    let whole;
+    let record = match (Record::ref_from_bytes(bytes), bytes.len()) {
+        // In the ring they are aligned: no copy.
+        (Ok(record), _) => record,
+        (_, ROW) => {
             let row = SocketRow::read_from_bytes(bytes);
-            return from_row(&row.map_err(|_| DecodeError::Length(bytes.len()))?);
+            return from_row(&row.map_err(|_| DecodeError::Length(ROW))?);
         }
-        Err(_) => {
-            // Transitions without owner, and others that end with zeroes, come without those.
-            let lengths = [UP_TO_ADDRESSES, UP_TO_CGROUP, UP_TO_DETAIL, size_of::<Record>()];
-            if !lengths.contains(&bytes.len()) {
-                return Err(DecodeError::Length(bytes.len()));
-            }
-            whole = Record::new_zeroed();
-            whole.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-            &whole
+        (_, length) => {
+            whole = match length {
+                // Transitions without owner, and others that end with zeroes, come without those.
+                UP_TO_ADDRESSES => filled_up::<UP_TO_ADDRESSES>(bytes),
+                UP_TO_CGROUP => filled_up::<UP_TO_CGROUP>(bytes),
+                UP_TO_DETAIL => filled_up::<UP_TO_DETAIL>(bytes),
+                WHOLE => filled_up::<WHOLE>(bytes),
+                _ => None,
+            };
+            whole.as_ref().ok_or(DecodeError::Length(length))?
         }
     };
     from_record(record)
+}
+
+/// A record whose first `N` bytes these are. The length is known when this is compiled: no call for a few of them.
+#[inline]
+fn filled_up<const N: usize>(bytes: &[u8]) -> Option<Record> {
+    let first: &[u8; N] = bytes.try_into().ok()?;
+    let mut record = Record::new_zeroed();
+    *record.as_mut_bytes().first_chunk_mut()? = *first;
+    Some(record)
 }
 
 /// Decodes a row of `iter/task_file`.

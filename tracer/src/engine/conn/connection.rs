@@ -135,8 +135,6 @@ pub struct Connection {
     pub mark: Mark,
     /// In CLOSE, but the RST that closed it is still to be told.
     pub(crate) resetting: bool,
-    /// The state before a mini-socket of which it is not known yet whether there is one.
-    pub(super) doubt: Option<TcpState>,
     /// Times in the states of [`EARLY`].
     early: [u64; EARLY.end - EARLY.start],
     pub(super) late: Option<Box<Late>>,
@@ -182,7 +180,6 @@ impl Connection {
             seen,
             missed: 0,
             resetting: false,
-            doubt: None,
             mark: if begins_bound(event, state, role, known) {
                 Mark::BoundFirst
             } else {
@@ -326,6 +323,19 @@ impl Connection {
 
     pub(crate) fn set_last_peer(&mut self, peer: Peer, spare: &mut Spare) {
         self.late.get_or_insert_with(|| spare.get()).last_peer = Some(peer);
+    }
+
+    /// See [`Late::doubt`].
+    pub(super) fn doubt(&self) -> Option<TcpState> {
+        self.late.as_ref()?.doubt
+    }
+
+    pub(super) fn set_doubt(&mut self, old: TcpState, spare: &mut Spare) {
+        self.late.get_or_insert_with(|| spare.get()).doubt = Some(old);
+    }
+
+    pub(super) fn take_doubt(&mut self) -> Option<TcpState> {
+        self.late.as_mut()?.doubt.take()
     }
 
     /// It is gone: what it had in a box is for others.

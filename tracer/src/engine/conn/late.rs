@@ -55,6 +55,8 @@ pub(crate) struct Late {
     pub(super) causes: Causes,
     /// 1 and how many of them the peer got twice; 0: not known.
     pub(super) got_twice: u32,
+    /// The state before a mini-socket of which it is not known yet whether there is one.
+    pub(super) doubt: Option<TcpState>,
 }
 
 /// What is to be told of the other end of a connection.

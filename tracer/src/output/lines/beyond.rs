@@ -43,7 +43,9 @@ pub(super) fn remote(object: &mut Object<'_>, engine: &Engine, conn: &Connection
     let names = engine.names();
     match host(names, conn) {
         Some((name, source)) => {
-            object.string(key!("remote_name"), name).plain(key!("remote_name_source"), source.name());
+            object
+                .string(key!("remote_name"), name)
+                .plain(key!("remote_name_source"), source.name());
         }
         None => {
             object.null(key!("remote_name"));

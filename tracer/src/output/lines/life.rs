@@ -12,8 +12,7 @@ use crate::output::json::Object;
 use crate::output::lines::ended;
 use crate::output::lines::ends::{self, Growing};
 use crate::output::lines::{
-    Pen, Setting, again, beyond, drops, human, process, socket, spent, surroundings,
-    where_room,
+    Pen, Setting, again, beyond, drops, human, process, socket, spent, surroundings, where_room,
 };
 use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row, Terminal};

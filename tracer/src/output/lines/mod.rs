@@ -18,8 +18,8 @@ pub(crate) mod whose;
 
 pub use leaks::Leaks;
 pub use life::Life;
-pub use pieces::Pieces;
 pub use list::List;
+pub use pieces::Pieces;
 pub(crate) use runs_in::{Known, called, place_of, surroundings, where_room, whereabouts};
 pub(crate) use stuck::object as finding_object;
 pub use stuck::{Form, Stuck};

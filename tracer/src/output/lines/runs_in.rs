@@ -11,7 +11,9 @@ use crate::text::{self, Paint, Row};
 /// Where it runs: `cgroup` (its path) and `container` (its id), in lines about sockets and ends.
 pub(crate) fn surroundings(object: &mut Object<'_>, names: &Names, conn: &Connection) {
     let place = names.place(conn.cgroup);
-    object.string_or_null(key!("cgroup"), place.path).string_or_null(key!("container"), place.container);
+    object
+        .string_or_null(key!("cgroup"), place.path)
+        .string_or_null(key!("container"), place.container);
 }
 
 /// Where what a finding is about runs, as far as it is known.

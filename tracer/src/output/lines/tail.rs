@@ -233,7 +233,10 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
             object
                 .plain(key!("direction"), direction(way))
                 .plain(key!("state"), state.name())
-                .string_or_null(key!("reason"), engine.origin().reset_reason(reason).map(str::as_bytes));
+                .string_or_null(
+                    key!("reason"),
+                    engine.origin().reset_reason(reason).map(str::as_bytes),
+                );
             if way == Direction::Received {
                 let jiffy_ns = engine.origin().jiffy_ns;
                 object.number_or_null(key!("idle_ns"), ages.map(|ages| ages.idle_ns(jiffy_ns)));
