@@ -44,6 +44,7 @@ impl Table {
     pub(super) fn doubt(&mut self, index: u32, old: TcpState) {
         if let Some(conn) = self.conns.get_mut(index as usize) {
             conn.set_doubt(old, &mut self.spare);
+            self.looked_for.insert(index);
         }
     }
 
@@ -53,6 +54,7 @@ impl Table {
         let Some(old) = conn.take_doubt() else { return };
         // FIN_WAIT2 just goes on.
         if conn.state == TcpState::TimeWait {
+            self.looked_for.remove(&index);
             let in_old = conn.in_old(old);
             let (at, conn) = (conn.entered, ConnRef(index));
             let kind = Kind::Transition { old, new: TcpState::TimeWait, in_old, ages: None };

@@ -58,7 +58,7 @@ impl Table {
     /// a RST or a timeout may have come for each of them, and nothing else says so.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
-        !self.minis.is_empty() || self.requests > 0 || !self.unaccepted.is_empty()
+        !self.minis.is_empty() || !self.requests.is_empty() || !self.unaccepted.is_empty()
     }
 
     /// The network namespaces of those, sorted.
@@ -103,8 +103,8 @@ impl Table {
         let mut gone = Vec::new();
         let mut out_of_reach = Vec::new();
         let mut refuted = Vec::new();
+        let mut suspected = Vec::new();
         let number = self.poll;
-        let jiffy = self.options.jiffy_ns;
         for index in self.places_of(poll.kind) {
             let Some(conn) = self.conns.get_mut(index) else { continue };
             if conn.seen == number
@@ -127,28 +127,24 @@ impl Table {
                 continue;
             }
             let overdue = conn.expires != MonoNs(0) && conn.expires <= now;
+            let place = u32::try_from(index).unwrap_or(u32::MAX);
             if conn.missed > 1 || (conn.shape != Shape::Full && overdue) {
-                gone.push(u32::try_from(index).unwrap_or(u32::MAX));
+                gone.push(place);
             } else if conn.shape == Shape::Request {
                 // It went before its timer: a RST, or the listener closed.
                 conn.expires = MonoNs(0);
+            } else if conn.shape == Shape::Mini {
+                suspected.push(place);
             }
+        }
+        for index in suspected {
+            self.suspect(index);
         }
         for index in refuted {
             self.refute(index, changes);
         }
         for index in gone {
-            let Some(conn) = self.conns.get(index as usize) else { continue };
-            let has_timer = conn.shape != Shape::Full && conn.expires != MonoNs(0);
-            let expired = has_timer && conn.expires <= now.after(2 * jiffy);
-            let at = if expired { conn.expires.min(now) } else { now };
-            let how = match (conn.shape, conn.state) {
-                // Its timer ran out before the peer's FIN came.
-                (Shape::Mini, TcpState::FinWait2) if expired => How::Timeout,
-                (Shape::Request, _) if expired => How::Timeout,
-                _ => How::Unknown,
-            };
-            self.vanish(index, at, how, changes);
+            self.lose(index, now, changes);
         }
         self.end_out_of_reach(out_of_reach, now, changes);
         self.assign_roles();
@@ -190,30 +186,13 @@ impl Table {
     /// Where the connections are that such a walk would have met, in order, and maybe others. There may be
     /// many full sockets beside a few mini-sockets.
     fn places_of(&self, kind: PollKind) -> Vec<usize> {
-        if kind == PollKind::All || self.requests > 0 {
+        if kind == PollKind::All {
             return self.conns.iter().map(|(index, _)| index).collect();
         }
-        let mut places: Vec<usize> = self.minis.places().map(|index| index as usize).collect();
+        let both = self.minis.places().chain(self.requests.iter().copied());
+        let mut places: Vec<usize> = both.map(|index| index as usize).collect();
         places.sort_unstable();
         places
-    }
-
-    /// Ends the mini-sockets whose timer has run out, where no walk tells of them.
-    pub(crate) fn expire(&mut self, now: MonoNs, changes: &mut Vec<Change>) {
-        if self.options.minis_are_seen {
-            return;
-        }
-        let mut over = Vec::new();
-        for index in self.minis.places() {
-            let expires = self.conns.get(index as usize).map(|conn| conn.expires);
-            if let Some(expires) = expires.filter(|&expires| expires <= now) {
-                over.push((expires, index));
-            }
-        }
-        over.sort_unstable();
-        for (expires, index) in over {
-            self.end_mini(index, expires, How::Unknown, changes);
-        }
     }
 
     /// Connections that were there before: at a listener's port we are the server.

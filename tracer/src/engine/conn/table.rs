@@ -9,6 +9,7 @@ use tracer_common::TcpState;
 use crate::engine::conn::change::{Change, ConnRef, Kind};
 use crate::engine::conn::connection::Connection;
 use crate::engine::conn::drops::Drops;
+use crate::engine::conn::ends::Ends;
 use crate::engine::conn::how::How;
 use crate::engine::conn::ids::{Conns, Ids, Tuples};
 use crate::engine::conn::late::{Peer, Spare};
@@ -47,8 +48,16 @@ pub struct Table {
     pub(super) dead: Vec<u32>,
     pub(crate) options: Options,
     pub(crate) poll: u16,
-    /// Request sockets: as of mini-sockets, only polling tells of their end.
-    pub(crate) requests: usize,
+    /// Request sockets: only a look tells of their end.
+    pub(crate) requests: HashSet<u32, FixedState>,
+    /// Mini-sockets of which only a look may tell what becomes of them: FIN_WAIT2, and those that may not be there.
+    pub(super) looked_for: HashSet<u32, FixedState>,
+    /// In TIME_WAIT, and something says that it may not end with its timer.
+    pub(super) suspected: HashSet<u32, FixedState>,
+    /// Those in TIME_WAIT, by the end of their timer.
+    pub(super) ends: Ends,
+    /// Used again from tick to tick.
+    pub(super) due: Vec<u32>,
     /// Servers' connections that were established under our eyes and not accepted yet.
     pub(crate) unaccepted: HashSet<u32, FixedState>,
     /// In CLOSE, with the RST that closed them, and its reason, still to be told.
@@ -86,7 +95,11 @@ impl Table {
             dead: Vec::new(),
             options,
             poll: 0,
-            requests: 0,
+            requests: HashSet::default(),
+            looked_for: HashSet::default(),
+            suspected: HashSet::default(),
+            ends: Ends::default(),
+            due: Vec::new(),
             unaccepted: HashSet::default(),
             resetting: Vec::new(),
             refused: 0,
@@ -331,7 +344,9 @@ impl Table {
     pub(super) fn remove(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
         let Some(conn) = self.conns.get(index as usize) else { return };
         let (id, shape) = (conn.id, conn.shape);
-        self.requests -= usize::from(shape == Shape::Request);
+        self.requests.remove(&index);
+        self.looked_for.remove(&index);
+        self.suspected.remove(&index);
         self.unaccepted.remove(&index);
         let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
         map.remove(id, index);
@@ -379,11 +394,26 @@ impl Table {
             self.conns.iter().filter(|(_, conn)| wanted(conn)).count()
         };
         assert_eq!(listed, count(&|conn| conn.role == Role::Listener), "listeners not listed");
-        assert_eq!(
-            self.requests,
-            count(&|conn| conn.shape == Shape::Request && conn.state != TcpState::Close),
-            "requests"
-        );
+        for &index in &self.requests {
+            let conn = self.conns.get(index as usize).expect("requests point to nothing");
+            assert_eq!(conn.shape, Shape::Request, "requests: {conn:?}");
+        }
+        let requests = count(&|conn| conn.shape == Shape::Request && conn.state != TcpState::Close);
+        assert_eq!(self.requests.len(), requests, "requests");
+        for &index in self.looked_for.iter().chain(&self.suspected) {
+            let conn = self.conns.get(index as usize).expect("looked for is nothing");
+            assert_eq!(conn.shape, Shape::Mini, "looked for: {conn:?}");
+        }
+        // Whatever no event tells of, somebody looks for, or its timer ends it.
+        let due: HashSet<u32> = self.ends.places().collect();
+        for index in self.minis.places() {
+            let conn = self.conns.get(index as usize).expect("minis point to nothing");
+            let told = match conn.state {
+                TcpState::TimeWait => due.contains(&index),
+                _ => self.looked_for.contains(&index),
+            };
+            assert!(told && (!conn.is_doubtful() || self.looked_for.contains(&index)), "{conn:?}");
+        }
         for &index in &self.resetting {
             let conn = self.conns.get(index as usize).expect("resetting points to nothing");
             assert!(conn.resetting && conn.state == TcpState::Close, "resetting: {conn:?}");

@@ -423,7 +423,9 @@ const OPTIONS: Options = Options {
     start: MonoNs(START),
     jiffy_ns: JIFFY,
     limit: 1000,
+    jiffies: None,
     minis_are_seen: true,
+    minis_are_asked_for: false,
     resets_are_seen: false,
 };
 
