@@ -4,9 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::MonoNs;
 
-/// A timer is set a moment before its event, and where a jiffy begins is known to less than this.
-const SLOP_NS: i128 = 500_000;
-
 /// When one jiffy began. All others follow, for the kernel counts them by CLOCK_MONOTONIC
 /// (`tick_do_update_jiffies64`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -18,6 +15,15 @@ pub struct Jiffies {
 }
 
 impl Jiffies {
+    /// Whether it says an earlier beginning of all jiffies than another one.
+    #[must_use]
+    pub fn is_before(self, other: Jiffies, jiffy_ns: u64) -> bool {
+        let zero = |it: Jiffies| {
+            i128::from(it.began_ns) - i128::from(it.number) * i128::from(jiffy_ns)
+        };
+        zero(self) < zero(other)
+    }
+
     /// When a timer fires that was set for `expires`, `length_ns` before that. The kernel keeps timers in a wheel, and
     /// rounds them up to its grain (`calc_index` of kernel/time/timer.c): none is early, most are late.
     #[must_use]
@@ -26,7 +32,9 @@ impl Jiffies {
         let grain_ns = i128::from(grain) * i128::from(jiffy_ns.max(1));
         let origin = i128::from(self.began_ns)
             - i128::from(self.number % grain) * i128::from(jiffy_ns.max(1));
-        let grains = (i128::from(expires.0) + SLOP_NS - origin).div_euclid(grain_ns) + 1;
+        // Where a jiffy begins is known less well than this: of two grains the later.
+        let slop = i128::from(jiffy_ns / 4);
+        let grains = (i128::from(expires.0) + slop - origin).div_euclid(grain_ns) + 1;
         MonoNs(u64::try_from(origin + grains * grain_ns).unwrap_or(expires.0))
     }
 }
@@ -89,6 +97,8 @@ mod tests {
             jiffies.fires(MonoNs(12_048 * MS - 1_000), 60 * SECOND, 4 * MS),
             MonoNs(14_096 * MS)
         );
+        let sooner = Jiffies { number: 1025, began_ns: 10 * SECOND + 4 * MS - 1 };
+        assert!(sooner.is_before(jiffies, 4 * MS) && !jiffies.is_before(sooner, 4 * MS));
         check(7_952, 10_000);
         check(70_000, 71_440);
         // The kernel's count begins five minutes before it wraps around 32 bits (INITIAL_JIFFIES).

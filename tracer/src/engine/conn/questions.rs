@@ -50,23 +50,24 @@ impl Table {
             || !self.unaccepted.is_empty()
     }
 
-    /// What is to be asked now; `None` when there is more of it than `most`. Of suspects so many as there is room for:
-    /// walks and timers tell of the others.
+    /// What is to be asked now, at most so many, and whether that is all which only a look tells of. Of suspects there are
+    /// so many as there is room for: walks and timers tell of the others. Where even those are too many that matter most,
+    /// nothing.
     #[must_use]
-    pub fn questions(&self, now: MonoNs, most: usize) -> Option<Vec<Question>> {
-        let others = self.requests.len() + self.unaccepted.len();
-        if others > most || self.looked_for.len() > WORTH * most {
-            return None;
+    pub fn questions(&self, now: MonoNs, most: usize) -> (Vec<Question>, bool) {
+        if self.requests.len() > most || self.looked_for.len() > WORTH * most {
+            return (Vec::new(), false);
         }
         let conn = |&index: &u32| self.conns.get(index as usize);
         let minis = self.looked_for.iter().filter_map(conn);
         let minis = minis.filter(|conn| !self.is_told(conn, now));
-        let others = self.requests.iter().chain(&self.unaccepted).filter_map(conn);
-        let needed = minis.chain(others).map(Question::of);
+        let needed = minis.chain(self.requests.iter().filter_map(conn)).map(Question::of);
         let mut questions: Vec<Question> = needed.take(most.saturating_add(1)).collect();
-        let room = most.checked_sub(questions.len())?;
-        questions.extend(self.suspected.iter().filter_map(conn).map(Question::of).take(room));
-        Some(questions)
+        let Some(room) = most.checked_sub(questions.len()) else { return (Vec::new(), false) };
+        let all = self.unaccepted.len() <= room;
+        let others = self.unaccepted.iter().chain(&self.suspected);
+        questions.extend(others.filter_map(conn).map(Question::of).take(room));
+        (questions, all)
     }
 
     /// Whether what becomes of a FIN_WAIT2 will be told: its timer is known and has not run out, and the other end is on

@@ -200,17 +200,15 @@ impl Walks {
         self.crowded || !self.asks()
     }
 
-    /// Asks for the sockets that only a look tells of, unless there are too many. Returns whether anything was asked.
+    /// Asks for the sockets that only a look tells of; of too many, walks tell. Returns whether anything was asked.
     fn ask_questions(&mut self, session: &mut Session, now: MonoNs) -> bool {
-        let questions = session.engine.table().questions(now, MOST_QUESTIONS);
-        self.crowded = questions.is_none();
-        match questions {
-            Some(questions) if !questions.is_empty() => {
-                self.ask(Request::Questions(questions), session);
-                true
-            }
-            _ => false,
+        let (questions, all) = session.engine.table().questions(now, MOST_QUESTIONS);
+        self.crowded = !all;
+        let any = !questions.is_empty();
+        if any {
+            self.ask(Request::Questions(questions), session);
         }
+        any
     }
 
     /// One more look at what only looks tell of.

@@ -11,6 +11,8 @@ mod identities;
 mod lives;
 mod properties;
 mod rows;
+mod sound;
+mod timers;
 mod translated;
 
 use std::fmt::Write;
