@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn the_number_stands_in_a_line_of_its_own() {
-        let text = b"now at 5 nsecs\n\ncpu: 0\n  .last_jiffies   : 4295179490\njiffies: 4295179496\n";
+        let text =
+            b"now at 5 nsecs\n\ncpu: 0\n  .last_jiffies   : 4295179490\njiffies: 4295179496\n";
         assert_eq!(number(text), Some(4_295_179_496));
         assert_eq!(number(b"  .last_jiffies   : 4295179490\n"), None);
         // It may go on.

@@ -238,8 +238,9 @@ fn run(
                 netns.dedup();
                 let namespaces = places.find(Some(&netns));
                 let rows = questions::ask(asked, &namespaces, jiffy_ns()).map_err(io::Error::from);
-                rows.map(|rows| {
-                    Answer::Answers { rows, took_ns: cpu_time_ns().saturating_sub(began) }
+                rows.map(|rows| Answer::Answers {
+                    rows,
+                    took_ns: cpu_time_ns().saturating_sub(began),
                 })
             }
             Request::Interfaces(netns) => {

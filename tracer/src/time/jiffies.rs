@@ -18,9 +18,8 @@ impl Jiffies {
     /// Whether it says an earlier beginning of all jiffies than another one.
     #[must_use]
     pub fn is_before(self, other: Jiffies, jiffy_ns: u64) -> bool {
-        let zero = |it: Jiffies| {
-            i128::from(it.began_ns) - i128::from(it.number) * i128::from(jiffy_ns)
-        };
+        let zero =
+            |it: Jiffies| i128::from(it.began_ns) - i128::from(it.number) * i128::from(jiffy_ns);
         zero(self) < zero(other)
     }
 

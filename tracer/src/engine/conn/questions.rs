@@ -78,9 +78,10 @@ impl Table {
             && conn.state == TcpState::FinWait2
             && conn.missed == 0
             && !conn.is_doubtful()
-            && self.peer_index(conn).and_then(|peer| self.conns.get(peer as usize)).is_some_and(
-                |peer| peer.shape == Shape::Full && peer.state == TcpState::CloseWait,
-            )
+            && self
+                .peer_index(conn)
+                .and_then(|peer| self.conns.get(peer as usize))
+                .is_some_and(|peer| peer.shape == Shape::Full && peer.state == TcpState::CloseWait)
     }
 
     /// The kernel was asked for a socket: there is none of it. Of a full one: it has been accepted.

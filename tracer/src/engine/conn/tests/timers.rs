@@ -7,8 +7,7 @@ use crate::time::Jiffies;
 
 /// A grain of 512 jiffies, 2,048 ms, begins at the start.
 const JIFFIES: Jiffies = Jiffies { number: 512, began_ns: START };
-const ASKED: Options =
-    Options { jiffies: Some(JIFFIES), minis_are_asked_for: true, ..OPTIONS };
+const ASKED: Options = Options { jiffies: Some(JIFFIES), minis_are_asked_for: true, ..OPTIONS };
 
 /// A client in TIME_WAIT since 11 ms.
 fn client_waits() -> Life {
