@@ -163,9 +163,8 @@ impl Walks {
             Some(Walk::Everything) => self.everything(session),
             Some(Walk::Minis) => self.minis(session),
             Some(Walk::Questions) => {
-                if !self.ask_questions(session, now) {
-                    duties.done(Duty::Questions, now, 0);
-                }
+                duties.done(Duty::Questions, now, 0);
+                self.ask_questions(session, now);
             }
             Some(Walk::Holders) => self.ask(Request::Holders, session),
             Some(Walk::Facts) => self.facts(session, now),
