@@ -99,7 +99,9 @@ fn options() -> Options {
         start: MonoNs(START),
         jiffy_ns: 4_000_000,
         limit: usize::MAX,
+        jiffies: None,
         minis_are_seen: false,
+        minis_are_asked_for: false,
         resets_are_seen: true,
     }
 }
