@@ -69,28 +69,70 @@ pub fn record_whole(_: SkBuffContext) -> i64 {
     records::<{ size_of::<Record>() / 8 }>()
 }
 
-/// Takes the time, reserves, fills and submits, as `emit` does.
+/// A record after some microseconds of other work, in which another processor may write.
+#[socket_filter]
+pub fn paced_record(_: SkBuffContext) -> i64 {
+    let mut sum = 0;
+    let mut number = 0;
+    while number < RECORDS {
+        sum ^= work();
+        record::<{ UP_TO_CGROUP / 8 }>();
+        number += 1;
+    }
+    sum as i64 & 1
+}
+
+/// That work alone.
+#[socket_filter]
+pub fn paced_nothing(_: SkBuffContext) -> i64 {
+    let mut sum = 0;
+    let mut number = 0;
+    while number < RECORDS {
+        sum ^= work();
+        number += 1;
+    }
+    sum as i64 & 1
+}
+
+#[inline(always)]
+fn work() -> u64 {
+    let mut sum = 0;
+    let mut times = 0;
+    while times < 128 {
+        // SAFETY: the helper takes nothing.
+        sum ^= unsafe { bpf_ktime_get_ns() };
+        times += 1;
+    }
+    sum
+}
+
 #[inline(always)]
 fn records<const WORDS: usize>() -> i64 {
     let mut number = 0;
     while number < RECORDS {
-        // SAFETY: the helper takes nothing.
-        let now = unsafe { bpf_ktime_get_ns() };
-        if let Some(mut record) = SCALE_RING.reserve::<[u64; WORDS]>(0) {
-            let words = record.as_mut_ptr().cast::<u64>();
-            let mut word = 0;
-            while word < WORDS {
-                // SAFETY: so many words are reserved.
-                unsafe { words.add(word).write(now) };
-                word += 1;
-            }
-            record.submit(BPF_RB_NO_WAKEUP);
-        } else {
-            full();
-        }
+        record::<WORDS>();
         number += 1;
     }
     0
+}
+
+/// Takes the time, reserves, fills and submits, as `emit` does.
+#[inline(always)]
+fn record<const WORDS: usize>() {
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if let Some(mut record) = SCALE_RING.reserve::<[u64; WORDS]>(0) {
+        let words = record.as_mut_ptr().cast::<u64>();
+        let mut word = 0;
+        while word < WORDS {
+            // SAFETY: so many words are reserved.
+            unsafe { words.add(word).write(now) };
+            word += 1;
+        }
+        record.submit(BPF_RB_NO_WAKEUP);
+    } else {
+        full();
+    }
 }
 
 fn full() {

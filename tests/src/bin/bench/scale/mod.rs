@@ -19,8 +19,8 @@ use crate::figures::Figure;
 
 /// As tcptrail has it, and larger than the caches.
 const RINGS: [u32; 2] = [4 << 20, 64 << 20];
-/// Processors that are simulated: eight share a cache, 64 are in a socket.
-const PROCESSORS: [usize; 4] = [2, 16, 64, 128];
+/// Processors that are simulated, and rings that they share alike: eight share a cache, 64 are in a socket.
+const MACHINES: [(usize, usize); 5] = [(2, 1), (16, 1), (64, 1), (128, 1), (128, 16)];
 /// Transitions a second.
 const RATES: [f64; 3] = [1e6, 2e6, 5e6];
 /// Nanoseconds for a line of cache to go to another processor of the same group, socket, machine: AMD EPYC 7R13 (Milan),
@@ -111,18 +111,19 @@ fn ring_json(bytes: u32, kinds: &Kinds) -> Value {
     json!({"bytes": bytes, "records": rows.collect::<Value>()})
 }
 
-/// How long a record keeps others from theirs, at most: alone, what reserving and submitting take; when both processors do
-/// nothing else, half of what it takes each. What is more then is lines of cache that move, each in the time of `line`,
-/// and takes longer from farther.
+/// How long a record keeps others from theirs, at most: what reserving and submitting take alone, and the lines of cache
+/// that come from the processor that wrote last. How many those are is seen where both write after other work, so that
+/// they seldom meet.
 fn held(kinds: &Kinds, line: f64) -> Held {
-    let median = |of: fn(&Sample) -> f64| {
-        let bare = kinds.iter().find(|(kind, _)| kind.program == "bare_record");
-        let samples = bare.map(|(_, samples)| samples.iter().map(of));
+    let median = |program: &str, of: fn(&Sample) -> f64| {
+        let samples = kinds.iter().find(|(kind, _)| kind.program == program);
+        let samples = samples.map(|(_, samples)| samples.iter().map(of));
         samples.and_then(Figure::of).map_or(f64::NAN, |figure| figure.median)
     };
-    let own = median(|one| one.alone);
-    let moved = (median(|one| one.shared) / 2.0 - own).max(0.0);
-    let [group, socket, other] = LINES.map(|there| own + moved * there / line);
+    let own = median("bare_record", |one| one.alone);
+    let moved = median("paced_record", |one| one.shared) - median("paced_record", |one| one.alone);
+    let lines = moved.max(0.0) / line;
+    let [group, socket, other] = LINES.map(|there| own + lines * there);
     Held { own, group, socket, other }
 }
 
@@ -131,16 +132,18 @@ fn of_lock(held: Held, records: usize) -> String {
     let mut text = format!(
         "\nThe lock is held, ns: {own:.0} after the same processor, {group:.0} after one of its group, {socket:.0} of its socket, {other:.0} of another\n"
     );
-    let head = ["PROCESSORS", "ASKED/s", "WRITTEN/s", "LOCK BUSY %", "WAIT ns", "WAIT p99 ns"];
+    let head =
+        ["PROCESSORS", "RINGS", "ASKED/s", "WRITTEN/s", "LOCK BUSY %", "WAIT ns", "WAIT p99 ns"];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
-    for processors in PROCESSORS {
-        let machine = Machine { processors, group: 8, socket: 64 };
+    for (processors, rings) in MACHINES {
+        let machine = Machine { processors: processors / rings, group: 8, socket: 64 };
         for rate in RATES {
-            let outcome = simulate(machine, held, rate, records);
+            let outcome = simulate(machine, held, rate / rings as f64, records);
             lines.push(vec![
                 processors.to_string(),
+                rings.to_string(),
                 format!("{rate:.0}"),
-                format!("{:.0}", outcome.per_second),
+                format!("{:.0}", outcome.per_second * rings as f64),
                 format!("{:.0}", outcome.busy * 100.0),
                 format!("{:.0}", outcome.mean),
                 format!("{:.0}", outcome.p99),

@@ -38,9 +38,9 @@ pub(crate) fn record(tools: &Tools, dir: &Path, connections: usize) -> Result<Pa
 
 /// `what`: a recording, or how many sockets are open in one that is made up.
 pub(crate) fn alone(tools: &Tools, dir: &Path, what: &str, rounds: usize) -> Result<Alone> {
-    let serve =
-        format!("serve --no-openers --listen unix:{}", dir.join("alone.socket").display());
-    let commands = ["decode", "table", "life", "tail", "tail --json", "record /dev/null", &serve];
+    let record = format!("record {}", dir.join("alone").display());
+    let serve = format!("serve --no-openers --listen unix:{}", dir.join("alone.socket").display());
+    let commands = ["decode", "table", "life", "tail", "tail --json", &record, &serve];
     let output = Command::new(&tools.alone)
         .args([what, &rounds.to_string()])
         .args(commands)
