@@ -144,7 +144,7 @@ impl Table {
         let Some(peer) = peer else { return };
         let Some(other) = self.conns.get(peer as usize) else { return };
         // A FIN sent again: was it lost, or its ACK? Then the peer has had it since.
-        let again = conn.retransmits.fin != 0;
+        let again = self.conns.get(index as usize).is_none_or(|conn| conn.retransmits.fin != 0);
         if other.shape == Shape::Mini && other.state == TcpState::TimeWait {
             if how == How::Fin && again {
                 self.lasts_anew(peer, at);

@@ -20,8 +20,6 @@ use crate::engine::conn::role::Role;
 use crate::engine::conn::shared::Tasks;
 use crate::engine::conn::spent::Known;
 use crate::engine::conn::translated::Translated;
-#[cfg(test)]
-use crate::event::Shape;
 use crate::event::{Event, Holder, SockId, Tuple, What};
 
 /// From so many on, room for a little more is made at a time, not for as many again; the allocator moves
