@@ -199,16 +199,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             targets.extend(of(&tools, dir, rounds, seconds)?);
         }
     }
-    if part(Part::Growth) {
-        let (text, json) = growth::tables(&tools, dir, if cli.quick { 3 } else { 10 })?;
-        println!("{text}");
-        results.insert("growth".to_owned(), json);
-    }
-    if part(Part::Scale) {
-        let (text, json) = scale::tables(&tools, dir, cli.quick)?;
-        println!("{text}");
-        results.insert("scale".to_owned(), json);
-    }
+    grown(&tools, dir, cli.quick, &parts, &mut results)?;
     if !targets.is_empty() {
         println!("{}", target::text(&targets));
         results.insert("targets".to_owned(), target::json(&targets));
@@ -238,6 +229,27 @@ fn side_by_side(
         compare::text(&rows)
     );
     Ok(rows)
+}
+
+/// What has tables of its own.
+fn grown(
+    tools: &Tools,
+    dir: &Path,
+    quick: bool,
+    parts: &[Part],
+    results: &mut serde_json::Map<String, Value>,
+) -> Result<()> {
+    if parts.contains(&Part::Growth) {
+        let (text, json) = growth::tables(tools, dir, if quick { 3 } else { 10 })?;
+        println!("{text}");
+        results.insert("growth".to_owned(), json);
+    }
+    if parts.contains(&Part::Scale) {
+        let (text, json) = scale::tables(tools, dir, quick)?;
+        println!("{text}");
+        results.insert("scale".to_owned(), json);
+    }
+    Ok(())
 }
 
 /// For `--json`.
