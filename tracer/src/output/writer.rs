@@ -15,7 +15,7 @@ use crate::privileges;
 /// Buffers under way to the thread.
 const DEPTH: usize = 4;
 /// Lines are handed over when there are so many bytes of them. Each time the thread is woken, and the file system asked
-/// for room: at full speed that cost a tenth of all, with a quarter of it.
+/// for room.
 pub const MUCH: usize = 256 << 10;
 /// Longer than any line that is written for an event.
 const LINE: usize = 4 << 10;
