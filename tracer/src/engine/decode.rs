@@ -46,23 +46,38 @@ impl From<UnknownState> for DecodeError {
 /// # Errors
 /// When the bytes are no such record.
 pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
-    // In the ring they are aligned: no copy.
-    if let Ok(record) = Record::ref_from_bytes(bytes) {
-        return from_record(record);
-    }
-    if let Ok(record) = Record::read_from_bytes(bytes) {
-        return from_record(&record);
-    }
-    if let Ok(row) = SocketRow::read_from_bytes(bytes) {
-        return from_row(&row);
-    }
-    // Transitions without owner, and others that end with zeroes, come without those.
-    if let UP_TO_ADDRESSES | UP_TO_CGROUP | UP_TO_DETAIL = bytes.len() {
-        let mut record = Record::new_zeroed();
-        record.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-        return from_record(&record);
-    }
-    Err(DecodeError::Length(bytes.len()))
+    const WHOLE: usize = size_of::<Record>();
+    const ROW: usize = size_of::<SocketRow>();
+    let whole;
+    let record = match (Record::ref_from_bytes(bytes), bytes.len()) {
+        // In the ring they are aligned: no copy.
+        (Ok(record), _) => record,
+        (_, ROW) => {
+            let row = SocketRow::read_from_bytes(bytes);
+            return from_row(&row.map_err(|_| DecodeError::Length(ROW))?);
+        }
+        (_, length) => {
+            whole = match length {
+                // Transitions without owner, and others that end with zeroes, come without those.
+                UP_TO_ADDRESSES => filled_up::<UP_TO_ADDRESSES>(bytes),
+                UP_TO_CGROUP => filled_up::<UP_TO_CGROUP>(bytes),
+                UP_TO_DETAIL => filled_up::<UP_TO_DETAIL>(bytes),
+                WHOLE => filled_up::<WHOLE>(bytes),
+                _ => None,
+            };
+            whole.as_ref().ok_or(DecodeError::Length(length))?
+        }
+    };
+    from_record(record)
+}
+
+/// A record whose first `N` bytes these are. The length is known when this is compiled: no call for a few of them.
+#[inline]
+fn filled_up<const N: usize>(bytes: &[u8]) -> Option<Record> {
+    let first: &[u8; N] = bytes.try_into().ok()?;
+    let mut record = Record::new_zeroed();
+    *record.as_mut_bytes().first_chunk_mut()? = *first;
+    Some(record)
 }
 
 /// Decodes a row of `iter/task_file`.
@@ -87,6 +102,8 @@ pub fn holder(bytes: &[u8]) -> Result<Holder, DecodeError> {
     })
 }
 
+/// Inlined, as is [`common`], so that the event is made where it goes.
+#[inline(always)]
 fn from_record(record: &Record) -> Result<Event, DecodeError> {
     let kind = RecordKind::try_from(record.kind).map_err(DecodeError::Kind)?;
     let old = TcpState::try_from(record.old_state)?;
@@ -176,6 +193,7 @@ fn from_row(row: &SocketRow) -> Result<Event, DecodeError> {
     )
 }
 
+#[inline(always)]
 fn common(record: &Record, what: What) -> Result<Event, DecodeError> {
     let is = |flag: u16| record.flags & flag != 0;
     let counters = is(flags::COUNTERS).then_some(Counters {

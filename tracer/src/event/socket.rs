@@ -67,6 +67,12 @@ impl Tuple {
         }
     }
 
+    /// Whether both ports are known.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.local_port != 0 && self.remote_port != 0
+    }
+
     /// Whether our address is of this host's loopback.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

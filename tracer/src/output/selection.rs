@@ -116,7 +116,7 @@ impl Selection {
         } else {
             self.filter(conn, change)
         };
-        if change.kind == Kind::Gone {
+        if matches!(change.kind, Kind::Gone) {
             // Its place in the table may be another's next.
             self.held.take(change.conn);
             self.counted.take(change.conn);

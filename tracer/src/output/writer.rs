@@ -14,6 +14,11 @@ use crate::privileges;
 
 /// Buffers under way to the thread.
 const DEPTH: usize = 4;
+/// Lines are handed over when there are so many bytes of them. Each time the thread is woken, and the file system asked
+/// for room.
+pub const MUCH: usize = 256 << 10;
+/// Longer than any line that is written for an event.
+const LINE: usize = 4 << 10;
 
 /// The thread's handle.
 #[derive(Debug)]
@@ -74,7 +79,13 @@ impl Stdout {
     }
 
     /// Whether [`Stdout::push`] will take a buffer without keeping it waiting.
+    #[inline]
     pub fn has_room(&mut self) -> bool {
+        self.waiting.is_none() || self.try_again()
+    }
+
+    /// Whether there is room now for the buffer that waits.
+    fn try_again(&mut self) -> bool {
         if let Some(buffer) = self.waiting.take() {
             self.send(buffer);
         }
@@ -97,7 +108,9 @@ impl Stdout {
         if buffer.is_empty() {
             return;
         }
-        let empty = self.empty.try_recv().unwrap_or_default();
+        let empty = self.empty.try_recv();
+        // Memory that is not written to is not there.
+        let empty = empty.unwrap_or_else(|_| Vec::with_capacity(MUCH + LINE));
         let full = std::mem::replace(buffer, empty);
         match &mut self.waiting {
             Some(waiting) => waiting.extend_from_slice(&full),

@@ -115,29 +115,31 @@ impl<'a> Row<'a> {
         self.place(width, paint, text, true)
     }
 
+    #[inline]
     fn place(&mut self, width: usize, paint: Paint, text: &[u8], right: bool) -> &mut Self {
         let length = columns(text);
+        let short = width.saturating_sub(length);
         let gap = usize::from(self.column != 0);
-        let lead = if right { self.caught_up(width.saturating_sub(length)) } else { 0 };
-        let needed = self.column + self.padding + gap + lead + length;
-        if self.column != 0 && self.terminal.width.is_some_and(|most| needed > most) {
+        let lead = if right { self.caught_up(short) } else { 0 };
+        let before = self.padding + gap + lead;
+        let end = self.column + before + length;
+        if self.terminal.width.is_some_and(|most| end > most) && self.column != 0 {
             self.out.push(b'\n');
-            self.out.resize(self.out.len() + self.indent, b' ');
-            self.column = self.indent;
+            spaces(self.indent, self.out);
+            self.column = self.indent + length;
             self.over = 0;
         } else {
-            let spaces = self.padding + gap + lead;
-            self.out.resize(self.out.len() + spaces, b' ');
-            self.column += spaces;
+            spaces(before, self.out);
+            self.column = end;
         }
-        let code = if self.terminal.color { paint.code() } else { b"" };
-        self.out.extend_from_slice(code);
-        self.out.extend_from_slice(text);
-        if !code.is_empty() {
+        if self.terminal.color && paint != Paint::Plain {
+            self.out.extend_from_slice(paint.code());
+            self.out.extend_from_slice(text);
             self.out.extend_from_slice(b"\x1b[0m");
+        } else {
+            self.out.extend_from_slice(text);
         }
-        self.column += length;
-        self.padding = if right { 0 } else { self.caught_up(width.saturating_sub(length)) };
+        self.padding = if right { 0 } else { self.caught_up(short) };
         if width != 0 {
             self.over += length.saturating_sub(width);
         }
@@ -145,6 +147,7 @@ impl<'a> Row<'a> {
     }
 
     /// What is left of so many spaces when the row is too long by then.
+    #[inline]
     fn caught_up(&mut self, spaces: usize) -> usize {
         let saved = self.over.min(spaces);
         self.over -= saved;
@@ -164,8 +167,22 @@ impl<'a> Row<'a> {
     }
 }
 
+/// So many spaces, mostly a few: then more than enough are copied, and the others taken off, which needs no call.
+#[inline]
+fn spaces(count: usize, out: &mut Vec<u8>) {
+    const FEW: [u8; 16] = [b' '; 16];
+    let end = out.len() + count;
+    if count <= FEW.len() {
+        out.extend_from_slice(&FEW);
+        out.truncate(end);
+    } else {
+        out.resize(end, b' ');
+    }
+}
+
 /// Columns a text takes; non-ASCII counts by character.
 #[must_use]
+#[inline]
 pub fn columns(text: &[u8]) -> usize {
     if text.is_ascii() { text.len() } else { String::from_utf8_lossy(text).chars().count() }
 }
@@ -182,6 +199,7 @@ pub enum Zone<'a> {
 }
 
 /// `addr:port` or `[v6]:port`; a port of 0 is `*`, as `ss` has it.
+#[inline]
 pub fn endpoint(addr: SocketAddr, out: &mut Vec<u8>) {
     endpoint_in(addr, Zone::None, out);
 }
@@ -215,31 +233,64 @@ pub fn endpoint_in(addr: SocketAddr, zone: Zone<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// An octet with a point behind it, and how long that is.
+type Octet = ([u8; 4], usize);
+
+/// Each octet as text.
+static OCTETS: [Octet; 256] = {
+    let mut all = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let mut length = 0;
+        // Without zeroes in front.
+        if octet >= 100 {
+            all[octet].0[length] = b'0' + (octet / 100) as u8;
+            length += 1;
+        }
+        if octet >= 10 {
+            all[octet].0[length] = b'0' + (octet / 10 % 10) as u8;
+            length += 1;
+        }
+        all[octet].0[length] = b'0' + (octet % 10) as u8;
+        all[octet].1 = length + 2;
+        octet += 1;
+    }
+    all
+};
+
 /// `192.0.2.1`, in one piece: there are two in every line.
 fn dotted(octets: [u8; 4], out: &mut Vec<u8>) {
     let mut text = [0; 16];
     let mut length = 0;
-    let mut put = |byte: u8| {
-        text[length] = byte;
-        length += 1;
-    };
     for octet in octets {
-        if octet >= 100 {
-            put(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            put(b'0' + octet / 10 % 10);
-        }
-        put(b'0' + octet % 10);
-        put(b'.');
+        let (digits, count) = OCTETS[usize::from(octet)];
+        text[length..length + 4].copy_from_slice(&digits);
+        length += count;
     }
     // Without the last point.
     out.extend_from_slice(&text[..length - 1]);
 }
 
+/// Bytes that stand for themselves wherever they are written: printable ASCII, but `"` and `\`.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        plain[byte] = byte as u8 != b'"' && byte as u8 != b'\\';
+        byte += 1;
+    }
+    plain
+};
+
+/// Whether nothing in it needs to be escaped, neither for a terminal nor in JSON.
+#[inline]
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| PLAIN[usize::from(byte)])
+}
+
 /// A stranger's name with everything a terminal might obey escaped.
 pub fn name(bytes: &[u8], out: &mut Vec<u8>) {
-    if bytes.iter().all(|&byte| (0x20..0x7f).contains(&byte) && byte != b'\\') {
+    if is_plain(bytes) {
         out.extend_from_slice(bytes);
         return;
     }

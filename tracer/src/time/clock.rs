@@ -11,24 +11,38 @@ const SECOND: i64 = 1_000_000_000;
 pub struct Clock {
     anchor: Anchor,
     zone: TimeZone,
-    utc_second: i64,
-    utc: Vec<u8>,
-    local_second: i64,
-    local: Vec<u8>,
+    utc: Stamp,
+    local: Stamp,
+}
+
+/// The part that is the same for a second.
+#[derive(Debug, Default)]
+struct Stamp {
+    text: Vec<u8>,
+    /// When the second begins, Unix time in nanoseconds.
+    begins: i64,
+}
+
+impl Stamp {
+    /// The nanoseconds since the second began. Of another second, `write` makes the text first.
+    #[inline]
+    fn at(&mut self, wall: i64, write: impl FnOnce(i64) -> Vec<u8>) -> u32 {
+        let within = wall.wrapping_sub(self.begins);
+        if !(0..SECOND).contains(&within) || self.text.is_empty() {
+            let second = wall.div_euclid(SECOND);
+            self.begins = second.wrapping_mul(SECOND);
+            self.text = write(second);
+        }
+        // Less than a second.
+        wall.wrapping_sub(self.begins) as u32
+    }
 }
 
 impl Clock {
     /// With the anchor of a run and the time zone of the reader.
     #[must_use]
     pub fn new(anchor: Anchor, zone: TimeZone) -> Self {
-        Clock {
-            anchor,
-            zone,
-            utc_second: i64::MIN,
-            utc: Vec::new(),
-            local_second: i64::MIN,
-            local: Vec::new(),
-        }
+        Clock { anchor, zone, utc: Stamp::default(), local: Stamp::default() }
     }
 
     /// The time zone of the reader.
@@ -43,49 +57,46 @@ impl Clock {
     }
 
     /// `2026-11-20T11:05:47.123456789Z`.
+    #[inline]
     pub fn rfc3339(&mut self, at: MonoNs, out: &mut Vec<u8>) {
         let wall = self.anchor.wall_ns(at);
-        let second = wall.div_euclid(SECOND);
-        if second != self.utc_second {
-            self.utc_second = second;
-            self.utc = stamp(second, &TimeZone::UTC, "%Y-%m-%dT%H:%M:%S");
-        }
-        out.extend_from_slice(&self.utc);
-        out.push(b'.');
-        out.extend_from_slice(&digits::<9>(wall.rem_euclid(SECOND).unsigned_abs()));
+        let write = |second| stamp(second, &TimeZone::UTC, "%Y-%m-%dT%H:%M:%S");
+        let ns = self.utc.at(wall, write);
+        out.extend_from_slice(&self.utc.text);
+        out.extend_from_slice(&digits::<9>(ns));
         out.push(b'Z');
     }
 
     /// `11:05:47.123`, twelve characters.
     pub fn time_of_day(&mut self, at: MonoNs, out: &mut Vec<u8>) {
         let wall = self.anchor.wall_ns(at);
-        let second = wall.div_euclid(SECOND);
-        if second != self.local_second {
-            self.local_second = second;
-            self.local = stamp(second, &self.zone, "%H:%M:%S");
-        }
-        out.extend_from_slice(&self.local);
-        out.push(b'.');
-        out.extend_from_slice(&digits::<3>(wall.rem_euclid(SECOND).unsigned_abs() / 1_000_000));
+        let ns = self.local.at(wall, |second| stamp(second, &self.zone, "%H:%M:%S"));
+        out.extend_from_slice(&self.local.text);
+        out.extend_from_slice(&digits::<3>(ns / 1_000_000));
     }
 }
 
+/// With the point that stands before its parts.
 fn stamp(second: i64, zone: &TimeZone, format: &str) -> Vec<u8> {
-    match jiff::Timestamp::from_second(second) {
-        Ok(time) => time.to_zoned(zone.clone()).strftime(format).to_string().into_bytes(),
+    let text = match jiff::Timestamp::from_second(second) {
+        Ok(time) => time.to_zoned(zone.clone()).strftime(format).to_string(),
         // A recording with a clock beyond the year 9999.
-        Err(_) => second.to_string().into_bytes(),
-    }
+        Err(_) => second.to_string(),
+    };
+    (text + ".").into_bytes()
 }
 
-/// The last `N` digits, nine at most.
-fn digits<const N: usize>(number: u64) -> [u8; N] {
-    // Half as wide divides twice as fast.
-    let mut rest = (number % 1_000_000_000) as u32;
+/// The last `N` digits. Two at a time are half as many steps.
+fn digits<const N: usize>(mut rest: u32) -> [u8; N] {
     let mut text = [b'0'; N];
-    for place in text.iter_mut().rev() {
-        *place += (rest % 10) as u8;
-        rest /= 10;
+    for pair in text.rchunks_mut(2) {
+        let two = rest % 100;
+        rest /= 100;
+        match pair {
+            [tens, ones] => (*tens, *ones) = (b'0' + (two / 10) as u8, b'0' + (two % 10) as u8),
+            [ones] => *ones = b'0' + (two % 10) as u8,
+            _ => {}
+        }
     }
     text
 }

@@ -116,15 +116,12 @@ impl Human {
     /// Writes the text without the formatting machinery, for rows; returns its length.
     #[must_use]
     pub fn write(self, text: &mut [u8; 16]) -> usize {
-        const US: u64 = 1_000;
-        const MS: u64 = 1_000_000;
-        const S: u64 = 1_000_000_000;
         let mut out = Cursor { text, length: 0 };
         match self.0 {
             ns if ns < US => out.number(ns).str("ns"),
-            ns if ns < MS => out.three_digits(ns, US).str("us"),
-            ns if ns < S => out.three_digits(ns, MS).str("ms"),
-            ns if ns < 60 * S => out.three_digits(ns, S).str("s"),
+            ns if ns < MS => out.three_digits::<US>(ns).str("us"),
+            ns if ns < S => out.three_digits::<MS>(ns).str("ms"),
+            ns if ns < 60 * S => out.three_digits::<S>(ns).str("s"),
             ns if ns < 3600 * S => out.pair(ns / (60 * S), "m", ns / S % 60, "s"),
             ns if ns < 86_400 * S => out.pair(ns / (3600 * S), "h", ns / (60 * S) % 60, "m"),
             ns => out.pair(ns / (86_400 * S), "d", ns / (3600 * S) % 24, "h"),
@@ -133,37 +130,47 @@ impl Human {
     }
 }
 
+const US: u64 = 1_000;
+const MS: u64 = 1_000_000;
+const S: u64 = 1_000_000_000;
+
 struct Cursor<'a> {
     text: &'a mut [u8; 16],
     length: usize,
 }
 
 impl Cursor<'_> {
-    fn str(&mut self, text: &str) -> &mut Self {
-        for byte in text.bytes() {
-            if let Some(place) = self.text.get_mut(self.length) {
-                *place = byte;
-                self.length += 1;
-            }
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        let end = self.length + bytes.len();
+        if let Some(place) = self.text.get_mut(self.length..end) {
+            place.copy_from_slice(bytes);
+            self.length = end;
         }
         self
+    }
+
+    #[inline]
+    fn str(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
     }
 
     fn number(&mut self, number: u64) -> &mut Self {
         self.str(itoa::Buffer::new().format(number))
     }
 
-    /// `value / unit` with three significant digits, cut, never rounded up into the next unit.
-    fn three_digits(&mut self, value: u64, unit: u64) -> &mut Self {
-        let whole = value / unit;
-        self.number(whole);
-        let hundredths = value % unit * 100 / unit;
+    /// `value` in `UNIT`s, of which it has less than a thousand, with three significant digits: cut, never rounded up
+    /// into the next unit. Of one that is known when it is compiled: no division is one then.
+    fn three_digits<const UNIT: u64>(&mut self, value: u64) -> &mut Self {
+        let digit = |number: u64| b'0' + (number % 10) as u8;
+        let whole = value / UNIT;
+        let hundredths = value % UNIT * 100 / UNIT;
         if whole < 10 {
-            self.str(".").two(hundredths)
+            self.bytes(&[digit(whole), b'.', digit(hundredths / 10), digit(hundredths)])
         } else if whole < 100 {
-            self.str(".").number(hundredths / 10)
+            self.bytes(&[digit(whole / 10), digit(whole), b'.', digit(hundredths / 10)])
         } else {
-            self
+            self.bytes(&[digit(whole / 100), digit(whole / 10), digit(whole)])
         }
     }
 

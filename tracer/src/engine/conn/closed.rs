@@ -7,11 +7,13 @@ use crate::engine::conn::change::{Change, ConnRef, Kind};
 use crate::engine::conn::ending::ending;
 use crate::engine::conn::failed::failed;
 use crate::engine::conn::how::How;
+use crate::engine::conn::late::Peer;
 use crate::engine::conn::mini::TIME_WAIT_NS;
 use crate::engine::conn::role::Ends;
 use crate::engine::conn::spent::{Known, Spent};
 use crate::engine::conn::table::Table;
-use crate::event::{Event, What};
+use crate::event::{Event, Shape, What};
+use crate::time::MonoNs;
 
 impl Table {
     pub(super) fn closed(
@@ -77,8 +79,33 @@ impl Table {
         }
         conn.how = how;
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
-        self.remove(index, at, changes);
-        self.tell_peer(index, at, how, changes);
+        let peer = self.remove(index, at, changes);
+        self.tell_peer((index, peer), at, how, changes);
+    }
+
+    /// Nothing stands for it any more. Returns where its other end is, if that is on this machine.
+    pub(super) fn remove(
+        &mut self,
+        index: u32,
+        at: MonoNs,
+        changes: &mut Vec<Change>,
+    ) -> Option<u32> {
+        let conn = self.conns.get(index as usize)?;
+        let (id, shape) = (conn.id, conn.shape);
+        self.requests -= usize::from(shape == Shape::Request);
+        self.unaccepted.remove(&index);
+        let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
+        map.remove(id, index);
+        // Its place among the tuples it keeps until the views have seen it: they name the peer.
+        self.dead.push(index);
+        let end = Peer::of(conn);
+        let peer = self.peer_index(conn);
+        if let Some(other) = peer.and_then(|other| self.conns.get_mut(other as usize)) {
+            other.set_last_peer(end, &mut self.spare);
+        }
+        self.note_gone(id);
+        changes.push(Change { at, conn: ConnRef(index), kind: Kind::Gone });
+        peer
     }
 
     /// A mini-socket stands for it, in TIME_WAIT when the peer's FIN is in, else in FIN_WAIT2.

@@ -44,13 +44,19 @@ impl Table {
     pub(super) fn doubt(&mut self, index: u32, old: TcpState) {
         if let Some(conn) = self.conns.get_mut(index as usize) {
             conn.set_doubt(old, &mut self.spare);
+            self.doubts += 1;
         }
     }
 
     /// There is one: what was held back is told.
     pub(super) fn confirm(&mut self, index: u32, changes: &mut Vec<Change>) {
+        // As a rule: then the box with what is doubted is not looked into, for each row of a walk.
+        if self.doubts == 0 {
+            return;
+        }
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let Some(old) = conn.take_doubt() else { return };
+        self.doubts -= 1;
         // FIN_WAIT2 just goes on.
         if conn.state == TcpState::TimeWait {
             let in_old = conn.in_old(old);
@@ -75,6 +81,7 @@ impl Table {
     pub(super) fn refute(&mut self, index: u32, changes: &mut Vec<Change>) -> bool {
         let Some(conn) = self.conns.get_mut(index as usize) else { return false };
         let Some(old) = conn.take_doubt() else { return false };
+        self.doubts -= 1;
         let (at, id) = (conn.last, conn.id);
         let waited_for_fin = conn.state == TcpState::FinWait2;
         let in_old = if waited_for_fin { conn.spent_until(at) } else { conn.in_old(old) };

@@ -48,7 +48,6 @@ impl Ids {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }

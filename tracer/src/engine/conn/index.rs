@@ -10,6 +10,14 @@ use crate::engine::conn::table::Table;
 use crate::event::{Actor, Tuple};
 
 impl Table {
+    /// Those that are no mini-sockets, and maybe others, in no order: without a look at each where few are.
+    pub fn iter_open(&self) -> impl Iterator<Item = &Connection> {
+        let few = self.by_id.len() < self.conns.len() / 4;
+        let places = few.then(|| self.by_id.places()).into_iter().flatten();
+        let of_few = places.filter_map(|index| self.conns.get(index as usize));
+        of_few.chain((!few).then(|| self.iter()).into_iter().flatten())
+    }
+
     /// The other end of this connection, when it is on this machine, or was until it ended.
     #[must_use]
     pub fn peer(&self, conn: &Connection) -> Option<Peer> {
@@ -37,7 +45,7 @@ impl Table {
 
     pub(super) fn index_tuple(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index as usize) else { return };
-        if conn.tuple.remote_port != 0 && conn.tuple.local_port != 0 {
+        if conn.tuple.is_whole() {
             self.by_tuple.insert(&self.conns, index);
         }
     }

@@ -125,13 +125,12 @@ impl Table {
     /// the ACK of our FIN means that it got it a moment ago, our RST that it is gone.
     pub(super) fn tell_peer(
         &mut self,
-        index: u32,
+        (index, peer): (u32, Option<u32>),
         at: MonoNs,
         how: How,
         changes: &mut Vec<Change>,
     ) {
-        let Some(conn) = self.conns.get(index as usize) else { return };
-        let Some(peer) = self.peer_index(conn) else { return };
+        let Some(peer) = peer else { return };
         let Some(other) = self.conns.get(peer as usize) else { return };
         if other.shape != Shape::Mini || other.state != TcpState::FinWait2 {
             return;
@@ -197,6 +196,9 @@ impl Table {
         at: MonoNs,
         changes: &mut Vec<Change>,
     ) {
+        if !tuple.is_whole() {
+            return;
+        }
         let Some(other) = self.by_tuple.get(&self.conns, &tuple, netns) else { return };
         let Some(mini) = self.conns.get(other as usize) else { return };
         let lives = mini.shape == Shape::Mini && mini.state != TcpState::Close;

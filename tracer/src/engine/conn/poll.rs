@@ -65,10 +65,18 @@ impl Table {
     #[must_use]
     pub fn poll_netns(&self) -> Vec<u32> {
         let waiting = self.places_of(PollKind::Minis).into_iter();
-        let waiting = waiting.filter_map(|at| self.conns.get(at));
+        let waiting = waiting.filter_map(|at| self.conns.get(at as usize));
         let waiting = waiting.filter(|conn| conn.shape != Shape::Full);
         let unaccepted = self.unaccepted.iter().filter_map(|&at| self.conns.get(at as usize));
-        let netns: BTreeSet<u32> = waiting.chain(unaccepted).map(|conn| conn.netns).collect();
+        let mut netns = BTreeSet::new();
+        let mut last = None;
+        for conn in waiting.chain(unaccepted) {
+            // Many in a row are of the same.
+            if last != Some(conn.netns) {
+                last = Some(conn.netns);
+                netns.insert(conn.netns);
+            }
+        }
         netns.into_iter().collect()
     }
 
@@ -106,7 +114,7 @@ impl Table {
         let number = self.poll;
         let jiffy = self.options.jiffy_ns;
         for index in self.places_of(poll.kind) {
-            let Some(conn) = self.conns.get_mut(index) else { continue };
+            let Some(conn) = self.conns.get_mut(index as usize) else { continue };
             if conn.seen == number
                 || conn.last >= poll.began
                 || conn.state == TcpState::Close
@@ -116,19 +124,19 @@ impl Table {
             }
             if poll.netns.binary_search(&conn.netns).is_err() {
                 if conn.shape != Shape::Full && is_over(conn, now) {
-                    out_of_reach.push(u32::try_from(index).unwrap_or(u32::MAX));
+                    out_of_reach.push(index);
                 }
                 continue;
             }
             conn.missed += 1;
             if conn.is_doubtful() {
                 // It was made before the walk, or not at all.
-                refuted.push(u32::try_from(index).unwrap_or(u32::MAX));
+                refuted.push(index);
                 continue;
             }
             let overdue = conn.expires != MonoNs(0) && conn.expires <= now;
             if conn.missed > 1 || (conn.shape != Shape::Full && overdue) {
-                gone.push(u32::try_from(index).unwrap_or(u32::MAX));
+                gone.push(index);
             } else if conn.shape == Shape::Request {
                 // It went before its timer: a RST, or the listener closed.
                 conn.expires = MonoNs(0);
@@ -189,11 +197,12 @@ impl Table {
 
     /// Where the connections are that such a walk would have met, in order, and maybe others. There may be
     /// many full sockets beside a few mini-sockets.
-    fn places_of(&self, kind: PollKind) -> Vec<usize> {
-        if kind == PollKind::All || self.requests > 0 {
-            return self.conns.iter().map(|(index, _)| index).collect();
+    fn places_of(&self, kind: PollKind) -> Vec<u32> {
+        let few = self.minis.len() < self.conns.len() / 4;
+        if kind == PollKind::All || self.requests > 0 || !few {
+            return self.conns.iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         }
-        let mut places: Vec<usize> = self.minis.places().map(|index| index as usize).collect();
+        let mut places: Vec<u32> = self.minis.places().collect();
         places.sort_unstable();
         places
     }

@@ -153,8 +153,8 @@ impl Table {
         // Few wait at a time, and its place will be another's.
         self.resetting.retain(|&other| other != index);
         changes.push(Change { at, conn: ConnRef(index), kind: Kind::Finished });
-        self.remove(index, at, changes);
-        self.tell_peer(index, at, how, changes);
+        let peer = self.remove(index, at, changes);
+        self.tell_peer((index, peer), at, how, changes);
     }
 
     /// What time alone tells: connections whose RST should have been told by now end without it,

@@ -6,12 +6,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
-use crate::engine::conn::change::{Change, ConnRef, Kind};
+use crate::engine::conn::change::{Change, ConnRef};
 use crate::engine::conn::connection::Connection;
 use crate::engine::conn::drops::Drops;
 use crate::engine::conn::how::How;
 use crate::engine::conn::ids::{Conns, Ids, Tuples};
-use crate::engine::conn::late::{Peer, Spare};
+use crate::engine::conn::late::Spare;
 use crate::engine::conn::learned::Learned;
 use crate::engine::conn::leftover::{Leftover, Leftovers};
 use crate::engine::conn::options::Options;
@@ -19,8 +19,9 @@ use crate::engine::conn::role::Role;
 use crate::engine::conn::shared::Tasks;
 use crate::engine::conn::spent::Known;
 use crate::engine::conn::translated::Translated;
-use crate::event::{Event, Holder, Shape, SockId, Tuple, What};
-use crate::time::MonoNs;
+#[cfg(test)]
+use crate::event::Shape;
+use crate::event::{Event, Holder, SockId, Tuple, What};
 
 /// From so many on, room for a little more is made at a time, not for as many again; the allocator moves
 /// pages then (mremap), no bytes.
@@ -51,6 +52,8 @@ pub struct Table {
     pub(crate) requests: usize,
     /// Servers' connections that were established under our eyes and not accepted yet.
     pub(crate) unaccepted: HashSet<u32, FixedState>,
+    /// Mini-sockets of which it is not known whether there are any: at most so many.
+    pub(super) doubts: usize,
     /// In CLOSE, with the RST that closed them, and its reason, still to be told.
     pub(super) resetting: Vec<u32>,
     /// Connections that were not taken in because the table was full.
@@ -88,6 +91,7 @@ impl Table {
             poll: 0,
             requests: 0,
             unaccepted: HashSet::default(),
+            doubts: 0,
             resetting: Vec::new(),
             refused: 0,
             roles_may_show: false,
@@ -326,25 +330,6 @@ impl Table {
         if listens {
             self.add_listener(index);
         }
-    }
-
-    pub(super) fn remove(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
-        let Some(conn) = self.conns.get(index as usize) else { return };
-        let (id, shape) = (conn.id, conn.shape);
-        self.requests -= usize::from(shape == Shape::Request);
-        self.unaccepted.remove(&index);
-        let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
-        map.remove(id, index);
-        // Its place among the tuples it keeps until the views have seen it: they name the peer.
-        self.dead.push(index);
-        let peer = Peer::of(conn);
-        if let Some(other) =
-            self.peer_index(conn).and_then(|other| self.conns.get_mut(other as usize))
-        {
-            other.set_last_peer(peer, &mut self.spare);
-        }
-        self.note_gone(id);
-        changes.push(Change { at, conn: ConnRef(index), kind: Kind::Gone });
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn all(conn: &Connection, cell: &mut Vec<u8>) {
         cell.push(b'-');
         return;
     };
-    let _ = write!(cell, "{}", counters.retransmits);
+    cell.extend_from_slice(itoa::Buffer::new().format(counters.retransmits).as_bytes());
     let mut separator = " (";
     let mut some = |count: u32, name: &str| {
         if count != 0 {

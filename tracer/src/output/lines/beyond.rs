@@ -8,24 +8,34 @@ use crate::engine::conn::{Connection, Role};
 use crate::engine::rules::Finding;
 use crate::event::Comm;
 use crate::names::{HostSource, Names, bytes_of};
-use crate::output::json::Object;
+use crate::output::json::{Object, key};
+use crate::output::lines::Pieces;
 use crate::text::{self, Paint, Row};
 
 /// The other end, where it is on this machine.
-pub(super) fn peer(object: &mut Object<'_>, engine: &Engine, conn: &Connection) {
+pub(super) fn peer(
+    object: &mut Object<'_>,
+    pieces: &mut Pieces,
+    engine: &Engine,
+    conn: &Connection,
+) {
     let Some(peer) = engine.table().peer(conn) else {
-        object.null("peer_conn").null("peer_pid").null("peer_comm");
+        object.null(key!("peer_conn")).null(key!("peer_pid")).null(key!("peer_comm"));
         return;
     };
-    let place = engine.names().place(peer.cgroup);
-    object
-        .number_as_string("peer_conn", peer.id.0)
-        .number_or_null("peer_pid", peer.pid)
-        .string_or_null("peer_comm", peer.comm.as_ref().map(Comm::bytes))
-        .string_or_null("peer_service", place.service)
-        .string_or_null("peer_container_name", place.container_name)
-        .string_or_null("peer_pod", place.pod)
-        .string_or_null("peer_k8s_namespace", place.namespace);
+    object.number_as_string(key!("peer_conn"), peer.id.0);
+    let names = engine.names();
+    let says = (peer.pid, peer.comm, peer.cgroup, names.version());
+    pieces.peers.put(object, peer.pid.unwrap_or(0).into(), says, |object| {
+        let place = names.place(peer.cgroup);
+        object
+            .number_or_null(key!("peer_pid"), peer.pid)
+            .string_or_null(key!("peer_comm"), peer.comm.as_ref().map(Comm::bytes))
+            .string_or_null(key!("peer_service"), place.service)
+            .string_or_null(key!("peer_container_name"), place.container_name)
+            .string_or_null(key!("peer_pod"), place.pod)
+            .string_or_null(key!("peer_k8s_namespace"), place.namespace);
+    });
 }
 
 /// What the remote end is called, and where the connection really goes.
@@ -33,16 +43,18 @@ pub(super) fn remote(object: &mut Object<'_>, engine: &Engine, conn: &Connection
     let names = engine.names();
     match host(names, conn) {
         Some((name, source)) => {
-            object.string("remote_name", name).plain("remote_name_source", source.name());
+            object
+                .string(key!("remote_name"), name)
+                .plain(key!("remote_name_source"), source.name());
         }
         None => {
-            object.null("remote_name");
+            object.null(key!("remote_name"));
         }
     }
-    object.string_or_null("port_name", port(names, conn));
+    object.string_or_null(key!("port_name"), port(names, conn));
     match engine.table().translation(conn) {
-        Some(real) => object.endpoint("remote_real", real.remote()),
-        None => object.null("remote_real"),
+        Some(real) => object.endpoint(key!("remote_real"), real.remote()),
+        None => object.null(key!("remote_real")),
     };
 }
 
@@ -136,14 +148,14 @@ impl Beyond {
 
     /// The same fields as of a connection.
     pub(super) fn fields(&self, object: &mut Object<'_>) {
-        object.string_or_null("remote_name", self.name.as_ref().map(|(name, _)| &**name));
+        object.string_or_null(key!("remote_name"), self.name.as_ref().map(|(name, _)| &**name));
         if let Some((_, source)) = &self.name {
-            object.plain("remote_name_source", source.name());
+            object.plain(key!("remote_name_source"), source.name());
         }
-        object.string_or_null("port_name", self.port.as_deref());
+        object.string_or_null(key!("port_name"), self.port.as_deref());
         match self.real() {
-            Some(real) => object.endpoint("remote_real", real),
-            None => object.null("remote_real"),
+            Some(real) => object.endpoint(key!("remote_real"), real),
+            None => object.null(key!("remote_real")),
         };
     }
 

@@ -12,8 +12,7 @@ use crate::output::json::Object;
 use crate::output::lines::ended;
 use crate::output::lines::ends::{self, Growing};
 use crate::output::lines::{
-    Pen, Setting, again, beyond, drops, human, process, socket, spent, surroundings, times,
-    where_room,
+    Pen, Setting, again, beyond, drops, human, process, socket, spent, surroundings, where_room,
 };
 use crate::output::{Needs, Output, Run};
 use crate::text::{self, Paint, Row, Terminal};
@@ -189,8 +188,7 @@ fn is_due(conn: &Connection, change: &Change, with_time_wait: bool) -> bool {
 
 fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, at: MonoNs, out: &mut Vec<u8>) {
     let mut object = Object::event(out, "close");
-    times(&mut object, &mut pen.clock, at);
-    socket(&mut object, engine, conn);
+    socket(&mut object, pen, engine, (conn, at));
     object
         .number("total_ns", conn.lived())
         .boolean("exact", conn.complete && !conn.approximate)
@@ -355,8 +353,7 @@ fn unfinished_json(
 ) {
     let in_state = conn.in_state(now);
     let mut object = Object::event(out, "unfinished");
-    times(&mut object, &mut pen.clock, now);
-    socket(&mut object, engine, conn);
+    socket(&mut object, pen, engine, (conn, now));
     object
         .plain("state", conn.state.name())
         .number_or_null("in_state_ns", in_state.ns())

@@ -9,6 +9,7 @@ mod leaks;
 mod life;
 pub(crate) mod list;
 mod loss;
+mod pieces;
 mod runs_in;
 mod screen;
 mod stuck;
@@ -18,6 +19,7 @@ pub(crate) mod whose;
 pub use leaks::Leaks;
 pub use life::Life;
 pub use list::List;
+pub use pieces::Pieces;
 pub(crate) use runs_in::{Known, called, place_of, surroundings, where_room, whereabouts};
 pub(crate) use stuck::object as finding_object;
 pub use stuck::{Form, Stuck};
@@ -26,12 +28,12 @@ pub use tail::Tail;
 use jiff::tz::TimeZone;
 
 use crate::engine::Engine;
-use crate::engine::conn::{Connection, Spent};
+use crate::engine::conn::{Connection, Owner, OwnerSource, Spent};
 use crate::event::{Direction, Loss, LossCause};
 use crate::filter::Filter;
 use crate::input::Origin;
 use crate::output::Run;
-use crate::output::json::Object;
+use crate::output::json::{Object, key};
 use crate::text::{self, Terminal};
 use crate::time::clock::Clock;
 use crate::time::{Anchor, Human, MonoNs};
@@ -49,6 +51,8 @@ pub struct Pen {
     pub clock: Clock,
     /// Reused for cells.
     pub cell: Vec<u8>,
+    /// Reused for JSON.
+    pub pieces: Pieces,
 }
 
 impl Pen {
@@ -56,7 +60,8 @@ impl Pen {
     #[must_use]
     pub fn new(json: bool, terminal: Terminal, zone: TimeZone) -> Pen {
         let clock = Clock::new(Anchor { wall_at_zero: 0 }, zone);
-        Pen { json, header: true, terminal, clock, cell: Vec::new() }
+        let (cell, pieces) = (Vec::new(), Pieces::default());
+        Pen { json, header: true, terminal, clock, cell, pieces }
     }
 
     /// The run begins: its clock, and in JSON the first line.
@@ -77,10 +82,10 @@ impl Pen {
         let mut object = Object::event(out, "lost");
         times(&mut object, &mut self.clock, loss.to);
         object
-            .number("count", loss.count)
-            .plain("where", loss.cause.name())
-            .with("from", |out| quoted_time(&mut self.clock, loss.from, out))
-            .with("to", |out| quoted_time(&mut self.clock, loss.to, out))
+            .number(key!("count"), loss.count)
+            .plain(key!("where"), loss.cause.name())
+            .with(key!("from"), |out| quoted_time(&mut self.clock, loss.from, out))
+            .with(key!("to"), |out| quoted_time(&mut self.clock, loss.to, out))
             .end();
     }
 
@@ -92,16 +97,16 @@ impl Pen {
         let &Run { engine, totals, now } = run;
         let mut object = Object::event(out, "end");
         times(&mut object, &mut self.clock, now);
-        object.number("events", totals.events).number("lost", totals.all_lost());
+        object.number(key!("events"), totals.events).number(key!("lost"), totals.all_lost());
         for (cause, count) in LossCause::ALL.iter().zip(totals.lost) {
             if count != 0 {
                 object.number(&format!("lost_{}", cause.name()), count);
             }
         }
         object
-            .number("connections", totals.connections)
-            .number("open", totals.open)
-            .number("duration_ns", now.since(engine.origin().start()))
+            .number(key!("connections"), totals.connections)
+            .number(key!("open"), totals.open)
+            .number(key!("duration_ns"), now.since(engine.origin().start()))
             .end();
     }
 }
@@ -119,10 +124,10 @@ fn start(pen: &mut Pen, origin: &Origin, out: &mut Vec<u8>) {
     let mut object = Object::event(out, "start");
     times(&mut object, &mut pen.clock, origin.start());
     object
-        .string("version", origin.version.as_bytes())
-        .string("kernel", origin.kernel.as_bytes())
-        .strings("hooks", origin.hooks.iter().map(String::as_str))
-        .strings("filters", origin.filters.iter().map(String::as_str))
+        .string(key!("version"), origin.version.as_bytes())
+        .string(key!("kernel"), origin.kernel.as_bytes())
+        .strings(key!("hooks"), origin.hooks.iter().map(String::as_str))
+        .strings(key!("filters"), origin.filters.iter().map(String::as_str))
         .end();
 }
 
@@ -134,48 +139,70 @@ fn quoted_time(clock: &mut Clock, at: MonoNs, out: &mut Vec<u8>) {
 
 /// `time` and `mono_ns`, which every line has.
 pub(crate) fn times(object: &mut Object<'_>, clock: &mut Clock, at: MonoNs) {
-    object.with("time", |out| quoted_time(clock, at, out)).number("mono_ns", at.0);
+    object.with(key!("time"), |out| quoted_time(clock, at, out)).number(key!("mono_ns"), at.0);
 }
 
-/// What says which socket it is and whose, in every line about one.
-pub(crate) fn socket(object: &mut Object<'_>, engine: &Engine, conn: &Connection) {
+/// What says when, which socket it is and whose, in every line about one.
+pub(crate) fn socket(
+    object: &mut Object<'_>,
+    pen: &mut Pen,
+    engine: &Engine,
+    (conn, at): (&Connection, MonoNs),
+) {
+    times(object, &mut pen.clock, at);
     object
-        .number_as_string("conn", conn.id.0)
-        .number("netns", conn.netns)
-        .plain("family", conn.tuple.family.name())
-        .endpoint("local", conn.tuple.local())
-        .endpoint("remote", conn.tuple.remote())
-        .plain("role", conn.role.name());
+        .number_as_string(key!("conn"), conn.id.0)
+        .number(key!("netns"), conn.netns)
+        .plain(key!("family"), conn.tuple.family.name())
+        .endpoint(key!("local"), conn.tuple.local())
+        .endpoint(key!("remote"), conn.tuple.remote())
+        .plain(key!("role"), conn.role.name());
     match &conn.owner {
         Some(owner) => {
-            object.number_or_null("pid", owner.pid()).string("comm", owner.task.comm.bytes());
             // Of an inherited owner the thread is the listener's and says nothing here.
-            if owner.task.tid == 0 || owner.source == crate::engine::conn::OwnerSource::Listener {
-                object.null("tid").null("thread");
-            } else {
-                object.number("tid", owner.task.tid).string("thread", owner.task.thread.bytes());
-            }
-            object.number_or_null("fd", owner.fd()).plain("owner_source", owner.source.name());
+            let inherited = owner.source == OwnerSource::Listener;
+            let says = (*owner.task, inherited);
+            pen.pieces.tasks.put(object, owner.task.tid.into(), says, |object| {
+                task(object, owner, inherited);
+            });
+            object
+                .number_or_null(key!("fd"), owner.fd())
+                .plain(key!("owner_source"), owner.source.name());
         }
         None => {
             object
-                .null("pid")
-                .null("comm")
-                .null("tid")
-                .null("thread")
-                .null("fd")
-                .null("owner_source");
+                .null(key!("pid"))
+                .null(key!("comm"))
+                .null(key!("tid"))
+                .null(key!("thread"))
+                .null(key!("fd"))
+                .null(key!("owner_source"));
         }
     }
-    let cgroup = (conn.cgroup != 0).then_some(conn.cgroup);
-    object.number_or_null("cgroup_id", cgroup);
-    called(object, &engine.names().place(conn.cgroup));
+    let names = engine.names();
+    let says = (conn.cgroup, names.version());
+    pen.pieces.places.put(object, conn.cgroup, says, |object| {
+        let cgroup = (conn.cgroup != 0).then_some(conn.cgroup);
+        object.number_or_null(key!("cgroup_id"), cgroup);
+        called(object, &names.place(conn.cgroup));
+    });
     if conn.interface() != 0 {
-        let name = engine.names().interface(conn.netns, conn.interface());
-        object.number("ifindex", conn.interface()).string_or_null("interface", name);
+        let name = names.interface(conn.netns, conn.interface());
+        object.number(key!("ifindex"), conn.interface()).string_or_null(key!("interface"), name);
     }
-    beyond::peer(object, engine, conn);
+    beyond::peer(object, &mut pen.pieces, engine, conn);
     beyond::remote(object, engine, conn);
+}
+
+/// The task that has a socket: `pid`, `comm`, `tid`, `thread`.
+fn task(object: &mut Object<'_>, owner: &Owner, inherited: bool) {
+    let task = &owner.task;
+    object.number_or_null(key!("pid"), owner.pid()).string(key!("comm"), task.comm.bytes());
+    if task.tid == 0 || inherited {
+        object.null(key!("tid")).null(key!("thread"));
+    } else {
+        object.number(key!("tid"), task.tid).string(key!("thread"), task.thread.bytes());
+    }
 }
 
 /// A duration as text: `>=` a lower bound, `~` from a timer, `-` unknown.

@@ -4,14 +4,16 @@ use crate::engine::Engine;
 use crate::engine::conn::Connection;
 use crate::engine::rules::Finding;
 use crate::names::{Kept, Names, Place};
-use crate::output::json::Object;
+use crate::output::json::{Object, key};
 use crate::output::lines::beyond::Beyond;
 use crate::text::{self, Paint, Row};
 
 /// Where it runs: `cgroup` (its path) and `container` (its id), in lines about sockets and ends.
 pub(crate) fn surroundings(object: &mut Object<'_>, names: &Names, conn: &Connection) {
     let place = names.place(conn.cgroup);
-    object.string_or_null("cgroup", place.path).string_or_null("container", place.container);
+    object
+        .string_or_null(key!("cgroup"), place.path)
+        .string_or_null(key!("container"), place.container);
 }
 
 /// Where what a finding is about runs, as far as it is known.
@@ -46,12 +48,13 @@ impl Known {
 }
 
 /// Where it runs, in the names that people gave.
+#[inline]
 pub(crate) fn called(object: &mut Object<'_>, place: &Place<'_>) {
     object
-        .string_or_null("service", place.service)
-        .string_or_null("container_name", place.container_name)
-        .string_or_null("pod", place.pod)
-        .string_or_null("k8s_namespace", place.namespace);
+        .string_or_null(key!("service"), place.service)
+        .string_or_null(key!("container_name"), place.container_name)
+        .string_or_null(key!("pod"), place.pod)
+        .string_or_null(key!("k8s_namespace"), place.namespace);
 }
 
 /// The same for people: `pod shop/web-0 (app)`, `container web`, `service shop.service`; nothing where nothing is known.

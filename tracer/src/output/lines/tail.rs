@@ -8,7 +8,7 @@ use crate::engine::conn::{Change, Connection, How, Kind, Mark, Spent, Unclaimed}
 use crate::engine::{Engine, Update};
 use crate::event::{Direction, Family, Segment};
 use crate::filter::Filter;
-use crate::output::json::Object;
+use crate::output::json::{Object, key};
 use crate::output::lines::ended;
 use crate::output::lines::ends::{self, Growing};
 use crate::output::lines::{
@@ -198,58 +198,57 @@ fn json(pen: &mut Pen, engine: &Engine, conn: &Connection, change: &Change, out:
     match change.kind {
         Kind::Transition { old, new, in_old, ages } => {
             let mut object = Object::event(out, "transition");
-            times(&mut object, &mut pen.clock, change.at);
-            socket(&mut object, engine, conn);
+            socket(&mut object, pen, engine, (conn, change.at));
             object
-                .plain("old", old.name())
-                .plain("new", new.name())
-                .number_or_null("in_old_ns", in_old.ns())
-                .boolean("exact", in_old.is_exact());
+                .plain(key!("old"), old.name())
+                .plain(key!("new"), new.name())
+                .number_or_null(key!("in_old_ns"), in_old.ns())
+                .boolean(key!("exact"), in_old.is_exact());
             let closes = matches!(new, TcpState::CloseWait | TcpState::FinWait1);
             if closes && old == TcpState::Established {
                 let jiffy_ns = engine.origin().jiffy_ns;
-                object.number_or_null("idle_ns", ages.map(|ages| ages.idle_ns(jiffy_ns)));
+                object.number_or_null(key!("idle_ns"), ages.map(|ages| ages.idle_ns(jiffy_ns)));
             }
             if new == TcpState::Close && conn.how != How::Unknown {
-                object.plain("how", conn.how.name());
+                object.plain(key!("how"), conn.how.name());
             }
             if let Some(failed) = conn.failed.filter(|_| new == TcpState::Close) {
-                object.plain("failed", failed.name());
+                object.plain(key!("failed"), failed.name());
             }
             if new == TcpState::Close && conn.mark == Mark::TimeWaitOverflow {
-                object.boolean("time_wait_overflow", true);
+                object.boolean(key!("time_wait_overflow"), true);
             }
             object.end();
         }
         Kind::Retransmit { segment, state, count, again: how } => {
             let mut object = Object::event(out, "retransmit");
-            times(&mut object, &mut pen.clock, change.at);
-            socket(&mut object, engine, conn);
-            object.plain("kind", segment.name()).plain("state", state.name());
+            socket(&mut object, pen, engine, (conn, change.at));
+            object.plain(key!("kind"), segment.name()).plain(key!("state"), state.name());
             again::json(&mut object, engine, count, how);
             object.end();
         }
         Kind::Reset { direction: way, state, reason, ages } => {
             let mut object = Object::event(out, "reset");
-            times(&mut object, &mut pen.clock, change.at);
-            socket(&mut object, engine, conn);
+            socket(&mut object, pen, engine, (conn, change.at));
             object
-                .plain("direction", direction(way))
-                .plain("state", state.name())
-                .string_or_null("reason", engine.origin().reset_reason(reason).map(str::as_bytes));
+                .plain(key!("direction"), direction(way))
+                .plain(key!("state"), state.name())
+                .string_or_null(
+                    key!("reason"),
+                    engine.origin().reset_reason(reason).map(str::as_bytes),
+                );
             if way == Direction::Received {
                 let jiffy_ns = engine.origin().jiffy_ns;
-                object.number_or_null("idle_ns", ages.map(|ages| ages.idle_ns(jiffy_ns)));
+                object.number_or_null(key!("idle_ns"), ages.map(|ages| ages.idle_ns(jiffy_ns)));
             }
             object.end();
         }
         Kind::Dropped { direction: way, state, drop } => {
             let mut object = Object::event(out, "drop");
-            times(&mut object, &mut pen.clock, change.at);
-            socket(&mut object, engine, conn);
-            object.plain("state", state.name());
+            socket(&mut object, pen, engine, (conn, change.at));
+            object.plain(key!("state"), state.name());
             drops::json(&mut object, engine, &drop, way);
-            object.number("count", 1 + drop.untold).end();
+            object.number(key!("count"), 1 + drop.untold).end();
         }
         Kind::Finished | Kind::Gone => {}
     }

@@ -8,7 +8,7 @@ use crate::engine::conn::Poll;
 use crate::input::Input;
 use crate::kernel::ring::Ring;
 use crate::output::session::Session;
-use crate::output::writer::Stdout;
+use crate::output::writer::{MUCH, Stdout};
 use crate::source::live::backlog::Backlog;
 use crate::time::MonoNs;
 
@@ -20,8 +20,6 @@ const PIECE: usize = 4096;
 const MANY: usize = 16_384;
 /// The ring is emptied this often while something else keeps us: at full speed 4 MiB take ten times as long to fill.
 const OFTEN: Duration = Duration::from_millis(10);
-/// Lines that wait for stdout are handed over when they are this long.
-const MUCH: usize = 64 << 10;
 
 /// Rows of a walk that are still to be taken in, each before the events that are younger.
 struct Rows {

@@ -67,7 +67,7 @@ impl Translations {
             self.cut = true;
             return questions;
         }
-        for conn in table.iter().filter(|conn| may_be_translated(conn)) {
+        for conn in table.iter_open().filter(|conn| may_be_translated(conn)) {
             if questions.len() >= most || self.asked.len() >= MOST_ASKED {
                 break;
             }

@@ -10,7 +10,7 @@ use crate::config::{Config, Show};
 use crate::engine::Engine;
 use crate::output::listed;
 use crate::output::session::{Session, needs_of};
-use crate::output::writer::{Ended, Stdout};
+use crate::output::writer::{Ended, MUCH, Stdout};
 use crate::source::outcome::{exit_code, summary};
 use crate::source::recording::error::ReadError;
 use crate::source::recording::inputs::Inputs;
@@ -74,12 +74,12 @@ fn feed_all(
 ) -> (MonoNs, Result<(), ReadError>) {
     let mut last = session.engine.origin().start();
     loop {
-        if session.waiting() >= 64 << 10 {
+        if session.waiting() >= MUCH {
             wait_for_room(output);
             output.push(session.out());
-        }
-        if output.has_ended() {
-            return (last, Ok(()));
+            if output.has_ended() {
+                return (last, Ok(()));
+            }
         }
         if session.engine.watch().is_some_and(|watch| watch.failed().is_some()) {
             session.end(last);

@@ -20,8 +20,7 @@ pub(crate) fn object(
     let (table, names) = (engine.table(), engine.names());
     let in_state = conn.in_state(now);
     let mut object = Object::event(out, "socket");
-    times(&mut object, &mut pen.clock, now);
-    socket(&mut object, engine, conn);
+    socket(&mut object, pen, engine, (conn, now));
     object
         .plain("state", conn.state.name())
         .number_or_null("in_state_ns", in_state.ns())
