@@ -10,14 +10,17 @@ use crate::{build, setup};
 
 pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
     build::all()?;
-    let floor = build::floor(&setup::toolchain()?)?;
+    let toolchain = setup::toolchain()?;
+    let floor = build::for_bench(&toolchain, "bench-floor")?;
+    let scale = build::for_bench(&toolchain, "bench-scale")?;
     let fix = "fix what the compiler says above";
     let mut tools = cargo();
     tools.args(["build", "--release", "--package", "tests", "--bins"]);
     must(&mut tools, "build the load and the bench program", fix)?;
-    let mut many = cargo();
-    many.args(["build", "--release", "--package", "tracer", "--example", "many"]);
-    must(&mut many, "build the maker of recordings", fix)?;
+    let mut examples = cargo();
+    examples.args(["build", "--release", "--package", "tracer"]);
+    examples.args(["--example", "many", "--example", "alone"]);
+    must(&mut examples, "build the maker of recordings and the reader alone", fix)?;
     if args.iter().any(|arg| arg == "--peers") {
         setup::peers();
     }
@@ -27,6 +30,10 @@ pub(crate) fn verb(args: &[OsString]) -> Result<ExitCode> {
         .arg(floor)
         .arg("--many")
         .arg(release.join("examples/many"))
+        .arg("--scale")
+        .arg(scale)
+        .arg("--alone")
+        .arg(release.join("examples/alone"))
         .arg("--tcptrail")
         .arg(binary())
         .args(args)

@@ -26,11 +26,11 @@ pub(crate) fn all() -> Result<()> {
     )
 }
 
-/// Builds the floor program that `bench` measures against. Returns where it is.
-pub(crate) fn floor(toolchain: &Toolchain) -> Result<PathBuf> {
+/// Builds an eBPF program that only `bench` uses. Returns where it is.
+pub(crate) fn for_bench(toolchain: &Toolchain, program: &str) -> Result<PathBuf> {
     let arch = env::consts::ARCH;
     let mut build = ebpf_cargo_for(toolchain, "build", arch)?;
-    build.args(["--bin", "bench-floor"]);
-    must(&mut build, "build the floor program", "fix what the compiler says above")?;
-    Ok(built(arch, "bench-floor"))
+    build.args(["--bin", program]);
+    must(&mut build, "build an eBPF program of the bench", "fix what the compiler says above")?;
+    Ok(built(arch, program))
 }

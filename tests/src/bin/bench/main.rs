@@ -11,6 +11,7 @@ mod lost;
 mod measure;
 mod process;
 mod record;
+mod scale;
 mod screen;
 mod serve;
 mod subject;
@@ -69,6 +70,12 @@ struct Cli {
     /// The program that makes recordings of many connections.
     #[arg(long, hide = true)]
     many: PathBuf,
+    /// The object with the programs that fill a ring.
+    #[arg(long, hide = true)]
+    scale: PathBuf,
+    /// The program that feeds recordings from memory.
+    #[arg(long, hide = true)]
+    alone: PathBuf,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -93,6 +100,8 @@ enum Part {
     Serve,
     /// Cost at 1, 10 and 100 times the connections and sockets.
     Growth,
+    /// What the ring and the reader can do alone, and what the ring's lock would do on many processors.
+    Scale,
 }
 
 /// Where the other programs are.
@@ -103,6 +112,10 @@ pub(crate) struct Tools {
     pub(crate) floor: PathBuf,
     /// Makes recordings of many connections.
     pub(crate) many: PathBuf,
+    /// The object with the programs that fill a ring.
+    pub(crate) scale: PathBuf,
+    /// Feeds recordings from memory.
+    pub(crate) alone: PathBuf,
 }
 
 impl Tools {
@@ -146,7 +159,8 @@ const OF_TARGETS: [Part; 9] = [
 
 fn run(cli: Cli) -> Result<ExitCode> {
     ensure!(geteuid().is_root(), "tracing needs root");
-    let tools = Tools { tcptrail: cli.tcptrail, floor: cli.floor, many: cli.many };
+    let Cli { tcptrail, floor, many, scale, alone, .. } = cli;
+    let tools = Tools { tcptrail, floor, many, scale, alone };
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     let parts = if cli.targets { OF_TARGETS.to_vec() } else { cli.parts };
@@ -185,11 +199,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             targets.extend(of(&tools, dir, rounds, seconds)?);
         }
     }
-    if part(Part::Growth) {
-        let (text, json) = growth::tables(&tools, dir, if cli.quick { 3 } else { 10 })?;
-        println!("{text}");
-        results.insert("growth".to_owned(), json);
-    }
+    grown(&tools, dir, cli.quick, &parts, &mut results)?;
     if !targets.is_empty() {
         println!("{}", target::text(&targets));
         results.insert("targets".to_owned(), target::json(&targets));
@@ -219,6 +229,27 @@ fn side_by_side(
         compare::text(&rows)
     );
     Ok(rows)
+}
+
+/// What has tables of its own.
+fn grown(
+    tools: &Tools,
+    dir: &Path,
+    quick: bool,
+    parts: &[Part],
+    results: &mut serde_json::Map<String, Value>,
+) -> Result<()> {
+    if parts.contains(&Part::Growth) {
+        let (text, json) = growth::tables(tools, dir, if quick { 3 } else { 10 })?;
+        println!("{text}");
+        results.insert("growth".to_owned(), json);
+    }
+    if parts.contains(&Part::Scale) {
+        let (text, json) = scale::tables(tools, dir, quick)?;
+        println!("{text}");
+        results.insert("scale".to_owned(), json);
+    }
+    Ok(())
 }
 
 /// For `--json`.
