@@ -81,7 +81,10 @@ fn rings(tools: &Tools, rounds: usize) -> Result<(Figure, Vec<(u32, Kinds)>)> {
     thread::scope(|scope| scope.spawn(all).join().map_err(|_| anyhow!("panicked"))?)
 }
 
-const WAYS: [(&str, fn(&Sample) -> f64); 5] = [
+/// Title of a column, and its figure.
+type Way = (&'static str, fn(&Sample) -> f64);
+
+const WAYS: [Way; 5] = [
     ("ALONE", |one| one.alone),
     ("BOTH, ONE RING", |one| one.shared),
     ("BOTH, A RING EACH", |one| one.apart),
