@@ -199,7 +199,8 @@ pub fn config_file(data: &[u8]) {
 pub fn containers(data: &[u8]) {
     let [which, data @ ..] = data else { return };
     let text = String::from_utf8_lossy(data);
-    let name = text.replace(['/', '\0'], "_").chars().take(60).collect::<String>();
+    // With the id behind it a file's name has at most 255 bytes.
+    let name = text.replace(['/', '\0'], "_").chars().take(45).collect::<String>();
     let place = match which {
         b'd' => format!("var/lib/docker/containers/{CONTAINER}/config.v2.json"),
         b'p' => "var/lib/containers/storage/overlay-containers/containers.json".to_owned(),

@@ -92,9 +92,7 @@ impl Table {
     ) -> Option<u32> {
         let conn = self.conns.get(index as usize)?;
         let (id, shape) = (conn.id, conn.shape);
-        self.requests.remove(&index);
-        self.looked_for.remove(&index);
-        self.suspected.remove(&index);
+        self.requests -= usize::from(shape == Shape::Request);
         self.unaccepted.remove(&index);
         let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
         map.remove(id, index);

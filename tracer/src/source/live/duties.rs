@@ -28,12 +28,8 @@ pub(super) enum Duty {
     Names,
     /// Ask for names of remote addresses, and where connections really go.
     Remotes,
-    /// Ask for single sockets, of which only a look tells what becomes of them.
-    Questions,
-    /// Walk mini-sockets and requests: where there are too many to ask for each, or that is not possible.
+    /// Walk mini-sockets and requests: only a walk tells what becomes of them.
     Walk,
-    /// Walk them though those can be asked for of which nothing tells: for what contradicts.
-    Minis,
     /// Walk everything after a loss, or for a list that is watched.
     UrgentWalk,
     /// Walk mini-sockets, queues and sockets without an answer, for the rules.
@@ -71,7 +67,7 @@ const fn row(duty: Duty, every_ns: u64, times_its_cost: u64, first: First) -> Ro
 /// Everything that is due now and then. Walks of sockets and of descriptors are two kinds, and their rows
 /// cost something here, too: below 1 % of a processor in all. After a loss it is 10 %, not more: whoever
 /// makes losses must not make us walk all the time.
-const TABLE: [Row; 14] = [
+const TABLE: [Row; 12] = [
     // Half a look at the ring, so that each look may.
     row(Duty::Push, 25 * MS, 0, First::AtOnce),
     row(Duty::Losses, 250 * MS, 0, First::AfterInterval),
@@ -80,10 +76,7 @@ const TABLE: [Row; 14] = [
     row(Duty::Flush, 700 * MS, 0, First::AfterInterval),
     row(Duty::Names, 10 * SECOND, 0, First::AfterInterval),
     row(Duty::Remotes, SECOND, 200, First::AtOnce),
-    row(Duty::Questions, SECOND, 200, First::AtOnce),
     row(Duty::Walk, SECOND, 200, First::AtOnce),
-    // Its rows cost as much again where they are taken in: half a percent in all.
-    row(Duty::Minis, 5 * SECOND, 400, First::AfterInterval),
     row(Duty::UrgentWalk, 300 * MS, 10, First::AtOnce),
     row(Duty::Troubled, 2 * SECOND, 0, First::AfterInterval),
     row(Duty::Everything, 30 * SECOND, 0, First::AfterInterval),
@@ -112,12 +105,8 @@ pub(super) struct Situation {
     pub(super) list_waits: bool,
     /// The rules take part.
     pub(super) rules: bool,
-    /// There are sockets to ask for.
-    pub(super) questions: bool,
     /// There are sockets that only a walk tells of.
     pub(super) minis: bool,
-    /// There are sockets that a walk could tell of: some that events or timers tell of.
-    pub(super) waits: bool,
     /// Something has happened since descriptors were walked.
     pub(super) changed: bool,
     /// Something is stuck: who has it is worth another look.
@@ -135,8 +124,6 @@ pub(super) enum Walk {
     Everything,
     /// Mini-sockets, requests, and for the rules what is in trouble.
     Minis,
-    /// Single sockets.
-    Questions,
     /// Descriptors.
     Holders,
     /// What processes and network namespaces are like.
@@ -220,18 +207,14 @@ impl Duties {
         if (situation.repairs || situation.list_waits) && self.is_due(Duty::UrgentWalk, now) {
             return Some(Walk::Urgent);
         }
-        if situation.questions && self.is_due(Duty::Questions, now) {
-            return Some(Walk::Questions);
-        }
         if self.is_due(Duty::Walk, now) {
             let asked = rules || self.everything_ns != u64::MAX;
             if asked && self.take(Duty::Everything, now) {
                 return Some(Walk::Everything);
             }
-            let contradicts = situation.waits && self.is_due(Duty::Minis, now);
             let wait = if situation.calm { CALM_NS } else { 0 };
             let troubled = rules && self.next(Duty::Troubled).after(wait) <= now;
-            if situation.minis || contradicts || troubled && self.take(Duty::Troubled, now) {
+            if situation.minis || troubled && self.take(Duty::Troubled, now) {
                 return Some(Walk::Minis);
             }
         }
@@ -244,9 +227,8 @@ impl Duties {
         (rules && self.is_due(Duty::Facts, now)).then_some(Walk::Facts)
     }
 
-    /// A walk could not be made: no kind is tried again for a while.
+    /// A walk could not be made: neither kind is tried again for a while.
     pub(super) fn walk_failed(&mut self, now: MonoNs) {
-        self.done(Duty::Questions, now, 0);
         self.done(Duty::Walk, now, 0);
         self.done(Duty::Holders, now, 0);
         for (row, next) in TABLE.iter().zip(&mut self.next) {
@@ -258,11 +240,9 @@ impl Duties {
 
     /// When an idle run is to wake up: once a second. A walk that is due up to `slack` later is waited for,
     /// so that both are done in one go; else the walk would be made every other second.
-    pub(super) fn wake_up(&self, looks: &[Duty], slack_ns: u64) -> MonoNs {
-        let second = self.next(Duty::Second);
-        let soon = looks.iter().map(|&look| self.next(look));
-        let soon = soon.filter(|&look| look < second.after(slack_ns));
-        soon.fold(second, MonoNs::max)
+    pub(super) fn wake_up(&self, walks: bool, slack_ns: u64) -> MonoNs {
+        let (second, walk) = (self.next(Duty::Second), self.next(Duty::Walk));
+        if walks && walk < second.after(slack_ns) { second.max(walk) } else { second }
     }
 }
 
@@ -289,9 +269,7 @@ mod tests {
         check(Duty::Flush, 700);
         check(Duty::Names, 10_000);
         check(Duty::Remotes, 0);
-        check(Duty::Questions, 0);
         check(Duty::Walk, 0);
-        check(Duty::Minis, 5_000);
         check(Duty::UrgentWalk, 0);
         check(Duty::Troubled, 2_000);
         check(Duty::Everything, 30_000);
@@ -308,10 +286,6 @@ mod tests {
         };
         check(Duty::Walk, 1, 1_000);
         check(Duty::Walk, 20, 4_000);
-        check(Duty::Questions, 3, 1_000);
-        check(Duty::Questions, 8, 1_600);
-        check(Duty::Minis, 2, 5_000);
-        check(Duty::Minis, 100, 40_000);
         check(Duty::UrgentWalk, 20, 300);
         check(Duty::UrgentWalk, 200, 2_000);
         check(Duty::Holders, 10, 5_000);
@@ -334,11 +308,9 @@ mod tests {
             match walk {
                 Walk::Facts => drop(duties.done(Duty::Facts, at(ms), took_ms * MS)),
                 Walk::Holders => drop(duties.done(Duty::Holders, at(ms), took_ms * MS)),
-                Walk::Questions => drop(duties.done(Duty::Questions, at(ms), MS)),
                 Walk::Urgent | Walk::Everything | Walk::Minis => {
                     duties.done(Duty::Walk, at(ms), took_ms * MS);
                     duties.done(Duty::UrgentWalk, at(ms), took_ms * MS);
-                    duties.done(Duty::Minis, at(ms), took_ms * MS);
                 }
             }
         }
@@ -354,10 +326,6 @@ mod tests {
         check(none, &[]);
         check(Situation { busy: true, minis: true, repairs: true, rules: true, ..none }, &[]);
         check(Situation { minis: true, ..none }, &[(Walk::Minis, 60)]);
-        check(Situation { minis: true, waits: true, ..none }, &[(Walk::Minis, 60)]);
-        check(Situation { waits: true, ..none }, &[(Walk::Minis, 11)]);
-        let asks = Situation { questions: true, waits: true, ..none };
-        check(asks, &[(Walk::Questions, 60), (Walk::Minis, 11)]);
         check(Situation { list_waits: true, ..none }, &[(Walk::Urgent, 200)]);
         check(Situation { changed: true, ..none }, &[(Walk::Holders, 11)]);
         let rules = Situation { rules: true, ..none };
@@ -380,11 +348,6 @@ mod tests {
             made * 400 / seconds
         };
         assert!(share(Situation { minis: true, ..none }) <= 5);
-        // What is asked for is asked for all the same.
-        assert!(share(Situation { waits: true, ..none }) <= 3);
-        let asks = Situation { questions: true, waits: true, ..none };
-        let made = walks(asks, 3_600, 400);
-        assert_eq!(made, [(Walk::Questions, 3_600), (Walk::Minis, 23)]);
         assert!(share(Situation { minis: true, changed: true, ..none }) <= 10);
         assert!(share(Situation { repairs: true, ..none }) <= 100);
     }
@@ -393,17 +356,13 @@ mod tests {
     fn an_idle_run_wakes_once_a_second_for_both() {
         let mut duties = Duties::from(START);
         duties.done(Duty::Second, START, 0);
-        let check = |duties: &Duties, looks: &[Duty], ms| {
-            assert_eq!(duties.wake_up(looks, 50 * MS), at(ms), "{looks:?}");
-        };
+        let check = |duties: &Duties, minis, ms| assert_eq!(duties.wake_up(minis, 50 * MS), at(ms));
         duties.done(Duty::Walk, at(20), 0);
-        duties.done(Duty::Questions, at(30), 0);
-        check(&duties, &[Duty::Walk], 1_020);
-        check(&duties, &[Duty::Walk, Duty::Questions], 1_030);
-        check(&duties, &[], 1_000);
+        check(&duties, true, 1_020);
+        check(&duties, false, 1_000);
         // A walk that is due much later is not waited for.
         duties.done(Duty::Walk, at(500), 0);
-        check(&duties, &[Duty::Walk], 1_000);
+        check(&duties, true, 1_000);
     }
 
     #[test]

@@ -110,14 +110,8 @@ impl Live<'_> {
                 now
             } else if self.is_quiet() {
                 let engine = &self.session.engine;
-                let mut looks = Vec::new();
-                if engine.watch().is_some() || engine.table().wants_poll() {
-                    looks.push(Duty::Walk);
-                }
-                if engine.table().has_questions() {
-                    looks.push(Duty::Questions);
-                }
-                let wake_up = self.duties.wake_up(&looks, TICK_NS);
+                let walks = engine.watch().is_some() || engine.table().wants_poll();
+                let wake_up = self.duties.wake_up(walks, TICK_NS);
                 // What was received is to be written in time.
                 let unwritten = self.needs.inputs && self.intake.taken != self.taken_at_last_flush;
                 let flush = self.duties.next(Duty::Flush);
