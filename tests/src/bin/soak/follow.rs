@@ -188,7 +188,8 @@ pub(crate) fn replay(program: &Path, recording: &Path, net: &str) -> Result<Told
     Ok(told)
 }
 
-/// A transition that an event told, so that whoever was there tells it alike.
+/// A transition that an event told, so that whoever was there tells it alike, but for the time: each reads the clock for
+/// itself.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Step {
     /// CLOCK_MONOTONIC, ns.
@@ -196,6 +197,13 @@ pub(crate) struct Step {
     conn: String,
     old: String,
     new: String,
+}
+
+impl Step {
+    /// Which socket, from where to where.
+    pub(crate) fn what(&self) -> String {
+        format!("{} {}>{}", self.conn, self.old, self.new)
+    }
 }
 
 /// Those of a recording, or of a recorder's directory. What becomes of mini-sockets is known by walks, at other times to

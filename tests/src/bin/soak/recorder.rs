@@ -147,12 +147,16 @@ impl Recorder {
         }
         let (from, until) = (from + 2 * second, ended.saturating_sub(second));
         ensure!(from < until, "nothing to compare");
-        let of_time = |steps: BTreeSet<Step>| -> BTreeSet<Step> {
-            steps.into_iter().filter(|step| (from..until).contains(&step.at)).collect()
+        // Each program reads the clock for itself, so that a step at the edge is within it for one only.
+        let within = |steps: &BTreeSet<Step>, more: u64| -> BTreeSet<String> {
+            let time = from - more..until + more;
+            steps.iter().filter(|step| time.contains(&step.at)).map(Step::what).collect()
         };
-        let theirs = of_time(steps(program, recording, net)?);
-        let own = of_time(all);
-        let different: Vec<_> = theirs.symmetric_difference(&own).take(5).collect();
+        let tape = steps(program, recording, net)?;
+        let (theirs, own) = (within(&tape, 0), within(&all, 0));
+        let missing = theirs.difference(&within(&all, second)).cloned().collect::<Vec<_>>();
+        let more = own.difference(&within(&tape, second)).cloned().collect::<Vec<_>>();
+        let different: Vec<_> = missing.into_iter().chain(more).take(5).collect();
         let Recorder { filled, said, wrong, .. } = self;
         let text = format!(
             "full {filled} times, said {said} times; {} and {} transitions of the last {} s, different {different:?}; wrong {wrong:?}",
