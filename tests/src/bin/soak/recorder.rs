@@ -52,7 +52,9 @@ pub(crate) struct Recorder {
     mood: Mood,
     /// Times that the disk was full.
     filled: u32,
-    /// It paused, and said so.
+    /// It paused this time, and said so.
+    seen: bool,
+    /// Times that it did.
     said: u32,
     /// Since when it records again, CLOCK_MONOTONIC.
     since: u64,
@@ -71,6 +73,7 @@ impl Recorder {
             dir: root.join("recorder"),
             mood: Mood::Room { until: Instant::now() + CYCLE / 2 },
             filled: 0,
+            seen: false,
             said: 0,
             since: now_ns(),
             wrong: Vec::new(),
@@ -90,12 +93,13 @@ impl Recorder {
                 self.mood = Mood::Full { until: now + FULL };
             }
             Mood::Room { .. } => {}
-            // It removes its oldest segments first.
-            Mood::Full { until } if now < until => self.disk.fill()?,
+            // It removes its oldest segments first. While the soak compares, nobody fills, and it has room for a moment.
+            Mood::Full { until } if now < until => {
+                self.disk.fill()?;
+                self.seen = self.seen || paused(serve)? && says(serve)?;
+            }
             Mood::Full { .. } => {
-                if paused(serve)? && says(serve)? {
-                    self.said += 1;
-                }
+                self.said += u32::from(std::mem::take(&mut self.seen));
                 self.disk.empty()?;
                 self.mood = Mood::Resuming { until: now + PATIENCE };
             }
