@@ -99,7 +99,9 @@ fn options() -> Options {
         start: MonoNs(START),
         jiffy_ns: 4_000_000,
         limit: usize::MAX,
+        jiffies: None,
         minis_are_seen: false,
+        minis_are_asked_for: false,
         resets_are_seen: true,
     }
 }
@@ -114,6 +116,7 @@ fn origin() -> Origin {
         wall_at_zero: 0,
         start_ns: START,
         jiffy_ns: 4_000_000,
+        jiffies: None,
         reset_reasons: Vec::new(),
         drop_reasons: Vec::new(),
         only_netns: None,

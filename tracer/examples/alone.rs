@@ -213,6 +213,7 @@ fn made_up(sockets: usize, command: &str) -> Result<Took> {
         wall_at_zero: 0,
         start_ns: START,
         jiffy_ns: 4_000_000,
+        jiffies: None,
         reset_reasons: Vec::new(),
         drop_reasons: Vec::new(),
         only_netns: None,

@@ -28,7 +28,9 @@ fn main() -> Result<()> {
         start: MonoNs(START),
         jiffy_ns: 4_000_000,
         limit: 10_000_000,
+        jiffies: None,
         minis_are_seen: true,
+        minis_are_asked_for: true,
         resets_are_seen: true,
     });
     let mut watch = Watch::new(Options { jiffy_ns: 4_000_000, ..Options::default() });

@@ -33,6 +33,7 @@ fn main() -> Result<()> {
         wall_at_zero: 0,
         start_ns: START,
         jiffy_ns: 4_000_000,
+        jiffies: None,
         reset_reasons: Vec::new(),
         drop_reasons: Vec::new(),
         only_netns: None,

@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::conn::{self, Poll};
 use crate::event::Loss;
-use crate::time::{Anchor, MonoNs};
+use crate::time::{Anchor, Jiffies, MonoNs};
 
 /// How the socket iterator stands in [`Origin::hooks`].
 pub const ITER_TCP: &str = "iter/tcp";
+/// How it stands there that single sockets can be asked for.
+pub const SOCK_DIAG: &str = "sock_diag";
 
 /// Where and how the inputs were made. Goes into the header of a recording.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -29,6 +31,9 @@ pub struct Origin {
     pub start_ns: u64,
     /// Length of the kernel's jiffy.
     pub jiffy_ns: u64,
+    /// When a jiffy began, where that could be read: when timers really fire follows from it.
+    #[serde(default)]
+    pub jiffies: Option<Jiffies>,
     /// Names of `enum sk_rst_reason` by number, empty where the kernel has none.
     pub reset_reasons: Vec<String>,
     /// Names of `enum skb_drop_reason` by number, empty where the kernel has none, or drops are not traced.
@@ -93,7 +98,9 @@ impl Origin {
             start: self.start(),
             jiffy_ns: self.jiffy_ns,
             limit,
+            jiffies: self.jiffies,
             minis_are_seen: self.hooked(ITER_TCP),
+            minis_are_asked_for: self.hooked(SOCK_DIAG),
             resets_are_seen: self.hooked(tracer_common::names::SEND_RESET),
         }
     }

@@ -63,6 +63,7 @@ fn session(outputs: Vec<Box<dyn Output>>) -> Session {
         wall_at_zero: 0,
         start_ns: START,
         jiffy_ns: 4 * MS,
+        jiffies: None,
         reset_reasons: vec![String::new(), "no_socket".to_owned()],
         drop_reasons: Vec::new(),
         only_netns: None,

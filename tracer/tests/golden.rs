@@ -322,6 +322,7 @@ fn synthetic() -> Vec<u8> {
         wall_at_zero: 1_795_172_400_000_000_000 - START.cast_signed(),
         start_ns: START,
         jiffy_ns: 4 * MS,
+        jiffies: None,
         reset_reasons: reasons.map(String::from).to_vec(),
         drop_reasons: Vec::new(),
         only_netns: None,

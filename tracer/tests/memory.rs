@@ -77,7 +77,9 @@ fn bytes_each(count: u64, loopback: bool, states: &[TcpState]) -> usize {
         start: MonoNs(0),
         jiffy_ns: 4_000_000,
         limit: usize::MAX,
+        jiffies: None,
         minis_are_seen: true,
+        minis_are_asked_for: true,
         resets_are_seen: true,
     });
     let mut changes = Vec::new();

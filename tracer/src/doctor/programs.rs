@@ -173,7 +173,7 @@ fn try_iterators(checks: &mut Checks<'_>, poller: &mut Poller) {
                     rows.len() / size_of::<tracer_common::wire::HolderRow>(),
                     took_ns / 1000
                 )),
-                Some(Answer::Facts { .. } | Answer::Interfaces(_)) => {
+                Some(Answer::Facts { .. } | Answer::Interfaces(_) | Answer::Answers { .. }) => {
                     Err("it answered something else".to_owned())
                 }
                 Some(Answer::Failed(_, error)) => Err(error.to_string()),
@@ -182,4 +182,7 @@ fn try_iterators(checks: &mut Checks<'_>, poller: &mut Poller) {
         });
         checks.push(name, false, outcome.map_err(|reason| format!("{reason}: {cost}")));
     }
+    let asked = poller.questions.clone().map(|()| "single sockets can be asked for".to_owned());
+    let cost = poller::WITHOUT_QUESTIONS;
+    checks.push("sock_diag", false, asked.map_err(|reason| format!("{reason}: {cost}")));
 }

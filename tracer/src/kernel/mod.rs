@@ -1,9 +1,10 @@
 //! Everything that talks to the kernel's eBPF; the only module that knows aya.
 //!
 //! `btf` and `layout` find the offsets, `preflight` says what is missing before anything is tried,
-//! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators and reads what `facts`
+//! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators, asks for single
+//! sockets (`questions`) and reads what `facts`
 //! says of processes and namespaces, and `interfaces` of interfaces; `stacks` does all that for the programs that
-//! take stacks. `destroy` ends sockets, which `sock_diag` asks for; `conntrack` asks where connections really go;
+//! take stacks. `destroy` ends sockets, which `sock_diag` asks for; `jiffies` reads the kernel's; `conntrack` asks where connections really go;
 //! `netlink` is what both speak.
 
 pub mod btf;
@@ -15,6 +16,7 @@ mod drops;
 mod facts;
 mod hooks;
 mod interfaces;
+pub mod jiffies;
 pub mod layout;
 pub mod loader;
 pub mod memory;
@@ -24,6 +26,7 @@ mod netns_socket;
 mod places;
 pub mod poller;
 pub mod preflight;
+mod questions;
 mod resolved;
 pub mod ring;
 mod sock_diag;

@@ -21,11 +21,12 @@ use super::layout::Resolved;
 use super::loader::{self, LoadError, in_words, load_object};
 use super::netns;
 use super::netns::Way;
-use super::places::{OWN, Places};
-use crate::engine::conn::{Poll, PollKind};
+use super::places::{Places, is_in};
+use super::questions;
+use crate::engine::conn::{Poll, PollKind, Question};
 use crate::engine::rules::Needs;
 use crate::privileges::{self, Circumstances};
-use crate::time::MonoNs;
+use crate::time::{MonoNs, jiffy_ns};
 
 /// What the poller is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub enum Request {
         /// the kernel's hash table.
         only: Option<Vec<u32>>,
     },
+    /// Ask for single sockets.
+    Questions(Vec<Question>),
     /// Walk `iter/task_file`.
     Holders,
     /// Read what processes and network namespaces are like.
@@ -59,6 +62,13 @@ pub enum Answer {
         cut: u64,
         /// Names of interfaces that are new, as `names::encode` makes them.
         names: Vec<u8>,
+        /// CPU time it took, nanoseconds.
+        took_ns: u64,
+    },
+    /// What became of single sockets: rows as of a walk.
+    Answers {
+        /// The rows, in the order they were made.
+        rows: Vec<u8>,
         /// CPU time it took, nanoseconds.
         took_ns: u64,
     },
@@ -109,6 +119,8 @@ pub struct Poller {
     pub sockets: Result<(), String>,
     /// As `sockets`, for `iter/task_file`.
     pub holders: Result<(), String>,
+    /// Whether single sockets can be asked for.
+    pub questions: Result<(), String>,
     /// Descriptors are to be walked before sockets: they lead to namespaces that nothing else does. Not where
     /// sockets have no cookies: there their rows have to be known first.
     pub holders_first: bool,
@@ -117,6 +129,9 @@ pub struct Poller {
 /// What is not seen without `iter/tcp`.
 pub const WITHOUT_SOCKETS: &str =
     "sockets older than tcptrail, TIME_WAIT and half-open connections are not seen";
+/// What is known less well where single sockets cannot be asked for.
+pub const WITHOUT_QUESTIONS: &str =
+    "where there are many TIME_WAIT sockets, times of FIN_WAIT2 are known to some seconds only";
 /// What is not known without `iter/task_file`.
 pub const WITHOUT_HOLDERS: &str = "owners are known only where a connect, listen or close was seen";
 
@@ -145,6 +160,11 @@ impl Poller {
             Err("this kernel has no bpf_sock_from_file, and the layout of its files is unknown"
                 .to_owned())
         };
+        let questions = if resolved.cookie_helper {
+            questions::probe()
+        } else {
+            Err("this kernel's programs do not know sockets by their cookies".to_owned())
+        };
         let (requests, incoming) = mpsc::channel();
         let (outgoing, answers) = unbounded_channel();
         thread::Builder::new()
@@ -161,7 +181,8 @@ impl Poller {
                 program: names::ITER_TCP,
                 reason: format!("its thread cannot be started: {error}"),
             })?;
-        Ok(Poller { requests, answers, sockets, holders, holders_first: resolved.cookie_helper })
+        let holders_first = resolved.cookie_helper;
+        Ok(Poller { requests, answers, sockets, holders, questions, holders_first })
     }
 
     /// Asks for a walk; answers come in the order of requests.
@@ -211,6 +232,17 @@ fn run(
                     },
                 )
             }
+            Request::Questions(asked) => {
+                let mut netns: Vec<u32> = asked.iter().map(|question| question.netns).collect();
+                netns.sort_unstable();
+                netns.dedup();
+                let namespaces = places.find(Some(&netns));
+                let rows = questions::ask(asked, &namespaces, jiffy_ns()).map_err(io::Error::from);
+                rows.map(|rows| Answer::Answers {
+                    rows,
+                    took_ns: cpu_time_ns().saturating_sub(began),
+                })
+            }
             Request::Interfaces(netns) => {
                 let mut names = Vec::new();
                 for (inode, way) in places.find(Some(netns)) {
@@ -253,12 +285,6 @@ struct Walked {
     rows: Vec<u8>,
     cut: u64,
     names: Vec<u8>,
-}
-
-/// Enters a namespace. It may go while we look, and without CAP_SYS_ADMIN only our own is open to us.
-fn is_in(inode: u32, way: &Way) -> bool {
-    let _ = way.enter();
-    netns::inode(OWN.as_ref()).ok() == Some(inode)
 }
 
 fn walk_sockets(

@@ -47,6 +47,15 @@ struct Ends {
     cookie: [u32; 2],
 }
 
+const NO_ENDS: Ends = Ends {
+    local_port: [0; 2],
+    remote_port: [0; 2],
+    local: [0; 16],
+    remote: [0; 16],
+    interface: 0,
+    cookie: [0; 2],
+};
+
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -92,6 +101,23 @@ pub(super) struct Address {
     pub(super) cookie: u64,
 }
 
+/// `idiag_timer` of requests and of mini-sockets.
+pub(super) const TIMER_OF_REQUEST: u8 = 1;
+pub(super) const TIMER_OF_MINI: u8 = 3;
+
+/// What the kernel tells of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Told {
+    /// Of a mini-socket what it stands for.
+    pub(super) state: Option<TcpState>,
+    pub(super) timer: u8,
+    pub(super) retransmits: u8,
+    /// Until its timer fires.
+    pub(super) expires_ms: u32,
+    /// Of the application's socket, 0 for none.
+    pub(super) inode: u32,
+}
+
 /// What was found at an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Found {
@@ -123,17 +149,33 @@ impl SockDiag {
 
     /// Looks for one socket.
     pub(super) fn find(&mut self, address: &Address) -> io::Result<Found> {
+        Ok(self.tell(address)?.map_or(Found::Nothing, |told| Found::State(told.state)))
+    }
+
+    /// As `find`, with what else there is to tell.
+    pub(super) fn tell(&mut self, address: &Address) -> io::Result<Option<Told>> {
         self.ask(SOCK_DIAG_BY_FAMILY, 0, family(address.local), ends(address))?;
-        let mut found = None;
-        self.read(|message| {
-            found = Some(Found::State(TcpState::try_from(message.state).ok()));
+        let mut told = None;
+        let read = self.read(|message| {
+            told = Some(Told {
+                state: TcpState::try_from(message.state).ok(),
+                timer: message.timer,
+                retransmits: message.retransmits,
+                expires_ms: message.expires,
+                inode: message.inode,
+            });
             true
-        })
-        .map(|()| found.unwrap_or(Found::Nothing))
-        .or_else(|error| match error {
-            Errno::NOENT => Ok(Found::Nothing),
-            error => Err(error),
-        })
+        });
+        match read {
+            Err(Errno::NOENT) => Ok(None),
+            read => read.map(|()| told),
+        }
+    }
+
+    /// Whether the kernel has what answers for TCP: a dump of no state at all.
+    pub(super) fn probe(&mut self) -> io::Result<()> {
+        self.ask_of(0, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, AF_INET, NO_ENDS)?;
+        self.read(|_| false)
     }
 
     /// Ends one socket (`tcp_abort`).
@@ -147,15 +189,7 @@ impl SockDiag {
         let mut cookies = HashSet::default();
         // A v4-mapped socket is one of AF_INET6 here.
         for family in [AF_INET, AF_INET6] {
-            let none = Ends {
-                local_port: [0; 2],
-                remote_port: [0; 2],
-                local: [0; 16],
-                remote: [0; 16],
-                interface: 0,
-                cookie: [0; 2],
-            };
-            self.ask(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family, none)?;
+            self.ask(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family, NO_ENDS)?;
             self.read(|message| {
                 let [low, high] = message.ends.cookie;
                 cookies.insert(u64::from(low) | u64::from(high) << 32);
@@ -166,6 +200,17 @@ impl SockDiag {
     }
 
     fn ask(&mut self, kind: u16, flags: u16, family: u8, ends: Ends) -> io::Result<()> {
+        self.ask_of(STATES, kind, flags, family, ends)
+    }
+
+    fn ask_of(
+        &mut self,
+        states: u32,
+        kind: u16,
+        flags: u16,
+        family: u8,
+        ends: Ends,
+    ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let request = Request {
             header: Header {
@@ -179,7 +224,7 @@ impl SockDiag {
             protocol: IPPROTO_TCP,
             extensions: 0,
             pad: 0,
-            states: STATES,
+            states,
             ends,
         };
         send(&self.socket, request.as_bytes(), SendFlags::empty())?;
@@ -202,7 +247,8 @@ impl SockDiag {
                     continue;
                 }
                 match header.kind {
-                    NLMSG_DONE => return Ok(()),
+                    // With what the dump ended with (`netlink_dump_done`), a length or an error.
+                    NLMSG_DONE => return if is_error(payload) { error(payload) } else { Ok(()) },
                     NLMSG_ERROR => return error(payload),
                     _ => {
                         let answer = Answer::read_from_prefix(payload).map_err(|_| Errno::BADMSG);
@@ -214,6 +260,10 @@ impl SockDiag {
             }
         }
     }
+}
+
+fn is_error(payload: &[u8]) -> bool {
+    payload.first_chunk().is_some_and(|bytes| i32::from_ne_bytes(*bytes) < 0)
 }
 
 const fn family(addr: SocketAddr) -> u8 {

@@ -1,6 +1,9 @@
 //! Times as newtypes: monotonic nanoseconds from the kernel, wall time from one anchor.
 
 pub mod clock;
+mod jiffies;
+
+pub use jiffies::{Jiffies, latest_ns};
 
 use std::fmt;
 use std::time::Duration;

@@ -92,7 +92,9 @@ impl Table {
     ) -> Option<u32> {
         let conn = self.conns.get(index as usize)?;
         let (id, shape) = (conn.id, conn.shape);
-        self.requests -= usize::from(shape == Shape::Request);
+        self.requests.remove(&index);
+        self.looked_for.remove(&index);
+        self.suspected.remove(&index);
         self.unaccepted.remove(&index);
         let map = if shape == Shape::Mini { &mut self.minis } else { &mut self.by_id };
         map.remove(id, index);

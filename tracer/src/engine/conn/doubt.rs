@@ -45,6 +45,7 @@ impl Table {
         if let Some(conn) = self.conns.get_mut(index as usize) {
             conn.set_doubt(old, &mut self.spare);
             self.doubts += 1;
+            self.looked_for.insert(index);
         }
     }
 
@@ -59,6 +60,7 @@ impl Table {
         self.doubts -= 1;
         // FIN_WAIT2 just goes on.
         if conn.state == TcpState::TimeWait {
+            self.looked_for.remove(&index);
             let in_old = conn.in_old(old);
             let (at, conn) = (conn.entered, ConnRef(index));
             let kind = Kind::Transition { old, new: TcpState::TimeWait, in_old, ages: None };

@@ -89,6 +89,9 @@ impl Table {
             // A client's port, which it may not be known by yet.
             self.fill_in(index, event, changes);
         }
+        // To what a TIME_WAIT sends and nobody has a socket for, a RST is the answer, which ends it
+        // (`tcp_timewait_state_process`).
+        self.suspect(index);
         self.count_drop(id, direction, drop);
         let kind = Kind::Dropped { direction, state, drop };
         changes.push(Change { at: event.at, conn: ConnRef(index), kind });

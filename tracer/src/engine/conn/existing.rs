@@ -16,6 +16,11 @@ use crate::time::MonoNs;
 impl Table {
     /// A row of `iter/tcp`.
     pub(crate) fn existing(&mut self, event: &Event, row: &Existing, changes: &mut Vec<Change>) {
+        if row.state == TcpState::Close {
+            // Walks show sockets that are only bound and nobody's business yet: they are not in the table.
+            self.answered(event, row.shape, changes);
+            return;
+        }
         match row.shape {
             Shape::Mini => self.existing_mini(event, row, changes),
             Shape::Request => self.existing_request(event, row),
@@ -24,10 +29,6 @@ impl Table {
     }
 
     fn existing_full(&mut self, event: &Event, row: &Existing, changes: &mut Vec<Change>) {
-        // A socket that is bound and not connected is nobody's business yet.
-        if row.state == TcpState::Close {
-            return;
-        }
         let known = self.by_id.get(&self.conns, event.id);
         let known = known.and_then(|index| self.conns.get_mut(index as usize));
         if let Some(conn) = known
@@ -52,7 +53,7 @@ impl Table {
             // The event that made it a full socket was lost.
             conn.shape = Shape::Full;
             conn.expires = MonoNs(0);
-            self.requests -= 1;
+            self.requests.remove(&index);
         }
         conn.last = conn.last.max(event.at);
         conn.met(poll);
@@ -147,7 +148,8 @@ impl Table {
     fn existing_request(&mut self, event: &Event, row: &Existing) {
         let index = match self.by_id.get(&self.conns, event.id) {
             Some(index) => index,
-            None if self.may_be_gone(event.id) => return,
+            // Whoever is asked for is known, or has ended since.
+            None if !self.polling || self.may_be_gone(event.id) => return,
             None => {
                 let Some(index) = self.request(event, row.unanswered) else { return };
                 let left = u64::from(row.timer) * self.options.jiffy_ns;

@@ -21,11 +21,14 @@ pub(crate) const TIME_WAIT_NS: u64 = 60_000_000_000;
 /// itself is 0 or 1, that a request timed out is not known.
 pub(crate) const LEAST_SYNACKS: u32 = 2;
 
+/// Looks that are no further apart than this say when something ended.
+const CLOSE_NS: u64 = 3_000_000_000;
+
 impl Table {
     /// From here on a mini-socket stands for it.
     pub(crate) fn make_mini(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
-        self.requests -= usize::from(conn.shape == Shape::Request);
+        self.requests.remove(&index);
         self.unaccepted.remove(&index);
         conn.shape = Shape::Mini;
         conn.orphan = true;
@@ -36,6 +39,7 @@ impl Table {
             self.end_mini(stale, at, How::Unknown, changes);
             self.minis.insert(&self.conns, id, index);
         }
+        self.waits(index);
     }
 
     /// A row of `iter/tcp` about a mini-socket.
@@ -52,7 +56,8 @@ impl Table {
                 self.became_mini(index, event, row, expires, changes);
                 return;
             }
-            if self.may_be_gone(event.id) {
+            // Whoever is asked for is known, or has ended since.
+            if !self.polling || self.may_be_gone(event.id) {
                 return;
             }
             let Some(index) = self.insert(event, row.state, Role::Unknown, Known::About) else {
@@ -76,13 +81,18 @@ impl Table {
                 conn.entered_known = Known::AtLatest;
             }
             conn.born = conn.entered;
+            self.waits(index);
             return;
         };
         self.confirm(index, changes);
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.met(poll);
+        conn.last = conn.last.max(event.at);
         conn.expires = expires;
-        if conn.state == TcpState::FinWait2 && row.state == TcpState::TimeWait {
+        if conn.state == TcpState::TimeWait && row.timer != 0 {
+            // Its timer tells again.
+            self.suspected.remove(&index);
+        } else if conn.state == TcpState::FinWait2 && row.state == TcpState::TimeWait {
             // The FIN came when the timer was set to its full length.
             let at = expires.before(TIME_WAIT_NS).max(conn.entered).min(event.at);
             self.fin_received(index, at, Known::About, changes);
@@ -110,9 +120,10 @@ impl Table {
             return;
         }
         self.repair(index, event, row, changes);
-        self.make_mini(index, event.at, changes);
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.expires = expires;
+        self.make_mini(index, event.at, changes);
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.how = How::Fin;
         if row.state == TcpState::TimeWait {
             conn.entered = expires.before(TIME_WAIT_NS).max(last).min(event.at);
@@ -132,16 +143,21 @@ impl Table {
     ) {
         let Some(peer) = peer else { return };
         let Some(other) = self.conns.get(peer as usize) else { return };
+        // A FIN sent again: was it lost, or its ACK? Then the peer has had it since.
+        let again = self.conns.get(index as usize).is_none_or(|conn| conn.retransmits.fin != 0);
+        if other.shape == Shape::Mini && other.state == TcpState::TimeWait {
+            if how == How::Fin && again {
+                self.lasts_anew(peer, at);
+            }
+            return;
+        }
         if other.shape != Shape::Mini || other.state != TcpState::FinWait2 {
             return;
         }
         // A RST is told a tick after the end that it made.
         let at = at.max(other.entered);
         match how {
-            // A FIN sent again: was it lost, or its ACK? Then the peer has had it since.
             How::Fin => {
-                let again =
-                    self.conns.get(index as usize).is_none_or(|conn| conn.retransmits.fin != 0);
                 let known = if again { Known::About } else { Known::Exactly };
                 self.fin_received(peer, at, known, changes);
             }
@@ -150,6 +166,14 @@ impl Table {
             // (tcp_timewait_state_process); no tracepoint tells of that at its side.
             How::RstReceived => self.end_mini(peer, at, How::RstSent, changes),
             _ => {}
+        }
+    }
+
+    /// A FIN that comes again sets the timer anew (`tcp_timewait_state_process`): the ACK that was sent then has
+    /// arrived now.
+    fn lasts_anew(&mut self, index: u32, at: MonoNs) {
+        if let Some(conn) = self.conns.get_mut(index as usize) {
+            conn.expires = conn.expires.max(at.after(TIME_WAIT_NS));
         }
     }
 
@@ -174,6 +198,7 @@ impl Table {
         conn.last = at;
         conn.how = How::Fin;
         conn.expires = at.after(TIME_WAIT_NS);
+        self.waits(index);
         changes.push(Change {
             at,
             conn: ConnRef(index),
@@ -207,6 +232,26 @@ impl Table {
         }
     }
 
+    /// A mini-socket is gone before its time, and nothing told of it: a RST, or somebody ended it.
+    pub(super) fn miss_mini(&mut self, index: u32, at: MonoNs, changes: &mut Vec<Change>) {
+        if self.refute(index, changes) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        // Some time between two looks: when they are far apart, it lasted until the first at least.
+        let met = conn.last;
+        if at.since(met) <= CLOSE_NS {
+            self.end_mini(index, at, How::Unknown, changes);
+            return;
+        }
+        conn.complete = false;
+        let in_old = match conn.spent_until(met) {
+            Spent::Exactly(ns) | Spent::About(ns) | Spent::AtLeast(ns) => Spent::at_least(ns),
+            Spent::Unknown => Spent::Unknown,
+        };
+        self.end_mini_after(index, (met, in_old), at, How::Unknown, changes);
+    }
+
     /// A mini-socket is gone.
     pub(crate) fn end_mini(&mut self, index: u32, at: MonoNs, how: How, changes: &mut Vec<Change>) {
         // Nobody has seen one.
@@ -214,16 +259,29 @@ impl Table {
             return;
         }
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
-        let old = conn.state;
         // Nobody saw it go, by a timer or between two looks; but for a RST sent on this machine.
         let seen = matches!(how, How::RstSent | How::RstReceived);
         let in_old = match conn.spent_until(at) {
             Spent::Exactly(ns) if !seen => Spent::About(ns),
             other => other,
         };
+        self.end_mini_after(index, (at, in_old), at, how, changes);
+    }
+
+    /// It has been in its state for so long until `end`; that is told at `at`.
+    fn end_mini_after(
+        &mut self,
+        index: u32,
+        (end, in_old): (MonoNs, Spent),
+        at: MonoNs,
+        how: How,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let old = conn.state;
         conn.add(old, in_old, &mut self.spare);
         conn.state = TcpState::Close;
-        conn.entered = at;
+        conn.entered = end;
         conn.last = at;
         let transition = Kind::Transition { old, new: TcpState::Close, in_old, ages: None };
         changes.push(Change { at, conn: ConnRef(index), kind: transition });

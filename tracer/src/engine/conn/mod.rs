@@ -5,7 +5,8 @@
 //!
 //! `table` keeps them and hands each event to its module: `transition`, `segment` (retransmits, RSTs) or
 //! `existing` (the iterators' rows). `closed` is what follows from CLOSE, `mini` follows mini-sockets to their
-//! end, `poll` begins and ends walks over sockets, `holders` takes in those over descriptors, `ending` says how a
+//! end, `expiry` ends them by their timer (`ends` has them in order),
+//! `poll` begins and ends walks over sockets, `questions` are those about single ones, `holders` takes in those over descriptors, `ending` says how a
 //! connection ended, `identity` says which connection an event is about where the kernel does not, `index`
 //! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have,
 //! `again` why segments were sent again (`causes` counts them), `dropped` whose segments the kernel dropped (`drops` what
@@ -25,7 +26,9 @@ mod doubt;
 mod dropped;
 mod drops;
 mod ending;
+mod ends;
 mod existing;
+mod expiry;
 mod failed;
 mod holders;
 mod how;
@@ -39,6 +42,7 @@ mod mini;
 mod options;
 mod owner;
 mod poll;
+mod questions;
 mod role;
 mod segment;
 mod shared;
@@ -63,6 +67,7 @@ pub use leftover::Leftover;
 pub use options::Options;
 pub use owner::{Owner, OwnerSource};
 pub use poll::{Poll, PollKind};
+pub use questions::Question;
 pub use role::{Ends, Role};
 pub use spent::Spent;
 pub use table::Table;

@@ -58,7 +58,7 @@ impl Table {
     /// a RST or a timeout may have come for each of them, and nothing else says so.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
-        !self.minis.is_empty() || self.requests > 0 || !self.unaccepted.is_empty()
+        !self.minis.is_empty() || !self.requests.is_empty() || !self.unaccepted.is_empty()
     }
 
     /// The network namespaces of those, sorted.
@@ -111,8 +111,8 @@ impl Table {
         let mut gone = Vec::new();
         let mut out_of_reach = Vec::new();
         let mut refuted = Vec::new();
+        let mut suspected = Vec::new();
         let number = self.poll;
-        let jiffy = self.options.jiffy_ns;
         for index in self.places_of(poll.kind) {
             let Some(conn) = self.conns.get_mut(index as usize) else { continue };
             if conn.seen == number
@@ -140,23 +140,18 @@ impl Table {
             } else if conn.shape == Shape::Request {
                 // It went before its timer: a RST, or the listener closed.
                 conn.expires = MonoNs(0);
+            } else if conn.shape == Shape::Mini {
+                suspected.push(index);
             }
+        }
+        for index in suspected {
+            self.suspect(index);
         }
         for index in refuted {
             self.refute(index, changes);
         }
         for index in gone {
-            let Some(conn) = self.conns.get(index as usize) else { continue };
-            let has_timer = conn.shape != Shape::Full && conn.expires != MonoNs(0);
-            let expired = has_timer && conn.expires <= now.after(2 * jiffy);
-            let at = if expired { conn.expires.min(now) } else { now };
-            let how = match (conn.shape, conn.state) {
-                // Its timer ran out before the peer's FIN came.
-                (Shape::Mini, TcpState::FinWait2) if expired => How::Timeout,
-                (Shape::Request, _) if expired => How::Timeout,
-                _ => How::Unknown,
-            };
-            self.vanish(index, at, how, changes);
+            self.lose(index, now, changes);
         }
         self.end_out_of_reach(out_of_reach, now, changes);
         self.assign_roles();
@@ -199,30 +194,13 @@ impl Table {
     /// many full sockets beside a few mini-sockets.
     fn places_of(&self, kind: PollKind) -> Vec<u32> {
         let few = self.minis.len() < self.conns.len() / 4;
-        if kind == PollKind::All || self.requests > 0 || !few {
+        if kind == PollKind::All || !few {
             return self.conns.iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         }
-        let mut places: Vec<u32> = self.minis.places().collect();
+        let mut places: Vec<u32> =
+            self.minis.places().chain(self.requests.iter().copied()).collect();
         places.sort_unstable();
         places
-    }
-
-    /// Ends the mini-sockets whose timer has run out, where no walk tells of them.
-    pub(crate) fn expire(&mut self, now: MonoNs, changes: &mut Vec<Change>) {
-        if self.options.minis_are_seen {
-            return;
-        }
-        let mut over = Vec::new();
-        for index in self.minis.places() {
-            let expires = self.conns.get(index as usize).map(|conn| conn.expires);
-            if let Some(expires) = expires.filter(|&expires| expires <= now) {
-                over.push((expires, index));
-            }
-        }
-        over.sort_unstable();
-        for (expires, index) in over {
-            self.end_mini(index, expires, How::Unknown, changes);
-        }
     }
 
     /// Connections that were there before: at a listener's port we are the server.

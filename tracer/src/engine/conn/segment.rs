@@ -74,7 +74,7 @@ impl Table {
         let age = ((1u64 << times.min(16)) - 1).saturating_mul(1_000_000_000);
         if let Some(conn) = self.conns.get_mut(index as usize) {
             conn.shape = Shape::Request;
-            self.requests += 1;
+            self.requests.insert(index);
             conn.entered = event.at.before(age);
             conn.born = conn.entered;
             conn.complete = true;

@@ -9,6 +9,7 @@ use tracer_common::TcpState;
 use crate::engine::conn::change::{Change, ConnRef};
 use crate::engine::conn::connection::Connection;
 use crate::engine::conn::drops::Drops;
+use crate::engine::conn::ends::Ends;
 use crate::engine::conn::how::How;
 use crate::engine::conn::ids::{Conns, Ids, Tuples};
 use crate::engine::conn::late::Spare;
@@ -19,8 +20,6 @@ use crate::engine::conn::role::Role;
 use crate::engine::conn::shared::Tasks;
 use crate::engine::conn::spent::Known;
 use crate::engine::conn::translated::Translated;
-#[cfg(test)]
-use crate::event::Shape;
 use crate::event::{Event, Holder, SockId, Tuple, What};
 
 /// From so many on, room for a little more is made at a time, not for as many again; the allocator moves
@@ -48,8 +47,16 @@ pub struct Table {
     pub(super) dead: Vec<u32>,
     pub(crate) options: Options,
     pub(crate) poll: u16,
-    /// Request sockets: as of mini-sockets, only polling tells of their end.
-    pub(crate) requests: usize,
+    /// Request sockets: only a look tells of their end.
+    pub(crate) requests: HashSet<u32, FixedState>,
+    /// Mini-sockets of which only a look may tell what becomes of them: FIN_WAIT2, and those that may not be there.
+    pub(super) looked_for: HashSet<u32, FixedState>,
+    /// In TIME_WAIT, and something says that it may not end with its timer.
+    pub(super) suspected: HashSet<u32, FixedState>,
+    /// Those in TIME_WAIT, by the end of their timer.
+    pub(super) ends: Ends,
+    /// Used again from tick to tick.
+    pub(super) due: Vec<u32>,
     /// Servers' connections that were established under our eyes and not accepted yet.
     pub(crate) unaccepted: HashSet<u32, FixedState>,
     /// Mini-sockets of which it is not known whether there are any: at most so many.
@@ -89,7 +96,11 @@ impl Table {
             dead: Vec::new(),
             options,
             poll: 0,
-            requests: 0,
+            requests: HashSet::default(),
+            looked_for: HashSet::default(),
+            suspected: HashSet::default(),
+            ends: Ends::default(),
+            due: Vec::new(),
             unaccepted: HashSet::default(),
             doubts: 0,
             resetting: Vec::new(),
@@ -329,54 +340,6 @@ impl Table {
         self.claim_waiting(fuller, changes);
         if listens {
             self.add_listener(index);
-        }
-    }
-}
-
-#[cfg(test)]
-impl Table {
-    /// Panics unless the indices and counts agree with the connections. Only after
-    /// [`settle`](Table::settle).
-    pub(crate) fn check(&self) {
-        assert!(self.dead.is_empty(), "not settled");
-        for (what, map, is_mini) in [("by_id", &self.by_id, false), ("minis", &self.minis, true)] {
-            for index in map.places() {
-                let conn = self.conns.get(index as usize);
-                let conn = conn.unwrap_or_else(|| panic!("{what}: {index} points to nothing"));
-                assert_eq!(map.get(&self.conns, conn.id), Some(index), "{what}: {conn:?}");
-                assert_eq!(conn.shape == Shape::Mini, is_mini, "{what}: {conn:?}");
-            }
-        }
-        // Each connection is under its id once, so none is out of reach of events and walks.
-        assert_eq!(self.by_id.len() + self.minis.len(), self.conns.len());
-        self.by_tuple.check(&self.conns);
-        let mut listed = 0;
-        for (key, list) in &self.listeners {
-            assert!(!list.is_empty(), "{key:?}: an empty list of listeners");
-            listed += list.len();
-            for &index in list {
-                let conn = self.conns.get(index as usize).expect("listeners point to nothing");
-                assert_eq!((conn.netns, conn.tuple.local_port), *key, "listeners: {conn:?}");
-                assert_eq!(conn.role, Role::Listener, "listeners: {conn:?}");
-            }
-        }
-        let count = |wanted: &dyn Fn(&Connection) -> bool| {
-            self.conns.iter().filter(|(_, conn)| wanted(conn)).count()
-        };
-        assert_eq!(listed, count(&|conn| conn.role == Role::Listener), "listeners not listed");
-        assert_eq!(
-            self.requests,
-            count(&|conn| conn.shape == Shape::Request && conn.state != TcpState::Close),
-            "requests"
-        );
-        for &index in &self.resetting {
-            let conn = self.conns.get(index as usize).expect("resetting points to nothing");
-            assert!(conn.resetting && conn.state == TcpState::Close, "resetting: {conn:?}");
-        }
-        assert_eq!(self.resetting.len(), count(&|conn| conn.resetting), "resetting");
-        for &index in &self.unaccepted {
-            let conn = self.conns.get(index as usize).expect("unaccepted points to nothing");
-            assert!(!conn.accepted && conn.shape == Shape::Full, "unaccepted: {conn:?}");
         }
     }
 }

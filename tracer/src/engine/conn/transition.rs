@@ -77,7 +77,7 @@ impl Table {
             // Whatever has transitions is a full socket.
             conn.shape = Shape::Full;
             conn.expires = MonoNs(0);
-            self.requests -= 1;
+            self.requests.remove(&index);
         }
         let in_old = match from {
             None => Spent::Unknown,

@@ -57,7 +57,9 @@ impl Sim {
             start: START,
             jiffy_ns: 4 * MS,
             limit: 1_000_000,
+            jiffies: None,
             minis_are_seen: true,
+            minis_are_asked_for: true,
             resets_are_seen: true,
         });
         let options = Options { thresholds: set, gates: Vec::new(), jiffy_ns: 4 * MS };

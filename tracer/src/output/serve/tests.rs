@@ -25,6 +25,7 @@ pub(super) fn origin() -> Origin {
         wall_at_zero: 0,
         start_ns: 0,
         jiffy_ns: 4_000_000,
+        jiffies: None,
         reset_reasons: Vec::new(),
         drop_reasons: Vec::new(),
         only_netns: None,

@@ -11,7 +11,7 @@ const UNTOLD_NS: u64 = 5 * SECOND;
 
 /// While nothing happens and nothing is half-closed, a walk for the rules waits so much longer: on an idle machine it is most
 /// of what tcptrail costs.
-const CALM_NS: u64 = 4 * SECOND;
+const CALM_NS: u64 = 8 * SECOND;
 
 /// One thing to do from time to time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +20,8 @@ pub(super) enum Duty {
     Push,
     /// Read the kernel's counters of lost events.
     Losses,
+    /// Ask the kernel how often it skipped a program, though no event came.
+    Skipped,
     /// A tick for the engine, the outputs' flush, and whatever else is done once a second.
     Second,
     /// Let outputs that record write what has come.
@@ -28,8 +30,12 @@ pub(super) enum Duty {
     Names,
     /// Ask for names of remote addresses, and where connections really go.
     Remotes,
-    /// Walk mini-sockets and requests: only a walk tells what becomes of them.
+    /// Ask for single sockets, of which only a look tells what becomes of them.
+    Questions,
+    /// Walk mini-sockets and requests: where there are too many to ask for each, or that is not possible.
     Walk,
+    /// Walk them though those can be asked for of which nothing tells: for what contradicts.
+    Minis,
     /// Walk everything after a loss, or for a list that is watched.
     UrgentWalk,
     /// Walk mini-sockets, queues and sockets without an answer, for the rules.
@@ -67,16 +73,21 @@ const fn row(duty: Duty, every_ns: u64, times_its_cost: u64, first: First) -> Ro
 /// Everything that is due now and then. Walks of sockets and of descriptors are two kinds, and their rows
 /// cost something here, too: below 1 % of a processor in all. After a loss it is 10 %, not more: whoever
 /// makes losses must not make us walk all the time.
-const TABLE: [Row; 12] = [
+const TABLE: [Row; 15] = [
     // Half a look at the ring, so that each look may.
     row(Duty::Push, 25 * MS, 0, First::AtOnce),
     row(Duty::Losses, 250 * MS, 0, First::AfterInterval),
+    // A file for each program: after events, once a second.
+    row(Duty::Skipped, 10 * SECOND, 0, First::AfterInterval),
     row(Duty::Second, SECOND, 0, First::AfterInterval),
     // With a look at the ring and a late timer, what has come is on disk within a second.
     row(Duty::Flush, 700 * MS, 0, First::AfterInterval),
     row(Duty::Names, 10 * SECOND, 0, First::AfterInterval),
     row(Duty::Remotes, SECOND, 200, First::AtOnce),
+    row(Duty::Questions, SECOND, 200, First::AtOnce),
     row(Duty::Walk, SECOND, 200, First::AtOnce),
+    // Its rows cost as much again where they are taken in: half a percent in all.
+    row(Duty::Minis, 5 * SECOND, 400, First::AfterInterval),
     row(Duty::UrgentWalk, 300 * MS, 10, First::AtOnce),
     row(Duty::Troubled, 2 * SECOND, 0, First::AfterInterval),
     row(Duty::Everything, 30 * SECOND, 0, First::AfterInterval),
@@ -105,8 +116,12 @@ pub(super) struct Situation {
     pub(super) list_waits: bool,
     /// The rules take part.
     pub(super) rules: bool,
+    /// There are sockets to ask for.
+    pub(super) questions: bool,
     /// There are sockets that only a walk tells of.
     pub(super) minis: bool,
+    /// There are sockets that a walk could tell of: some that events or timers tell of.
+    pub(super) waits: bool,
     /// Something has happened since descriptors were walked.
     pub(super) changed: bool,
     /// Something is stuck: who has it is worth another look.
@@ -124,10 +139,25 @@ pub(super) enum Walk {
     Everything,
     /// Mini-sockets, requests, and for the rules what is in trouble.
     Minis,
+    /// Single sockets.
+    Questions,
     /// Descriptors.
     Holders,
     /// What processes and network namespaces are like.
     Facts,
+}
+
+impl Walk {
+    /// The duties that are done with it.
+    pub(super) fn duties(self) -> &'static [Duty] {
+        match self {
+            Walk::Urgent => &[Duty::UrgentWalk, Duty::Walk],
+            Walk::Everything | Walk::Minis => &[Duty::Walk],
+            Walk::Questions => &[Duty::Questions],
+            Walk::Holders => &[Duty::Holders],
+            Walk::Facts => &[Duty::Facts],
+        }
+    }
 }
 
 impl Duties {
@@ -207,14 +237,20 @@ impl Duties {
         if (situation.repairs || situation.list_waits) && self.is_due(Duty::UrgentWalk, now) {
             return Some(Walk::Urgent);
         }
+        if situation.questions && self.is_due(Duty::Questions, now) {
+            return Some(Walk::Questions);
+        }
         if self.is_due(Duty::Walk, now) {
             let asked = rules || self.everything_ns != u64::MAX;
             if asked && self.take(Duty::Everything, now) {
+                self.done(Duty::Troubled, now, 0);
                 return Some(Walk::Everything);
             }
+            let contradicts = situation.waits && self.is_due(Duty::Minis, now);
             let wait = if situation.calm { CALM_NS } else { 0 };
-            let troubled = rules && self.next(Duty::Troubled).after(wait) <= now;
-            if situation.minis || troubled && self.take(Duty::Troubled, now) {
+            let troubled = self.next(Duty::Troubled).after(wait) <= now;
+            if situation.minis || contradicts || rules && troubled {
+                self.done(Duty::Troubled, now, 0);
                 return Some(Walk::Minis);
             }
         }
@@ -227,8 +263,9 @@ impl Duties {
         (rules && self.is_due(Duty::Facts, now)).then_some(Walk::Facts)
     }
 
-    /// A walk could not be made: neither kind is tried again for a while.
+    /// A walk could not be made: no kind is tried again for a while.
     pub(super) fn walk_failed(&mut self, now: MonoNs) {
+        self.done(Duty::Questions, now, 0);
         self.done(Duty::Walk, now, 0);
         self.done(Duty::Holders, now, 0);
         for (row, next) in TABLE.iter().zip(&mut self.next) {
@@ -240,9 +277,11 @@ impl Duties {
 
     /// When an idle run is to wake up: once a second. A walk that is due up to `slack` later is waited for,
     /// so that both are done in one go; else the walk would be made every other second.
-    pub(super) fn wake_up(&self, walks: bool, slack_ns: u64) -> MonoNs {
-        let (second, walk) = (self.next(Duty::Second), self.next(Duty::Walk));
-        if walks && walk < second.after(slack_ns) { second.max(walk) } else { second }
+    pub(super) fn wake_up(&self, looks: [Option<Duty>; 2], slack_ns: u64) -> MonoNs {
+        let second = self.next(Duty::Second);
+        let soon = looks.into_iter().flatten().map(|look| self.next(look));
+        let soon = soon.filter(|&look| look < second.after(slack_ns));
+        soon.fold(second, MonoNs::max)
     }
 }
 
@@ -265,11 +304,14 @@ mod tests {
         let check = |duty, ms| assert_eq!(duties.next(duty), at(ms), "{duty:?}");
         check(Duty::Push, 0);
         check(Duty::Losses, 250);
+        check(Duty::Skipped, 10_000);
         check(Duty::Second, 1_000);
         check(Duty::Flush, 700);
         check(Duty::Names, 10_000);
         check(Duty::Remotes, 0);
+        check(Duty::Questions, 0);
         check(Duty::Walk, 0);
+        check(Duty::Minis, 5_000);
         check(Duty::UrgentWalk, 0);
         check(Duty::Troubled, 2_000);
         check(Duty::Everything, 30_000);
@@ -286,6 +328,10 @@ mod tests {
         };
         check(Duty::Walk, 1, 1_000);
         check(Duty::Walk, 20, 4_000);
+        check(Duty::Questions, 3, 1_000);
+        check(Duty::Questions, 8, 1_600);
+        check(Duty::Minis, 2, 5_000);
+        check(Duty::Minis, 100, 40_000);
         check(Duty::UrgentWalk, 20, 300);
         check(Duty::UrgentWalk, 200, 2_000);
         check(Duty::Holders, 10, 5_000);
@@ -308,9 +354,11 @@ mod tests {
             match walk {
                 Walk::Facts => drop(duties.done(Duty::Facts, at(ms), took_ms * MS)),
                 Walk::Holders => drop(duties.done(Duty::Holders, at(ms), took_ms * MS)),
+                Walk::Questions => drop(duties.done(Duty::Questions, at(ms), MS)),
                 Walk::Urgent | Walk::Everything | Walk::Minis => {
                     duties.done(Duty::Walk, at(ms), took_ms * MS);
                     duties.done(Duty::UrgentWalk, at(ms), took_ms * MS);
+                    duties.done(Duty::Minis, at(ms), took_ms * MS);
                 }
             }
         }
@@ -326,15 +374,19 @@ mod tests {
         check(none, &[]);
         check(Situation { busy: true, minis: true, repairs: true, rules: true, ..none }, &[]);
         check(Situation { minis: true, ..none }, &[(Walk::Minis, 60)]);
+        check(Situation { minis: true, waits: true, ..none }, &[(Walk::Minis, 60)]);
+        check(Situation { waits: true, ..none }, &[(Walk::Minis, 11)]);
+        let asks = Situation { questions: true, waits: true, ..none };
+        check(asks, &[(Walk::Questions, 60), (Walk::Minis, 11)]);
         check(Situation { list_waits: true, ..none }, &[(Walk::Urgent, 200)]);
         check(Situation { changed: true, ..none }, &[(Walk::Holders, 11)]);
         let rules = Situation { rules: true, ..none };
         // Descriptors too: no event tells of those that are no connections.
         let expect =
-            [(Walk::Facts, 30), (Walk::Minis, 29), (Walk::Holders, 5), (Walk::Everything, 1)];
+            [(Walk::Facts, 30), (Walk::Minis, 28), (Walk::Holders, 5), (Walk::Everything, 1)];
         check(rules, &expect);
         let expect =
-            [(Walk::Facts, 30), (Walk::Minis, 9), (Walk::Holders, 5), (Walk::Everything, 1)];
+            [(Walk::Facts, 30), (Walk::Minis, 4), (Walk::Holders, 5), (Walk::Everything, 1)];
         check(Situation { calm: true, ..rules }, &expect);
     }
 
@@ -348,6 +400,11 @@ mod tests {
             made * 400 / seconds
         };
         assert!(share(Situation { minis: true, ..none }) <= 5);
+        // What is asked for is asked for all the same.
+        assert!(share(Situation { waits: true, ..none }) <= 3);
+        let asks = Situation { questions: true, waits: true, ..none };
+        let made = walks(asks, 3_600, 400);
+        assert_eq!(made, [(Walk::Questions, 3_600), (Walk::Minis, 23)]);
         assert!(share(Situation { minis: true, changed: true, ..none }) <= 10);
         assert!(share(Situation { repairs: true, ..none }) <= 100);
     }
@@ -356,13 +413,17 @@ mod tests {
     fn an_idle_run_wakes_once_a_second_for_both() {
         let mut duties = Duties::from(START);
         duties.done(Duty::Second, START, 0);
-        let check = |duties: &Duties, minis, ms| assert_eq!(duties.wake_up(minis, 50 * MS), at(ms));
+        let check = |duties: &Duties, looks: [Option<Duty>; 2], ms| {
+            assert_eq!(duties.wake_up(looks, 50 * MS), at(ms), "{looks:?}");
+        };
         duties.done(Duty::Walk, at(20), 0);
-        check(&duties, true, 1_020);
-        check(&duties, false, 1_000);
+        duties.done(Duty::Questions, at(30), 0);
+        check(&duties, [Some(Duty::Walk), None], 1_020);
+        check(&duties, [Some(Duty::Walk), Some(Duty::Questions)], 1_030);
+        check(&duties, [None, None], 1_000);
         // A walk that is due much later is not waited for.
         duties.done(Duty::Walk, at(500), 0);
-        check(&duties, true, 1_000);
+        check(&duties, [Some(Duty::Walk), None], 1_000);
     }
 
     #[test]

@@ -93,7 +93,7 @@ async fn last_look(live: &mut Live<'_>) {
     let patience = Instant::now() + LAST_LOOK;
     let idle = live.walks.is_settled() && !live.walks.is_under_way();
     if idle && live.session.engine.table().wants_poll() {
-        live.walks.minis(&mut live.session);
+        live.walks.last_look(&mut live.session);
     }
     while live.walks.is_under_way() {
         tokio::select! {

@@ -25,7 +25,8 @@ const OFTEN: Duration = Duration::from_millis(10);
 struct Rows {
     bytes: Vec<u8>,
     next: usize,
-    poll: Poll,
+    /// The walk; `None` for answers to questions.
+    poll: Option<Poll>,
 }
 
 const ROW: usize = size_of::<tracer_common::wire::SocketRow>();
@@ -52,8 +53,8 @@ impl Intake {
         self.rows.is_some()
     }
 
-    /// A walk has ended: its rows.
-    pub(super) fn add_rows(&mut self, bytes: Vec<u8>, poll: Poll) {
+    /// A walk has ended, or questions were answered: the rows.
+    pub(super) fn add_rows(&mut self, bytes: Vec<u8>, poll: Option<Poll>) {
         self.rows = Some(Rows { bytes, next: 0, poll });
     }
 
@@ -115,8 +116,8 @@ impl Intake {
         if feed_rows(session, &mut self.rows, u64::MAX, room) == 0 {
             return true;
         }
-        if let Some(rows) = self.rows.take() {
-            let input = Input::PollEnd { poll: rows.poll, now: MonoNs::now() };
+        if let Some(poll) = self.rows.take().and_then(|rows| rows.poll) {
+            let input = Input::PollEnd { poll, now: MonoNs::now() };
             self.meanwhile(session, |session| session.feed(&input));
         }
         self.has_backlog()

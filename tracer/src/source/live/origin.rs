@@ -1,7 +1,8 @@
 //! What a run says of itself at its start: its origin, its hooks.
 
 use crate::config::Config;
-use crate::input::{ITER_TCP, Origin};
+use crate::input::{ITER_TCP, Origin, SOCK_DIAG};
+use crate::kernel::jiffies;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::Programs;
 use crate::kernel::poller::{self, Poller};
@@ -24,6 +25,7 @@ pub(super) fn origin(
         .collect();
     hooks.extend(poller.sockets.is_ok().then(|| ITER_TCP.to_owned()));
     hooks.extend(poller.holders.is_ok().then(|| "iter/task_file".to_owned()));
+    hooks.extend(poller.questions.is_ok().then(|| SOCK_DIAG.to_owned()));
     Origin {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel,
@@ -33,6 +35,7 @@ pub(super) fn origin(
         wall_at_zero: Anchor::now().wall_at_zero,
         start_ns: start.0,
         jiffy_ns: jiffy_ns(),
+        jiffies: jiffies::read(),
         reset_reasons: resolved.reset_reasons.clone(),
         drop_reasons: resolved.drop_reasons.clone(),
         only_netns: config.filter.netns,

@@ -36,6 +36,14 @@ const TICK_NS: u64 = 50_000_000;
 const QUIET_TICKS: u32 = 3;
 const _: () = assert!((QUIET_TICKS as u64 - 1) * TICK_NS >= loader::WAKE_EVERY_NS as u64);
 
+/// How many records had been taken when something was done that is done again only after others have come.
+#[derive(Debug, Default)]
+pub(super) struct TakenAtLast {
+    names: u64,
+    flush: u64,
+    skipped: u64,
+}
+
 /// A live run.
 pub(super) struct Live<'a> {
     pub(super) config: &'a Config,
@@ -57,8 +65,7 @@ pub(super) struct Live<'a> {
     /// When it ends by itself.
     pub(super) deadline: Option<MonoNs>,
     pub(super) losses: Losses,
-    pub(super) taken_at_last_names: u64,
-    pub(super) taken_at_last_flush: u64,
+    pub(super) taken_at_last: TakenAtLast,
     pub(super) naming: Naming,
     pub(super) remotes: Remotes,
     /// An output could not go on.
@@ -105,25 +112,31 @@ impl Live<'_> {
                 () = sleep(until(next_look)) => self.quiet = self.quiet.saturating_add(1),
             }
             let more = self.turn();
-            let now = MonoNs::now();
-            next_look = if more {
-                now
-            } else if self.is_quiet() {
-                let engine = &self.session.engine;
-                let walks = engine.watch().is_some() || engine.table().wants_poll();
-                let wake_up = self.duties.wake_up(walks, TICK_NS);
-                // What was received is to be written in time.
-                let unwritten = self.needs.inputs && self.intake.taken != self.taken_at_last_flush;
-                let flush = self.duties.next(Duty::Flush);
-                if unwritten { wake_up.min(flush).max(now) } else { wake_up.max(now) }
-            } else {
-                now.after(TICK_NS)
-            };
+            next_look = self.next_look(more, MonoNs::now());
             if self.stdout.has_ended() || self.is_done() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// When to look at the ring again, and for what is due, if no program wakes us before.
+    fn next_look(&self, more: bool, now: MonoNs) -> MonoNs {
+        if more {
+            return now;
+        }
+        if !self.is_quiet() {
+            return now.after(TICK_NS);
+        }
+        let engine = &self.session.engine;
+        let walks = engine.watch().is_some() || engine.table().wants_poll();
+        let questions = engine.table().has_questions();
+        let looks = [walks.then_some(Duty::Walk), questions.then_some(Duty::Questions)];
+        let wake_up = self.duties.wake_up(looks, TICK_NS);
+        // What was received is to be written in time.
+        let unwritten = self.needs.inputs && self.intake.taken != self.taken_at_last.flush;
+        let flush = self.duties.next(Duty::Flush);
+        if unwritten { wake_up.min(flush).max(now) } else { wake_up.max(now) }
     }
 
     /// Somebody did something at the terminal; whatever came with it is taken, too, and shown at once.
@@ -198,10 +211,16 @@ impl Live<'_> {
     fn housekeeping(&mut self, now: MonoNs) {
         if self.duties.take(Duty::Losses, now) {
             let second = self.duties.take(Duty::Second, now);
-            self.read_losses(second);
+            let came = self.intake.taken != self.taken_at_last.skipped;
+            let skipped = second && (came || self.duties.is_due(Duty::Skipped, now));
+            if skipped {
+                self.taken_at_last.skipped = self.intake.taken;
+                self.duties.done(Duty::Skipped, now, 0);
+            }
+            self.read_losses(skipped);
             let taken = self.intake.taken;
-            if taken != self.taken_at_last_names && self.duties.take(Duty::Names, now) {
-                self.taken_at_last_names = taken;
+            if taken != self.taken_at_last.names && self.duties.take(Duty::Names, now) {
+                self.taken_at_last.names = taken;
                 self.name_things();
             }
             if second {
@@ -240,7 +259,7 @@ impl Live<'_> {
 
     fn flush(&mut self, now: MonoNs) {
         self.duties.done(Duty::Flush, now, 0);
-        self.taken_at_last_flush = self.intake.taken;
+        self.taken_at_last.flush = self.intake.taken;
         self.session.flush();
     }
 

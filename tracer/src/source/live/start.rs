@@ -24,7 +24,7 @@ use crate::source::live::losses::Losses;
 use crate::source::live::naming::Naming;
 use crate::source::live::origin::{origin, report_hooks, report_walks};
 use crate::source::live::remotes::Remotes;
-use crate::source::live::run::Live;
+use crate::source::live::run::{Live, TakenAtLast};
 use crate::source::live::stacks::{self, Stacks};
 use crate::source::live::walks::{self, Walks};
 use crate::source::rules;
@@ -89,8 +89,7 @@ pub(super) fn start<'a>(
         duties,
         deadline: deadline(config, now),
         losses: Losses::from(start),
-        taken_at_last_names: 0,
-        taken_at_last_flush: 0,
+        taken_at_last: TakenAtLast::default(),
         naming: Naming::new(needs.executables),
         remotes: Remotes::start(config, circumstances)?,
         output_failed: false,

@@ -148,7 +148,9 @@ mod tests {
             start: MonoNs(0),
             jiffy_ns: 4_000_000,
             limit: 1_000_000,
+            jiffies: None,
             minis_are_seen: true,
+            minis_are_asked_for: true,
             resets_are_seen: true,
         })
     }

@@ -15,6 +15,9 @@ use crate::time::MonoNs;
 /// A pause between walks of mini-sockets that is longer than this is said.
 const LONG_PAUSE_NS: u64 = 2_000_000_000;
 
+/// Most sockets asked for one by one, some microseconds each.
+const MOST_QUESTIONS: usize = 1_000;
+
 /// Draws that wait for a walk over everything.
 #[derive(Debug)]
 struct List {
@@ -45,6 +48,8 @@ pub(super) struct Walks {
     events_at_last_walk: u64,
     /// What a run of the rules needs to end has been read.
     facts_read: bool,
+    /// There are too many sockets to ask for each: walks tell of them.
+    crowded: bool,
     /// That walks are far apart has been said.
     stretched: bool,
     /// That there are more descriptors than are looked at has been said.
@@ -77,6 +82,7 @@ impl Walks {
             events_at_last_holders: 0,
             events_at_last_walk: 0,
             facts_read: false,
+            crowded: false,
             stretched: false,
             descriptors_cut: false,
         }
@@ -138,7 +144,9 @@ impl Walks {
             repairs: self.repairs > 0,
             list_waits: self.list.as_ref().is_some_and(list_waits),
             rules: watch.is_some(),
-            minis: session.engine.table().wants_poll(),
+            questions: self.asks() && session.engine.table().has_questions(),
+            minis: self.walks_for_minis() && session.engine.table().wants_poll(),
+            waits: session.engine.table().wants_poll(),
             changed: session.totals().events != self.events_at_last_holders,
             suspects: watch.is_some_and(Watch::suspects),
             calm: watch.is_some_and(Watch::calm)
@@ -148,19 +156,32 @@ impl Walks {
         if !unnamed.is_empty() {
             self.ask(Request::Interfaces(unnamed), session);
         }
-        match duties.walk(now, &situation) {
-            Some(Walk::Urgent) => {
+        while let Some(walk) = duties.walk(now, &situation) {
+            self.start(walk, session, now);
+            if self.is_under_way() {
+                break;
+            }
+            // There was nothing to ask, and no answer will come: the next has its turn.
+            for &duty in walk.duties() {
+                duties.done(duty, now, 0);
+            }
+        }
+    }
+
+    fn start(&mut self, walk: Walk, session: &mut Session, now: MonoNs) {
+        match walk {
+            Walk::Urgent => {
                 self.repairs = self.repairs.saturating_sub(1);
                 if let Some(list) = &mut self.list {
                     list.asked = true;
                 }
                 self.everything(session);
             }
-            Some(Walk::Everything) => self.everything(session),
-            Some(Walk::Minis) => self.minis(session),
-            Some(Walk::Holders) => self.ask(Request::Holders, session),
-            Some(Walk::Facts) => self.facts(session, now),
-            None => {}
+            Walk::Everything => self.everything(session),
+            Walk::Minis => self.minis(session),
+            Walk::Questions => drop(self.ask_questions(session, now)),
+            Walk::Holders => self.ask(Request::Holders, session),
+            Walk::Facts => self.facts(session, now),
         }
     }
 
@@ -181,9 +202,38 @@ impl Walks {
         }
     }
 
+    /// Whether single sockets can be asked for.
+    fn asks(&self) -> bool {
+        self.poller.questions.is_ok() && self.poller.sockets.is_ok()
+    }
+
+    /// Whether walks alone tell what becomes of sockets that no event tells of.
+    fn walks_for_minis(&self) -> bool {
+        self.crowded || !self.asks()
+    }
+
+    /// Asks for the sockets that only a look tells of; of too many, walks tell. Returns whether anything was asked.
+    fn ask_questions(&mut self, session: &mut Session, now: MonoNs) -> bool {
+        let (questions, all) = session.engine.table().questions(now, MOST_QUESTIONS);
+        self.crowded = !all;
+        let any = !questions.is_empty();
+        if any {
+            self.ask(Request::Questions(questions), session);
+        }
+        any
+    }
+
+    /// One more look at what only looks tell of.
+    pub(super) fn last_look(&mut self, session: &mut Session) {
+        let asked = self.asks() && self.ask_questions(session, MonoNs::now());
+        if !asked && self.walks_for_minis() {
+            self.minis(session);
+        }
+    }
+
     /// Walks what only a walk tells of, in the namespaces that have it; for the rules, in all that have
     /// sockets.
-    pub(super) fn minis(&mut self, session: &mut Session) {
+    fn minis(&mut self, session: &mut Session) {
         let mut netns = session.engine.table().poll_netns();
         if let Some(watch) = session.engine.watch() {
             netns.extend(&watch.needs().netns);
@@ -215,7 +265,7 @@ impl Walks {
                 session.feed(&Input::PollBegin);
             }
             Request::Holders => self.events_at_last_holders = session.totals().events,
-            Request::Facts(_) | Request::Interfaces(_) => {}
+            Request::Facts(_) | Request::Interfaces(_) | Request::Questions(_) => {}
         }
         self.under_way += 1;
         self.poller.request(request);
@@ -238,16 +288,22 @@ impl Walks {
                 }
                 let pause_ns = duties.done(Duty::Walk, now, took_ns);
                 duties.done(Duty::UrgentWalk, now, took_ns);
+                duties.done(Duty::Minis, now, took_ns);
                 if cut != 0 {
                     // Not to be looked for again: there is no more room than there was.
                     let cause = LossCause::Table;
                     let loss = Loss { count: cut, cause, from: poll.began, to: now };
                     session.feed(&Input::Lost(loss));
                 }
-                if poll.kind == PollKind::Minis {
+                let kind = poll.kind;
+                intake.add_rows(rows, Some(poll));
+                if kind == PollKind::Minis && self.walks_for_minis() {
                     self.tell_stretched(took_ns, pause_ns);
                 }
-                intake.add_rows(rows, poll);
+            }
+            Answer::Answers { rows, took_ns } => {
+                duties.done(Duty::Questions, now, took_ns);
+                intake.add_rows(rows, None);
             }
             Answer::Holders { rows, cut, took_ns } => {
                 if cut != 0 && !std::mem::replace(&mut self.descriptors_cut, true) {

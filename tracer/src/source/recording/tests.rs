@@ -31,6 +31,7 @@ fn origin() -> Origin {
         wall_at_zero: -5,
         start_ns: 7,
         jiffy_ns: 4_000_000,
+        jiffies: None,
         reset_reasons: vec![String::new(), "NO_SOCKET".into()],
         drop_reasons: vec!["A".into()],
         only_netns: Some(7),

@@ -11,6 +11,8 @@ mod identities;
 mod lives;
 mod properties;
 mod rows;
+mod sound;
+mod timers;
 mod translated;
 
 use std::fmt::Write;
@@ -423,7 +425,9 @@ const OPTIONS: Options = Options {
     start: MonoNs(START),
     jiffy_ns: JIFFY,
     limit: 1000,
+    jiffies: None,
     minis_are_seen: true,
+    minis_are_asked_for: false,
     resets_are_seen: false,
 };
 
