@@ -502,9 +502,9 @@ fn a_flood_is_counted_to_its_last() -> Result<()> {
         count.strip_prefix("tcptrail: the kernel dropped ")?.parse::<u64>().ok()
     });
     let (told, rest) = (told(&run, "NO_SOCKET"), rest.unwrap_or(0));
-    // What was too much in a second is counted in all namespaces together: other tests may add some.
+    // A softirq in between may cost or add one (`untold` of the program); other tests' namespaces have their own count.
     let all = told + rest;
-    ensure!(all >= resets && all <= resets + 100, "{told} and {rest} of {resets}: {}", run.stderr);
+    ensure!(all.abs_diff(resets) <= 10, "{told} and {rest} of {resets}: {}", run.stderr);
     Ok(())
 }
 

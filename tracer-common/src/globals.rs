@@ -302,9 +302,11 @@ pub struct DropSettings {
 impl DropSettings {
     /// Reasons that are looked at; kernels have a hundred and some. Those of subsystems have greater numbers.
     pub const REASONS: usize = 256;
+    /// Kinds that are counted: each reason twice, the second time for SYNs.
+    pub const KINDS: u32 = 2 * DropSettings::REASONS as u32;
 }
 
-/// How many drops of a kind were told: a place for each reason, twice, the second for SYNs.
+/// How many drops of a kind were told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Pace {

@@ -243,7 +243,8 @@ fn report(reason: u32, segment: &Segment, is_syn: bool, way: &Way) {
     }
     // SAFETY: helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let Some(untold) = untold(reason, is_syn, now) else {
+    let elsewhere = wanted != 0 && way.netns != wanted;
+    let Some(untold) = untold(reason, is_syn, elsewhere, now) else {
         return;
     };
     let Some(mut entry) = RING.reserve::<[u64; wire::UP_TO_DETAIL / 8]>(0) else {
@@ -295,10 +296,12 @@ fn turned_is_wanted(ends: &Endpoints) -> bool {
     ends_wanted(&turned, false, false)
 }
 
-/// How many like it were not told before; `None` when this one is not to be told either.
+/// How many like it were not told before; `None` when this one is not to be told either. What is lost on the way through
+/// other namespaces has its own count: the reader may throw it away, as of a connection that is not wanted.
 #[inline(always)]
-fn untold(reason: u32, is_syn: bool, now: u64) -> Option<u32> {
-    let slot = reason % DropSettings::REASONS as u32 * 2 + u32::from(is_syn);
+fn untold(reason: u32, is_syn: bool, elsewhere: bool, now: u64) -> Option<u32> {
+    let kind = reason % DropSettings::REASONS as u32 * 2 + u32::from(is_syn);
+    let slot = kind + u32::from(elsewhere) * DropSettings::KINDS;
     let pace = DROP_PACE.get_ptr_mut(slot)?;
     // About a second, without a division.
     let second = now >> 30;

@@ -58,20 +58,31 @@ pub(super) fn settings(resolved: &Resolved) -> DropSettings {
     settings
 }
 
+/// Drops that no line tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Untold {
+    /// In the one namespace that is wanted, or in all.
+    pub here: u64,
+    /// In others, where one is wanted.
+    pub elsewhere: u64,
+}
+
 /// How many were told, and how many not, by reason: a [`Pace`](tracer_common::globals::Pace) for each place.
 pub(super) struct Paces(pub(super) PerCpuArray<MapData, [u64; 2]>);
 
 impl Paces {
     /// Drops that were counted and never told, because no line for their reason came after them.
-    pub(super) fn untold(&self) -> io::Result<u64> {
-        let mut sum = 0;
+    pub(super) fn untold(&self) -> io::Result<Untold> {
+        let mut untold = Untold::default();
         for place in 0..self.0.len() {
+            let is_here = place < DropSettings::KINDS;
+            let sum = if is_here { &mut untold.here } else { &mut untold.elsewhere };
             let per_cpu = self.0.get(&place, 0).map_err(io::Error::other)?;
             for [_, counts] in per_cpu.iter() {
-                let [_, _, _, _, untold @ ..] = counts.to_ne_bytes();
-                sum += u64::from(u32::from_ne_bytes(untold));
+                let [_, _, _, _, count @ ..] = counts.to_ne_bytes();
+                *sum += u64::from(u32::from_ne_bytes(count));
             }
         }
-        Ok(sum)
+        Ok(untold)
     }
 }

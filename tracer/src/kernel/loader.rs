@@ -15,6 +15,7 @@ use tracer_common::wire::{COVERED, Drops, Record};
 use zerocopy::IntoBytes;
 
 use super::drops;
+pub use super::drops::Untold;
 use super::hooks::HOOKS;
 pub use super::hooks::Hook;
 use super::layout::Resolved;
@@ -295,7 +296,7 @@ impl Programs {
     ///
     /// # Errors
     /// When the kernel does not let us read the map.
-    pub fn untold_drops(&self) -> io::Result<u64> {
+    pub fn untold_drops(&self) -> io::Result<Untold> {
         self.paces.untold()
     }
 

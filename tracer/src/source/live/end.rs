@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::kernel::loader::Untold;
 use crate::output::writer::Ended;
 use crate::source::live::run::Live;
 use crate::source::outcome::{exit_code, summary};
@@ -35,7 +36,8 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
         stacks.tell_lost(&live.session.engine.book);
     }
     live.remotes.tell_limits();
-    let untold = live.programs.untold_drops().unwrap_or(0);
+    let untold = live.programs.untold_drops().unwrap_or_default();
+    let one_netns = live.config.filter.netns.is_some();
     let Live { session, stdout, output_failed, start, .. } = live;
     let mut code = u8::from(output_failed);
     match stdout.finish(if stalled { Duration::ZERO } else { PATIENCE }) {
@@ -53,17 +55,30 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
         }
     }
     // The summary is the last line.
-    if untold != 0 {
-        eprintln!(
-            "tcptrail: the kernel dropped {untold} more segments before the end, too many in a second to show each; they are \
-             counted in all network namespaces together"
-        );
-    }
+    tell_untold(untold, one_netns);
     let text = summary(&session, now.since(start));
     if !text.is_empty() {
         eprintln!("{text}");
     }
     if code == 0 { exit_code(&session) } else { code }
+}
+
+/// The last of a flood, which no line tells of.
+fn tell_untold(untold: Untold, one_netns: bool) {
+    let Untold { here, elsewhere } = untold;
+    if here != 0 {
+        let netns =
+            if one_netns { "" } else { "; they are counted in all network namespaces together" };
+        eprintln!(
+            "tcptrail: the kernel dropped {here} more segments before the end, too many in a second to show each{netns}"
+        );
+    }
+    if elsewhere != 0 {
+        eprintln!(
+            "tcptrail: in other network namespaces the kernel dropped {elsewhere} more segments, too many in a second to show \
+             each; tcptrail does not know whether they were on their way to or from this one"
+        );
+    }
 }
 
 /// Ends a run that cannot go on: outputs end, and what they have written goes out.
