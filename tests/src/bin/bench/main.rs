@@ -7,6 +7,7 @@ mod drops;
 mod figures;
 mod growth;
 mod latency;
+mod looks;
 mod lost;
 mod measure;
 mod process;
@@ -96,6 +97,8 @@ enum Part {
     Drops,
     /// What the flight recorder writes, and what that costs.
     Record,
+    /// Beside 200,000 TIME_WAITs: what looking costs, and how soon a FIN is told.
+    Looks,
     /// What `serve` costs always running: idle, beside many sockets, a transition, a scrape.
     Serve,
     /// Cost at 1, 10 and 100 times the connections and sockets.
@@ -141,11 +144,15 @@ const SOCKETS: u64 = 100_000;
 /// What is measured in so many rounds of so many seconds.
 type InRounds = fn(&Tools, &Path, usize, f64) -> Result<Vec<Target>>;
 
-const IN_ROUNDS: [(Part, InRounds); 3] =
-    [(Part::Drops, drops::targets), (Part::Record, record::targets), (Part::Serve, serve::targets)];
+const IN_ROUNDS: [(Part, InRounds); 4] = [
+    (Part::Drops, drops::targets),
+    (Part::Record, record::targets),
+    (Part::Looks, looks::targets),
+    (Part::Serve, serve::targets),
+];
 
 /// What `--targets` measures.
-const OF_TARGETS: [Part; 9] = [
+const OF_TARGETS: [Part; 10] = [
     Part::Compare,
     Part::Lost,
     Part::Latency,
@@ -154,6 +161,7 @@ const OF_TARGETS: [Part; 9] = [
     Part::Top,
     Part::Drops,
     Part::Record,
+    Part::Looks,
     Part::Serve,
 ];
 

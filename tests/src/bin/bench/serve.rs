@@ -35,17 +35,23 @@ pub(crate) fn targets(
 ) -> Result<Vec<Target>> {
     let mut all = vec![idle(tools, dir, Duration::from_secs_f64(seconds * 40.0))?];
     all.push(beside_sockets(tools, dir)?);
-    let mut samples = Vec::new();
+    const SUBJECTS: [Subject; 2] = [Subject::ServeRecorder, Subject::ServeDefault];
+    let mut samples = SUBJECTS.map(|subject| (subject, Vec::new()));
     for round in 0..count {
         eprintln!("bench: serve, round {} of {count}", round + 1);
-        samples.push(sample(Subject::ServeRecorder, tools, dir, seconds, None)?);
+        for (subject, samples) in &mut samples {
+            samples.push(sample(*subject, tools, dir, seconds, None)?);
+        }
     }
-    let us = Figure::of(samples.iter().map(|one| one.cpu_ns / 1e3));
-    let what = "processor time a transition, with metrics and recorder";
-    all.push(Target::at_most(what, 1.0, " us", us, 2));
-    let lost = samples.iter().map(|one| one.lost).sum();
-    let expected = samples.iter().map(|one| one.expected).sum();
-    all.push(Target::zero("lost by `serve --recorder`", lost, expected));
+    for (subject, samples) in samples {
+        let name = subject.name();
+        let us = Figure::of(samples.iter().map(|one| one.cpu_ns / 1e3));
+        let what = format!("processor time a transition, `{name}`");
+        all.push(Target::at_most(&what, 1.0, " us", us, 2));
+        let lost = samples.iter().map(|one| one.lost).sum();
+        let expected = samples.iter().map(|one| one.expected).sum();
+        all.push(Target::zero(&format!("lost by `{name}`"), lost, expected));
+    }
     all.extend(scrapes(tools, dir)?);
     Ok(all)
 }
@@ -53,7 +59,7 @@ pub(crate) fn targets(
 /// With everything on, and nothing to do.
 fn idle(tools: &Tools, dir: &Path, time: Duration) -> Result<Target> {
     eprintln!("bench: serve, idle for {time:.0?}");
-    let tracer = Tracer::start(Subject::ServeRecorder, tools, dir)?.context("a tracer")?;
+    let tracer = Tracer::start(Subject::ServeDefault, tools, dir)?.context("a tracer")?;
     sleep(SETTLE);
     let (before, began) = (cpu_ns(tracer.pid())?, Instant::now());
     sleep(time);
@@ -66,7 +72,7 @@ fn idle(tools: &Tools, dir: &Path, time: Duration) -> Result<Target> {
 fn beside_sockets(tools: &Tools, dir: &Path) -> Result<Target> {
     let netns = Netns::new()?;
     let _held = Held::open(&tools.beside("load").context("no load")?, &netns, 10_000)?;
-    let tracer = Tracer::start(Subject::ServeRecorder, tools, dir)?.context("a tracer")?;
+    let tracer = Tracer::start(Subject::ServeDefault, tools, dir)?.context("a tracer")?;
     sleep(SETTLE);
     let megabytes = Figure::of([resident(tracer.pid())? as f64 / 1e6]);
     tracer.stop()?;

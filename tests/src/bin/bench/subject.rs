@@ -41,10 +41,12 @@ pub(crate) enum Subject {
     TailJson,
     /// `tcptrail record`.
     Record,
-    /// `tcptrail serve`.
+    /// `tcptrail serve --no-openers`.
     Serve,
-    /// `tcptrail serve --recorder`.
+    /// `tcptrail serve --no-openers --recorder`.
     ServeRecorder,
+    /// `tcptrail serve --recorder`, with all that is on unless it is switched off.
+    ServeDefault,
     /// libbpf-tools' tcpstates.
     Tcpstates,
     /// libbpf-tools' tcplife.
@@ -77,7 +79,8 @@ impl Subject {
             Subject::TailJson => "tail --json",
             Subject::Record => "record",
             Subject::Serve => "serve",
-            Subject::ServeRecorder => "serve --recorder",
+            Subject::ServeRecorder => "serve --recorder --no-openers",
+            Subject::ServeDefault => "serve --recorder",
             Subject::Tcpstates => "tcpstates",
             Subject::Tcplife => "tcplife",
             Subject::Bpftrace => "bpftrace",
@@ -116,10 +119,13 @@ impl Subject {
                 command.arg(dir.join("recording"));
                 command
             }
-            Subject::Serve | Subject::ServeRecorder => {
-                let mut command = tcptrail(&["serve", "--no-openers", "--listen"]);
+            Subject::Serve | Subject::ServeRecorder | Subject::ServeDefault => {
+                let mut command = tcptrail(&["serve", "--listen"]);
                 command.arg(format!("unix:{}", dir.join("socket").display()));
-                if self == Subject::ServeRecorder {
+                if self != Subject::ServeDefault {
+                    command.arg("--no-openers");
+                }
+                if self != Subject::Serve {
                     command.arg("--recorder").arg(dir.join(RECORDER));
                 }
                 command
@@ -204,7 +210,9 @@ impl Tracer {
     fn wait_until_ready(&mut self, began: Instant) -> Result<()> {
         let (file, sign) = match self.subject {
             Subject::Record => ("err", "recording;"),
-            Subject::Serve | Subject::ServeRecorder => ("err", "serving on"),
+            Subject::Serve | Subject::ServeRecorder | Subject::ServeDefault => {
+                ("err", "serving on")
+            }
             Subject::Bpftrace | Subject::Floor => ("out", "ready"),
             _ => ("out", "\n"),
         };
@@ -253,7 +261,8 @@ impl Tracer {
             | Subject::LifeNoDrops
             | Subject::Record
             | Subject::Serve
-            | Subject::ServeRecorder => summary(&errors),
+            | Subject::ServeRecorder
+            | Subject::ServeDefault => summary(&errors),
             // Without their header lines.
             Subject::Bpftrace => (Some(lines.saturating_sub(2)), bpftrace_lost(&errors)),
             _ => (Some(lines.saturating_sub(1)), None),

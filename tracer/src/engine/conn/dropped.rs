@@ -4,10 +4,6 @@
 //! the connection that was to receive it, else the one that sent it, if it is on this machine. A client's port may not
 //! be known yet when its SYN is dropped: what is nobody's waits a second for it.
 
-use std::collections::HashMap;
-
-use foldhash::fast::FixedState;
-
 use crate::engine::conn::change::{Change, ConnRef, Kind};
 use crate::engine::conn::drops::{
     DropCount, MOST_COUNTED, MOST_KINDS, MOST_WAITING, PATIENCE_NS, Unclaimed,
@@ -51,10 +47,15 @@ impl Table {
         if self.is_a_probe(drop) {
             return;
         }
-        if !self.claim(event, drop, changes) && self.drops.waiting_count < MOST_WAITING {
-            self.drops.waiting.entry(event.tuple).or_default().push(*event);
-            self.drops.waiting_count += 1;
+        if self.claim(event, drop, changes) {
+            return;
         }
+        if self.drops.waiting_count >= MOST_WAITING {
+            self.drops.crowded.add(event, drop);
+            return;
+        }
+        self.drops.waiting.entry(event.tuple).or_default().push(*event);
+        self.drops.waiting_count += 1;
     }
 
     /// A bare ACK outside the window, as keepalive probes are, which come from before it: nothing in it is lost. Later
@@ -157,8 +158,7 @@ impl Table {
         all: bool,
         changes: &mut Vec<Change>,
     ) -> Vec<Unclaimed> {
-        let mut groups: Vec<Unclaimed> = Vec::new();
-        let mut places = HashMap::<_, usize, FixedState>::default();
+        let mut groups = std::mem::take(&mut self.drops.crowded);
         let waiting = std::mem::take(&mut self.drops.waiting);
         self.drops.waiting_count = 0;
         let mut waiting: Vec<Event> = waiting.into_values().flatten().collect();
@@ -169,29 +169,10 @@ impl Table {
                 self.dropped(&event, drop, changes);
                 continue;
             }
-            if self.claim(&event, drop, changes) {
-                continue;
-            }
-            let tuple = event.tuple;
-            // Of what is sent, the other end is what many have in common.
-            let end = if drop.place == Place::Output { tuple.remote() } else { tuple.local() };
-            let key = (event.netns, end, drop.reason, drop.place, drop.segment);
-            let untold = u64::from(drop.untold);
-            if let Some(group) = places.get(&key).and_then(|&at| groups.get_mut(at)) {
-                group.count += 1 + untold;
-                group.remotes = group.remotes.saturating_add(1);
-            } else {
-                places.insert(key, groups.len());
-                groups.push(Unclaimed {
-                    at: event.at,
-                    netns: event.netns,
-                    tuple,
-                    drop,
-                    count: 1 + untold,
-                    remotes: 1,
-                });
+            if !self.claim(&event, drop, changes) {
+                groups.add(&event, drop);
             }
         }
-        groups
+        groups.groups
     }
 }

@@ -1,6 +1,7 @@
 //! What is remembered of segments that the kernel threw away.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use foldhash::fast::FixedState;
 
@@ -10,7 +11,7 @@ use crate::time::MonoNs;
 /// What is nobody's waits so long: a client's SYN is sent again after a second (`TCP_TIMEOUT_INIT`), which tells its
 /// port.
 pub(super) const PATIENCE_NS: u64 = 1_200_000_000;
-/// At most so many wait.
+/// At most so many wait; of more, nobody is looked for.
 pub(super) const MOST_WAITING: usize = 8_192;
 /// At most so many connections have their drops counted by reason.
 pub(super) const MOST_COUNTED: usize = 65_536;
@@ -50,6 +51,34 @@ pub struct Unclaimed {
     pub remotes: u32,
 }
 
+/// Drops that have something in common: in which namespace, at which end, why, where, what.
+type Common = (u32, SocketAddr, u16, Place, Dropped);
+
+/// Drops that are nobody's, put together.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    pub(super) groups: Vec<Unclaimed>,
+    places: HashMap<Common, usize, FixedState>,
+}
+
+impl Groups {
+    pub(super) fn add(&mut self, event: &Event, drop: Drop) {
+        let tuple = event.tuple;
+        // Of what is sent, the other end is what many have in common.
+        let end = if drop.place == Place::Output { tuple.remote() } else { tuple.local() };
+        let common = (event.netns, end, drop.reason, drop.place, drop.segment);
+        let untold = u64::from(drop.untold);
+        if let Some(group) = self.places.get(&common).and_then(|&at| self.groups.get_mut(at)) {
+            group.count += 1 + untold;
+            group.remotes = group.remotes.saturating_add(1);
+            return;
+        }
+        self.places.insert(common, self.groups.len());
+        let (at, netns, count) = (event.at, event.netns, 1 + untold);
+        self.groups.push(Unclaimed { at, netns, tuple, drop, count, remotes: 1 });
+    }
+}
+
 /// What the table remembers of drops.
 #[derive(Debug, Default)]
 pub(crate) struct Drops {
@@ -60,5 +89,7 @@ pub(crate) struct Drops {
     /// By their ends; a connection that is known by its port at last asks for its own.
     pub(super) waiting: HashMap<Tuple, Vec<Event>, FixedState>,
     pub(super) waiting_count: usize,
+    /// Those for which there was no room to wait.
+    pub(super) crowded: Groups,
     pub(super) counts: HashMap<SockId, Vec<DropCount>, FixedState>,
 }

@@ -84,6 +84,18 @@ fn what_is_nobodys_is_one_line_a_port() {
 }
 
 #[test]
+fn of_too_many_to_wait_none_is_forgotten() {
+    let mut table = table();
+    for _ in 0..9_000 {
+        play(&mut table, at_the_server(0, SYN), &mut String::new());
+    }
+    let count = |ms, table: &mut Table| unclaimed(table, ms).iter().map(|group| group.count).sum();
+    let (early, late): (u64, u64) = (count(500, &mut table), count(1_500, &mut table));
+    assert_eq!(early + late, 9_000, "{early} told at once");
+    assert!(late >= 8_192, "{late} waited for their connection");
+}
+
+#[test]
 fn a_keepalive_probe_is_no_loss_where_it_has_no_reason_of_its_own() {
     let data = Drop { segment: Dropped::Data, payload: 1, ..SYN };
     let ack = Drop { segment: Dropped::Ack, ..SYN };
