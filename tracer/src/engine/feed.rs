@@ -206,11 +206,14 @@ impl Engine {
             self.malformed += 1;
             return;
         };
-        let (table, changes, rules) = (&mut self.table, &mut self.changes, &mut self.rules);
+        // What only looks let go of is not taken in without looks.
+        let rules = self.rules.as_mut().filter(|rules| rules.looks);
+        let (table, changes, mut watch) =
+            (&mut self.table, &mut self.changes, rules.map(|rules| &mut rules.watch));
         let mut apply = |event: &Event| {
             table.apply(event, changes);
-            if let (Some(rules), What::Socket(row)) = (&mut *rules, &event.what) {
-                rules.watch.row(event, row);
+            if let (Some(watch), What::Socket(row)) = (&mut watch, &event.what) {
+                watch.row(event, row);
             }
         };
         if Identities::is_settled(&event) {
@@ -228,7 +231,7 @@ impl Engine {
         }
         if let Some(rules) = &mut self.rules {
             rules.scope.learn(&self.names);
-            for (id, opener) in names::openers(bytes) {
+            for (id, opener) in names::openers(bytes).filter(|_| rules.looks) {
                 let opener = String::from_utf8_lossy(opener);
                 rules.watch.openers.learn(SockId(id), opener.into());
             }
@@ -243,7 +246,7 @@ impl Engine {
             return;
         }
         let mut changes = std::mem::take(&mut self.changes);
-        if let Some(rules) = &mut self.rules {
+        if let Some(rules) = self.rules.as_mut().filter(|rules| rules.looks) {
             for change in &changes {
                 if let Some(conn) = self.table.get(change.conn) {
                     rules.watch.change(conn, change);

@@ -247,6 +247,12 @@ impl Watch {
         self.calm
     }
 
+    /// Sockets that are gone and not let go of: a look does that.
+    #[cfg(test)]
+    pub(crate) fn gone(&self) -> usize {
+        self.gone.len()
+    }
+
     /// What is found now, the worst first.
     #[must_use]
     pub fn findings(&self) -> Vec<(&Finding, MonoNs)> {

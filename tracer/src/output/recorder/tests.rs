@@ -141,3 +141,17 @@ fn each_segment_says_which_it_is_and_is_a_recording_of_its_own() {
         assert!(ended, "{name}");
     }
 }
+
+/// Rules that do not look, as of who records: an hour of connections is no memory.
+#[test]
+fn rules_that_do_not_look_remember_no_socket() {
+    let recording = fs::read(format!("{FIXTURES}loopback.tcpt")).unwrap();
+    let (origin, mut reader) = Reader::open(recording.as_slice()).unwrap();
+    let watch = Watch::new(rules::Options::default());
+    let rules = Rules { watch, scope: Filter::default(), looks: false };
+    let mut engine = engine(origin).with_rules(Some(rules));
+    while let Some(Item::Input(input)) = reader.next().unwrap() {
+        engine.feed(&input, &mut Nobody);
+    }
+    assert_eq!(engine.watch().map(Watch::gone), Some(0));
+}
