@@ -54,7 +54,9 @@ pub(crate) struct Recorder {
     filled: u32,
     /// It paused this time, and said so.
     seen: bool,
-    /// Times that it did.
+    /// Gaps that it had told of before.
+    gaps: f64,
+    /// Times that it paused and said so, or told of a gap: where removing its oldest segment made room at once.
     said: u32,
     /// Since when it records again, CLOCK_MONOTONIC.
     since: u64,
@@ -74,6 +76,7 @@ impl Recorder {
             mood: Mood::Room { until: Instant::now() + CYCLE / 2 },
             filled: 0,
             seen: false,
+            gaps: 0.0,
             said: 0,
             since: now_ns(),
             wrong: Vec::new(),
@@ -90,6 +93,7 @@ impl Recorder {
         match self.mood {
             Mood::Room { until } if now >= until && left > LAST => {
                 self.filled += 1;
+                self.gaps = metric(serve, "gaps_total")?;
                 self.mood = Mood::Full { until: now + FULL };
             }
             Mood::Room { .. } => {}
@@ -99,7 +103,8 @@ impl Recorder {
                 self.seen = self.seen || paused(serve)? && says(serve)?;
             }
             Mood::Full { .. } => {
-                self.said += u32::from(std::mem::take(&mut self.seen));
+                let gap = metric(serve, "gaps_total")? > self.gaps;
+                self.said += u32::from(std::mem::take(&mut self.seen) || gap);
                 self.disk.empty()?;
                 self.mood = Mood::Resuming { until: now + PATIENCE };
             }
@@ -174,9 +179,15 @@ impl Recorder {
 }
 
 fn paused(serve: &Serve) -> Result<bool> {
+    Ok(metric(serve, "paused")? > 0.0)
+}
+
+fn metric(serve: &Serve, name: &str) -> Result<f64> {
     let metrics = serve.ask("/metrics")?;
-    let told = metrics.lines().find_map(|line| line.strip_prefix("tcptrail_recorder_paused "));
-    Ok(told.context("no such metric")?.parse::<f64>()? > 0.0)
+    let (head, space) = ("tcptrail_recorder_", ' ');
+    let value =
+        |line: &str| line.strip_prefix(head)?.strip_prefix(name)?.strip_prefix(space)?.parse().ok();
+    metrics.lines().find_map(value).with_context(|| format!("no metric {head}{name}"))
 }
 
 /// Whether it has a finding about itself.
