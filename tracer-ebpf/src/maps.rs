@@ -25,8 +25,7 @@ pub static DESCRIPTORS: HashMap<u32, Descriptors> = HashMap::with_max_entries(1,
 /// How many drops were told in this second, by [`DropSettings::REASONS`] and whether they are SYNs; then those of other
 /// namespaces than the one that is wanted.
 #[map]
-pub static DROP_PACE: PerCpuArray<Pace> =
-    PerCpuArray::with_max_entries(2 * DropSettings::KINDS, 0);
+pub static DROP_PACE: PerCpuArray<Pace> = PerCpuArray::with_max_entries(2 * DropSettings::KINDS, 0);
 
 /// Which socket and which states.
 #[repr(C)]
