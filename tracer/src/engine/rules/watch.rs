@@ -69,7 +69,7 @@ pub struct Watch {
     overflows: Overflows,
     closed_findings: Vec<Finding>,
     /// Sockets whose connection has gone, and whose openers are kept: their descriptors may be there.
-    gone: HashSet<SockId, FixedState>,
+    pub(crate) gone: HashSet<SockId, FixedState>,
     /// What was known of the sockets that are in CLOSE_WAIT now when the FIN came.
     fins: Fins,
     stale_reuse: StaleReuse,
@@ -245,12 +245,6 @@ impl Watch {
     #[must_use]
     pub fn calm(&self) -> bool {
         self.calm
-    }
-
-    /// Sockets that are gone and not let go of: a look does that.
-    #[cfg(test)]
-    pub(crate) fn gone(&self) -> usize {
-        self.gone.len()
     }
 
     /// What is found now, the worst first.
