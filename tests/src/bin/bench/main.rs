@@ -147,8 +147,9 @@ type InRounds = fn(&Tools, &Path, usize, f64) -> Result<Vec<Target>>;
 const IN_ROUNDS: [(Part, InRounds); 4] = [
     (Part::Drops, drops::targets),
     (Part::Record, record::targets),
-    (Part::Looks, looks::targets),
     (Part::Serve, serve::targets),
+    // Last: the kernel tidies its TIME_WAITs away for a while.
+    (Part::Looks, looks::targets),
 ];
 
 /// What `--targets` measures.
@@ -161,8 +162,8 @@ const OF_TARGETS: [Part; 10] = [
     Part::Top,
     Part::Drops,
     Part::Record,
-    Part::Looks,
     Part::Serve,
+    Part::Looks,
 ];
 
 fn run(cli: Cli) -> Result<ExitCode> {
