@@ -75,8 +75,8 @@ fn tell_untold(untold: Untold, one_netns: bool) {
     }
     if elsewhere != 0 {
         eprintln!(
-            "tcptrail: in other network namespaces the kernel dropped {elsewhere} more segments, too many in a second to show \
-             each; tcptrail does not know whether they were on their way to or from this one"
+            "tcptrail: in other network namespaces the kernel dropped at least {elsewhere} more segments, too many in a second to \
+             show each; tcptrail does not know whether they were on their way to or from this one"
         );
     }
 }
