@@ -35,7 +35,8 @@ type Moment = (u16, Instant);
 /// `tail --json` of a namespace with the TIME_WAITs, while a few connections are closed there first: their peers are in
 /// another namespace, which it does not see. Before the first TIME_WAIT is over.
 pub(crate) fn targets(tools: &Tools, dir: &Path, _: usize, seconds: f64) -> Result<Vec<Target>> {
-    let count = (seconds * 16.0 * RATE) as usize;
+    // As long as there is before the first TIME_WAIT is over: a walk over all of them comes some twenty seconds after the last.
+    let count = (seconds * 24.0 * RATE) as usize;
     let pair = Pair::new()?;
     pair.left.sysctl("ipv4/tcp_max_tw_buckets", "400000")?;
     eprintln!("bench: {TIME_WAITS} TIME_WAITs, and {count} connections to look at");
