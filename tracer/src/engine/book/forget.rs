@@ -14,6 +14,10 @@ use crate::time::MonoNs;
 
 /// So few are kept even where their processes have ended.
 const FEW_STACKS: usize = 256;
+/// The same for those whose memory is kept.
+const FEW_HEAVY: usize = 64;
+/// More of them are not kept for longer than this.
+const TIDY_EVERY_NS: u64 = 60_000_000_000;
 
 impl Book {
     /// Forgets sockets that are gone, and of the stacks that no socket has those of processes that have ended; when there
@@ -32,18 +36,38 @@ impl Book {
             .retain(|_, (id, at)| now.since(*at) < ONE_REQUEST_NS && sockets.contains_key(id));
         let crowded = self.stacks.len() >= MOST_STACKS / 2;
         let heavy = self.with_memory >= MOST_WITH_MEMORY / 2;
-        // Each time there are twice as many: a process that connects once has a stack of its own, which never comes again.
-        let grown = self.stacks.len() >= self.tidy_at.max(FEW_STACKS);
-        if crowded || heavy || grown {
-            let ended = if grown { self.ended(lives) } else { HashSet::new() };
+        let due = self.is_due(now);
+        if crowded || heavy || due {
+            let ended = if due { self.ended(lives) } else { HashSet::new() };
             self.let_go_of_unused(now, is_there, |stack| {
                 crowded || heavy && stack.is_heavy() || ended.contains(&stack.raw.pid)
             });
+            self.let_go_of_memory(&ended);
         }
-        if grown {
-            self.tidy_at = 2 * self.stacks.len();
+        if due {
+            self.tidied = now;
+            self.tidy_at = (2 * self.stacks.len(), 2 * self.with_memory);
             give_back(&mut self.stacks);
             give_back(&mut self.by_hash);
+        }
+    }
+
+    /// Whether it is time to ask which processes have ended: each time there are twice as many stacks, for a process that
+    /// connects once has a stack of its own, which never comes again; and now and then, for the processes of a burst have
+    /// ended when it is over.
+    fn is_due(&self, now: MonoNs) -> bool {
+        let (stacks, heavy) = self.tidy_at;
+        let rested = now.since(self.tidied) >= TIDY_EVERY_NS;
+        let many = self.stacks.len() >= FEW_STACKS && (rested || self.stacks.len() >= stacks);
+        many || self.with_memory >= FEW_HEAVY && (rested || self.with_memory >= heavy)
+    }
+
+    /// Without the files of its process, memory of a stack tells nothing.
+    fn let_go_of_memory(&mut self, ended: &HashSet<u32>) {
+        let stacks = self.stacks.values_mut();
+        for stack in stacks.filter(|stack| stack.is_heavy() && ended.contains(&stack.raw.pid)) {
+            self.with_memory -= 1;
+            stack.shrink();
         }
     }
 

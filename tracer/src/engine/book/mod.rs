@@ -63,8 +63,10 @@ pub struct Book {
     collected: usize,
     /// Stacks whose memory is kept until they have names.
     with_memory: usize,
-    /// When there are so many, those of processes that have ended are let go of.
-    tidy_at: usize,
+    /// When there are so many, or so many with memory, those of processes that have ended are let go of.
+    tidy_at: (usize, usize),
+    /// When they last were.
+    tidied: MonoNs,
     /// Hashes of stacks that were let go, until the kernel knows.
     forgotten: Vec<u64>,
     /// Records that made no sense.
@@ -299,9 +301,7 @@ impl Book {
         stack.named = Some(named);
         if stack.is_heavy() {
             self.with_memory -= 1;
-            let mut raw = Raw::clone(&stack.raw);
-            raw.shrink();
-            stack.raw = Arc::new(raw);
+            stack.shrink();
         }
     }
 

@@ -71,7 +71,7 @@ impl Raw {
     }
 
     /// The few words at its top are enough from now on.
-    pub(super) fn shrink(&mut self) {
+    fn shrink(&mut self) {
         self.top.truncate(TOP_WORDS);
         self.top.shrink_to_fit();
         self.behind = (0, Vec::new());
@@ -103,5 +103,12 @@ impl Stack {
     /// Its memory is kept.
     pub(super) fn is_heavy(&self) -> bool {
         self.raw.has_memory()
+    }
+
+    /// Lets go of its memory.
+    pub(super) fn shrink(&mut self) {
+        let mut raw = Raw::clone(&self.raw);
+        raw.shrink();
+        self.raw = Arc::new(raw);
     }
 }

@@ -189,6 +189,45 @@ fn stacks_of_processes_that_have_ended_are_let_go_of() {
 }
 
 #[test]
+fn stacks_of_a_burst_are_let_go_of_when_its_processes_have_ended() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut book = Book::default();
+    for number in 0..5_000u32 {
+        let mut whole = record(StackKind::Connect, u64::from(number) + 1, u64::from(number) + 1);
+        (whole.head.pid, whole.head.mono_ns) = (number, 100 * SECOND);
+        book.take_in(whole.as_bytes());
+    }
+    book.forget(MonoNs(101 * SECOND), |_| true, |_| true);
+    assert_eq!(book.stacks.len(), 5_000);
+    book.forget(MonoNs(150 * SECOND), |_| false, |_| false);
+    assert_eq!(book.stacks.len(), 5_000, "not every second all processes are asked for");
+    book.forget(MonoNs(170 * SECOND), |_| false, |_| false);
+    assert_eq!((book.stacks.len(), book.forgotten().len()), (0, 5_000));
+}
+
+/// A socket in TIME_WAIT outlives the process that closed it.
+#[test]
+fn memory_of_stacks_whose_processes_have_ended_is_let_go_of() {
+    let mut book = Book::default();
+    let mut memory = StackMemory::new_zeroed();
+    memory.words = [1; MEMORY_WORDS];
+    for second in 0..1_000u32 {
+        let id = u64::from(second) + 1;
+        memory.record = record(StackKind::Connect, id, id);
+        memory.record.head.pid = second;
+        memory.record.head.mono_ns = id * 1_000_000_000;
+        book.take_in(memory.as_bytes());
+        book.forget(MonoNs(id * 1_000_000_000), |_| true, |pid| pid < 10);
+        assert!(book.with_memory <= 80, "{} at {second}", book.with_memory);
+    }
+    let heavy: Vec<u32> =
+        book.stacks.values().filter(|it| it.is_heavy()).map(|it| it.raw.pid).collect();
+    assert_eq!(heavy.iter().filter(|&&pid| pid < 10).count(), 10, "{heavy:?}");
+    assert_eq!(heavy.len(), book.with_memory);
+    assert_eq!(book.stacks.len(), 1_000, "their sockets are there");
+}
+
+#[test]
 fn room_that_a_burst_needed_is_given_back() {
     let mut book = Book::default();
     for id in 1..=100_000 {

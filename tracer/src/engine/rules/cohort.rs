@@ -20,6 +20,8 @@ use crate::time::MonoNs;
 const SPELL_NS: u64 = 600_000_000_000;
 /// Most places kept.
 const MOST: usize = 16_384;
+/// So few are kept without asking whether anything left them lately.
+const FEW: usize = 256;
 
 /// Least number of survivors for a leak: one may be an accident, two may be a pair of them.
 const LEAST: usize = 3;
@@ -86,6 +88,8 @@ struct Leavers {
 #[derive(Debug, Default)]
 pub(crate) struct Cohorts {
     by_place: HashMap<Place, Leavers, FixedState>,
+    /// When there are so many, those that nothing left lately are let go of.
+    tidy_at: usize,
 }
 
 /// Who left a place lately.
@@ -123,8 +127,8 @@ pub(crate) struct Survival {
 impl Cohorts {
     /// One left, after this time in the state.
     pub(crate) fn left(&mut self, place: Place, after_ns: u64, threshold: u64, at: MonoNs) {
-        if self.by_place.len() >= MOST && !self.by_place.contains_key(&place) {
-            self.by_place.retain(|_, leavers| at.since(leavers.began) < SPELL_NS);
+        if self.by_place.len() >= self.tidy_at.max(FEW) && !self.by_place.contains_key(&place) {
+            self.tidy(at);
             if self.by_place.len() >= MOST {
                 return;
             }
@@ -135,6 +139,17 @@ impl Cohorts {
         leavers.now.left += 1;
         leavers.now.late += u64::from(after_ns >= threshold);
         leavers.now.ages.add(after_ns);
+    }
+
+    /// Lets go of places that nothing left lately: a process that connects once, or a listener on a port of its own, is a
+    /// place that never comes again. Next when there are twice as many, so that it costs little.
+    fn tidy(&mut self, at: MonoNs) {
+        let lately = if self.by_place.len() >= MOST { SPELL_NS } else { 2 * SPELL_NS };
+        self.by_place.retain(|_, leavers| at.since(leavers.began) < lately);
+        self.tidy_at = MOST.min(2 * self.by_place.len());
+        if self.by_place.capacity() / 4 > self.by_place.len().max(FEW) {
+            self.by_place.shrink_to(2 * self.by_place.len());
+        }
     }
 
     /// Who left a place in the last ten to twenty minutes.
@@ -211,4 +226,50 @@ fn share(left: u64, present: u64) -> Option<f64> {
     let all = left + present;
     let float = crate::engine::rules::growth::as_f64;
     (all != 0).then(|| float(left) / float(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::rules::place::Side;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn place(number: u32) -> Place {
+        Place { netns: number, pid: Some(number), side: Side::Local(80) }
+    }
+
+    #[test]
+    fn places_that_never_come_again_are_let_go_of() {
+        let mut cohorts = Cohorts::default();
+        let mut most = 0;
+        // One a second for five hours, and one place that comes again.
+        for second in 0..5 * 3600 {
+            let at = MonoNs(u64::from(second) * SECOND);
+            cohorts.left(place(second + 1), SECOND, 60 * SECOND, at);
+            cohorts.left(place(0), SECOND, 60 * SECOND, at);
+            most = cohorts.by_place.capacity().max(most);
+        }
+        // Twenty minutes of them, and as many until the next tidying; a map has room for half as many more.
+        assert!(most <= 2 * 2 * 1200, "room for {most}");
+        let now = MonoNs(5 * 3600 * SECOND);
+        assert!((600..=1200).contains(&cohorts.leavers(&place(0), now).all));
+        // None that left within the last ten minutes is missing.
+        for second in 5 * 3600 - 600..5 * 3600 {
+            assert_eq!(cohorts.leavers(&place(second + 1), now).all, 1, "{second}");
+        }
+    }
+
+    #[test]
+    fn of_too_many_at_once_the_first_are_kept() {
+        let mut cohorts = Cohorts::default();
+        for number in 0..20_000 {
+            cohorts.left(place(number), SECOND, 60 * SECOND, MonoNs(SECOND));
+        }
+        assert_eq!(cohorts.by_place.len(), MOST);
+        // Later there is room for others.
+        let later = MonoNs(700 * SECOND);
+        cohorts.left(place(20_000), SECOND, 60 * SECOND, later);
+        assert_eq!(cohorts.leavers(&place(20_000), later).all, 1);
+    }
 }

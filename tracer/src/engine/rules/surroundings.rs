@@ -117,18 +117,24 @@ impl ProcessNow {
     }
 }
 
+/// A network namespace as it was read first and last.
+#[derive(Clone, Copy, Debug)]
+struct NetnsNow {
+    first: NetnsFacts,
+    last: NetnsFacts,
+    at: MonoNs,
+}
+
 /// All that was read so far.
 #[derive(Debug, Default)]
 pub struct Surroundings {
     processes: HashMap<u32, ProcessNow, FixedState>,
-    netns: HashMap<u32, NetnsFacts, FixedState>,
-    /// As they were read first.
-    first: HashMap<u32, NetnsFacts, FixedState>,
+    netns: HashMap<u32, NetnsNow, FixedState>,
     slept_ns: u64,
     known: bool,
 }
 
-/// A process that was not read for this long has gone, or has no sockets any more.
+/// A process or namespace that was not read for this long has gone, or has no sockets any more.
 const STALE_NS: u64 = 60_000_000_000;
 
 impl Surroundings {
@@ -152,10 +158,12 @@ impl Surroundings {
             }
         }
         for read in &facts.netns {
-            self.netns.insert(read.inode, *read);
-            self.first.entry(read.inode).or_insert(*read);
+            let first = NetnsNow { first: *read, last: *read, at };
+            let netns = self.netns.entry(read.inode).or_insert(first);
+            (netns.last, netns.at) = (*read, at);
         }
         self.processes.retain(|_, process| at.since(process.at) < STALE_NS);
+        self.netns.retain(|_, netns| at.since(netns.at) < STALE_NS);
     }
 
     /// Whether anything was read at all.
@@ -181,19 +189,20 @@ impl Surroundings {
 
     /// Every network namespace that was read, as it was read last.
     pub fn namespaces(&self) -> impl Iterator<Item = &NetnsFacts> {
-        self.netns.values()
+        self.netns.values().map(|netns| &netns.last)
     }
 
     /// Of a namespace; all unknown when it was not read.
     pub(crate) fn netns(&self, inode: u32) -> NetnsFacts {
-        self.netns.get(&inode).copied().unwrap_or(NetnsFacts { inode, ..NetnsFacts::default() })
+        let unknown = NetnsFacts { inode, ..NetnsFacts::default() };
+        self.netns.get(&inode).map_or(unknown, |netns| netns.last)
     }
 
     /// How far a counter of a namespace has come since it was read first; `None` when it is not known.
     pub(crate) fn grown(&self, inode: u32, counter: fn(&NetnsFacts) -> Option<u64>) -> Option<u64> {
-        let (first, now) = (self.first.get(&inode)?, self.netns.get(&inode)?);
+        let netns = self.netns.get(&inode)?;
         // Another namespace may have its inode by now.
-        counter(now)?.checked_sub(counter(first)?)
+        counter(&netns.last)?.checked_sub(counter(&netns.first)?)
     }
 
     /// CLOCK_BOOTTIME of a CLOCK_MONOTONIC moment; `None` when nothing was read.
@@ -203,7 +212,7 @@ impl Surroundings {
 
     /// Where ephemeral ports begin; Linux's default when it was not read.
     pub(crate) fn first_ephemeral(&self, netns: u32) -> u16 {
-        self.netns.get(&netns).and_then(|facts| facts.port_range).map_or(32_768, |range| range.0)
+        self.netns(netns).port_range.map_or(32_768, |range| range.0)
     }
 }
 
@@ -223,5 +232,29 @@ impl NetnsFacts {
         } else {
             self.retries2
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn namespaces_that_have_gone_are_let_go_of() {
+        let mut around = Surroundings::default();
+        let read =
+            |inode, drops| NetnsFacts { inode, listen_drops: Some(drops), ..NetnsFacts::default() };
+        for second in 0..1000u32 {
+            let netns = vec![read(0, u64::from(second) + 7), read(second + 1, 0)];
+            let at = u64::from(second) * SECOND;
+            around.take_in(&Facts { at, netns, ..Facts::default() });
+        }
+        // The last minute's, and the one that stays, whose counter counts from the first reading.
+        assert_eq!(around.namespaces().count(), 61);
+        assert_eq!(around.grown(0, |facts| facts.listen_drops), Some(999));
+        assert_eq!(around.grown(1, |facts| facts.listen_drops), None);
+        assert_eq!(around.grown(1000, |facts| facts.listen_drops), Some(0));
     }
 }

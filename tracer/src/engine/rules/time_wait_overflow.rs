@@ -19,7 +19,13 @@ struct Counted {
     read: MonoNs,
     began: Option<MonoNs>,
     grew: Option<MonoNs>,
+    /// When it was last read.
+    at: MonoNs,
 }
+
+/// A namespace that was not read for this long has gone, or has no sockets any more; nobody is told of what was longer
+/// ago.
+const STALE_NS: u64 = 600_000_000_000;
 
 /// Of all of them.
 #[derive(Debug, Default)]
@@ -39,7 +45,9 @@ impl Overflows {
                 read: at,
                 began: None,
                 grew: None,
+                at,
             });
+            known.at = at;
             known.most = read.max_tw_buckets.or(known.most);
             if count < known.now {
                 // Another namespace has its inode by now.
@@ -52,6 +60,7 @@ impl Overflows {
             }
             known.now = count;
         }
+        self.by_netns.retain(|_, counted| at.since(counted.at) < STALE_NS);
     }
 
     /// Namespaces in which it has happened less than `within_ns` ago.

@@ -37,6 +37,9 @@ const MOST_ASKED: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// At the start JVMs are waited for this long.
 const GREETING: Duration = Duration::from_millis(300);
+/// When so many stacks were let go of, their memory goes back to the system, no more often than this.
+const MANY_FREED: usize = 256;
+const GIVEN_BACK_EVERY: Duration = Duration::from_secs(60);
 /// Processes that are told to the kernel.
 const MOST_PROCESSES: usize = 8_000;
 
@@ -51,6 +54,9 @@ pub(super) struct Stacks {
     told: HashSet<SockId>,
     /// JVMs that are asked for thread dumps; where a run wants that.
     dumps: Option<Dumps>,
+    /// Stacks that were let go of since memory was given back, and when that was.
+    freed: usize,
+    given_back: Instant,
 }
 
 impl Stacks {
@@ -87,6 +93,8 @@ impl Stacks {
             looked_at: HashSet::new(),
             told: HashSet::new(),
             dumps: (wants.dumps && wants.attach).then(Dumps::default),
+            freed: 0,
+            given_back: Instant::now(),
         };
         for pid in &config.filter.pids {
             if !std::fs::exists(format!("/proc/{pid}")).unwrap_or(true) {
@@ -204,6 +212,11 @@ impl Stacks {
         }
         let forgotten = session.engine.forget_stacks(MonoNs::now(), lives);
         self.programs.forget_stacks(&forgotten);
+        self.freed += forgotten.len();
+        if self.freed >= MANY_FREED && self.given_back.elapsed() >= GIVEN_BACK_EVERY {
+            (self.freed, self.given_back) = (0, Instant::now());
+            memory::give_back();
+        }
         let table = session.engine.table();
         self.told.retain(|&id| table.has(id) || table.leftover(id).is_some());
         self.forget_processes();
