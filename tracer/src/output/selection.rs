@@ -2,7 +2,7 @@
 
 use tracer_common::TcpState;
 
-use crate::engine::conn::{Change, ConnRef, Connection, Kind, Role, Spent, Table};
+use crate::engine::conn::{Change, ConnRef, Connection, Kind, Role, Spent, Table, Unclaimed};
 use crate::filter::Filter;
 use crate::names::Names;
 
@@ -61,6 +61,8 @@ pub(crate) struct Selection {
     pub(crate) connections: u64,
     /// Of those, that had not finished when the run ended.
     pub(crate) open: u64,
+    /// Dropped segments that nobody saw one by one, and of which only those that were left out would have told.
+    pub(crate) left_out: u64,
 }
 
 /// What of a change is for the output.
@@ -88,6 +90,7 @@ impl Selection {
             events: 0,
             connections: 0,
             open: 0,
+            left_out: 0,
         }
     }
 
@@ -116,12 +119,26 @@ impl Selection {
         } else {
             self.filter(conn, change)
         };
-        if matches!(change.kind, Kind::Gone) {
-            // Its place in the table may be another's next.
-            self.held.take(change.conn);
-            self.counted.take(change.conn);
+        match change.kind {
+            Kind::Gone => {
+                // Its place in the table may be another's next.
+                self.held.take(change.conn);
+                self.counted.take(change.conn);
+            }
+            // Whose the others were is not known, so they may be wanted.
+            Kind::Dropped { drop, .. } if !passed.change => self.left_out += u64::from(drop.untold),
+            _ => {}
         }
         passed
+    }
+
+    /// Takes notice of drops that belong to no connection.
+    pub(crate) fn unclaimed(&mut self, table: &Table, group: &Unclaimed) {
+        let listener = table.listener_at(group.netns, &group.tuple);
+        let owner = listener.and_then(|listener| listener.owner.as_ref());
+        if !self.all && !self.filter.wants_unclaimed(group, owner) {
+            self.left_out += group.untold();
+        }
     }
 
     fn filter(&mut self, conn: &Connection, change: &Change) -> Passed {

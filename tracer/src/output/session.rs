@@ -121,6 +121,12 @@ impl Session {
         self.outputs.totals(0, &self.engine)
     }
 
+    /// Dropped segments that only those told which the first output's filter leaves out. Whose they were is not known.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.outputs.slots.first().map_or(0, |slot| slot.selection.left_out)
+    }
+
     /// Whether the time of an output has come.
     #[must_use]
     pub fn is_draw_due(&self, now: MonoNs) -> bool {
@@ -307,8 +313,10 @@ impl Outputs {
     #[cold]
     fn tell_all(&mut self, engine: &Engine, update: &Update<'_>) {
         for slot in self.slots.iter_mut().filter(|slot| !slot.failed) {
-            if let Update::Names = update {
-                slot.selection.learn(engine.names());
+            match update {
+                Update::Names => slot.selection.learn(engine.names()),
+                Update::Unclaimed(group) => slot.selection.unclaimed(engine.table(), group),
+                _ => {}
             }
             slot.output.update(engine, update, &mut self.out);
         }

@@ -36,6 +36,17 @@ pub(super) fn summary(session: &Session, duration_ns: u64) -> String {
     text
 }
 
+/// Says of how many dropped segments it is not known whether the filter wants them.
+pub(super) fn tell_left_out(session: &Session) {
+    let count = session.left_out();
+    if count != 0 {
+        eprintln!(
+            "tcptrail: the kernel dropped {count} more segments, too many in a second to show each; some of them may be segments that \
+             the filter wants"
+        );
+    }
+}
+
 /// The exit code of a run in which nothing went wrong. Says the reason, where there is one.
 pub(super) fn exit_code(session: &Session) -> u8 {
     let Some(verdict) = session.verdict() else { return 0 };

@@ -51,6 +51,14 @@ pub struct Unclaimed {
     pub remotes: u32,
 }
 
+impl Unclaimed {
+    /// Of `count` those that the kernel did not tell one by one: whose they were is not known.
+    #[must_use]
+    pub fn untold(&self) -> u64 {
+        self.count.saturating_sub(self.remotes.into())
+    }
+}
+
 /// Drops that have something in common: in which namespace, at which end, why, where, what.
 type Common = (u32, SocketAddr, u16, Place, Dropped);
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::kernel::loader::Untold;
 use crate::output::writer::Ended;
 use crate::source::live::run::Live;
-use crate::source::outcome::{exit_code, summary};
+use crate::source::outcome::{exit_code, summary, tell_left_out};
 use crate::time::MonoNs;
 
 /// How long a reader of our output may stand still at the end before it is given up.
@@ -55,6 +55,7 @@ pub(super) async fn finish(mut live: Live<'_>) -> u8 {
         }
     }
     // The summary is the last line.
+    tell_left_out(&session);
     tell_untold(untold, one_netns);
     let text = summary(&session, now.since(start));
     if !text.is_empty() {

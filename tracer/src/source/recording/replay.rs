@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::output::listed;
 use crate::output::session::{Session, needs_of};
 use crate::output::writer::{Ended, MUCH, Stdout};
-use crate::source::outcome::{exit_code, summary};
+use crate::source::outcome::{exit_code, summary, tell_left_out};
 use crate::source::recording::error::ReadError;
 use crate::source::recording::inputs::Inputs;
 use crate::source::recording::player;
@@ -60,6 +60,7 @@ pub fn run(config: &Config, path: &Path) -> Result<u8> {
     for failure in failures {
         eprintln!("tcptrail: {failure}");
     }
+    tell_left_out(&session);
     eprintln!("{}", summary(&session, last.since(start)));
     Ok(code)
 }
