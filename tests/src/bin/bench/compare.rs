@@ -52,10 +52,10 @@ impl Row {
     }
 }
 
-/// Nanoseconds of a row's programs, as a multiple of another's: in each round, not of the medians.
-pub(crate) fn ratio(row: &Row, to: &Row) -> Option<Figure> {
+/// A figure of a row as a multiple of another row's: in each round, not of the medians.
+pub(crate) fn ratio(row: &Row, to: &Row, of: impl Fn(&Sample) -> f64) -> Option<Figure> {
     let pairs = row.samples.iter().zip(&to.samples);
-    Figure::of(pairs.map(|(one, other)| one.kernel_ns / other.kernel_ns))
+    Figure::of(pairs.map(|(one, other)| of(one) / of(other)))
 }
 
 const HEAD: [&str; 10] = [
@@ -87,7 +87,7 @@ pub(crate) fn text(rows: &[Row]) -> String {
             row.subject.name().to_owned(),
             show(row.figure(|one| one.kernel_ns / one.runs), 0),
             show(row.figure(|one| one.kernel_ns), 0),
-            show(floor.and_then(|floor| ratio(row, floor)), 2),
+            show(floor.and_then(|floor| ratio(row, floor, |one| one.kernel_ns)), 2),
             row.figure(|one| one.per_second).map_or("-".to_owned(), |figure| figure.text(0)),
             row.figure(|one| one.slowdown * 100.0).map_or("-".to_owned(), |figure| figure.text(1)),
             count(row.sum(|one| one.seen)),
@@ -133,7 +133,7 @@ pub(crate) fn json(rows: &[Row]) -> Value {
                 "tracer": row.subject.name(),
                 "kernel_ns_per_run": figure(row.figure(|one| one.kernel_ns / one.runs)),
                 "kernel_ns_per_transition": figure(row.figure(|one| one.kernel_ns)),
-                "times_floor": figure(floor.and_then(|floor| ratio(row, floor))),
+                "times_floor": figure(floor.and_then(|floor| ratio(row, floor, |one| one.kernel_ns))),
                 "connections_per_second": figure(row.figure(|one| one.per_second)),
                 "slowdown": figure(row.figure(|one| one.slowdown)),
                 "transitions": row.sum(|one| Some(one.expected)),

@@ -50,7 +50,7 @@ fn plain(tools: &Tools, dir: &Path, count: usize, seconds: f64) -> Result<Target
         sample.kernel_ns / (sample.kernel_ns - ran.map(|program| program.ns).sum::<f64>())
     };
     let shares = Figure::of(with.samples.iter().map(share));
-    if let Some(between) = ratio(&with, &without) {
+    if let Some(between) = ratio(&with, &without, |one| one.kernel_ns) {
         let between = between.text(3);
         eprintln!("bench: kernel time a transition, to that of runs with --no-drops: {between} x");
     }

@@ -35,6 +35,21 @@ impl Target {
         }
     }
 
+    /// At least `limit`, by the median.
+    fn at_least(
+        what: &str,
+        limit: f64,
+        unit: &str,
+        figure: Option<Figure>,
+        digits: usize,
+    ) -> Target {
+        Target {
+            asked: format!(">= {limit}{unit}"),
+            met: figure.map(|figure| figure.median >= limit),
+            ..Target::at_most(what, limit, unit, figure, digits)
+        }
+    }
+
     /// A number that must be zero.
     pub(crate) fn zero(what: &str, count: Option<u64>, of: u64) -> Target {
         Target {
@@ -52,14 +67,14 @@ pub(crate) fn of_comparison(rows: &[Row]) -> Vec<Target> {
     let mut targets = Vec::new();
     let tail = row(Subject::Tail).or(row(Subject::Life));
     for (peer, part) in
-        [(Subject::Floor, 1.6), (Subject::Tcplife, 1.0 / 8.0), (Subject::Tcpstates, 1.0 / 25.0)]
+        [(Subject::Floor, 1.35), (Subject::Tcplife, 1.0 / 8.0), (Subject::Tcpstates, 1.0 / 25.0)]
     {
         if let (Some(tail), Some(peer)) = (tail, row(peer)) {
             targets.push(Target::at_most(
                 &format!("kernel time a transition, to that of {}", peer.subject.name()),
                 part,
                 " x",
-                ratio(tail, peer),
+                ratio(tail, peer, |one| one.kernel_ns),
                 3,
             ));
         }
@@ -71,7 +86,14 @@ pub(crate) fn of_comparison(rows: &[Row]) -> Vec<Target> {
             targets.push(Target::at_most(&what, percent, " %", slower, 1));
         }
     }
-    for (subject, us) in [(Subject::Life, 0.5), (Subject::Tail, 1.0), (Subject::TailJson, 1.0)] {
+    for subject in [Subject::Life, Subject::TailJson] {
+        if let (Some(row), Some(floor)) = (row(subject), row(Subject::Floor)) {
+            let kept = ratio(row, floor, |one| one.per_second);
+            let what = format!("load beside `{}`, to that beside the floor", subject.name());
+            targets.push(Target::at_least(&what, 0.97, " x", kept, 3));
+        }
+    }
+    for (subject, us) in [(Subject::Life, 0.3), (Subject::Tail, 1.0), (Subject::TailJson, 0.6)] {
         if let Some(row) = row(subject) {
             let cpu = row.figure(|one| one.cpu_ns / 1e3);
             let what = format!("processor time a transition, `{}`", subject.name());
