@@ -10,6 +10,8 @@ use foldhash::fast::FixedState;
 use crate::event::SockId;
 use crate::frame::{Frame, Kind};
 
+/// Of so few sockets it is not asked whether they are there.
+const FEW: usize = 1_024;
 /// Openers that a sentence names.
 const NAMED: usize = 3;
 
@@ -20,6 +22,8 @@ pub type Opener = Arc<str>;
 #[derive(Debug, Default)]
 pub struct Openers {
     by_socket: HashMap<SockId, Opener, FixedState>,
+    /// When there are so many, those of sockets that are gone are let go of.
+    tidy_at: usize,
 }
 
 impl Openers {
@@ -37,6 +41,18 @@ impl Openers {
     /// Takes in who opened a socket.
     pub fn learn(&mut self, id: SockId, opener: Opener) {
         self.by_socket.insert(id, opener);
+    }
+
+    /// Forgets sockets that are gone: a name may come after its socket went. Each time there are twice as many, so that it
+    /// costs little.
+    pub(crate) fn tidy(&mut self, is_there: impl Fn(SockId) -> bool) {
+        if self.by_socket.len() >= self.tidy_at.max(FEW) {
+            self.by_socket.retain(|&id, _| is_there(id));
+            self.tidy_at = 2 * self.by_socket.len();
+            if self.by_socket.capacity() / 4 > self.by_socket.len().max(FEW) {
+                self.by_socket.shrink_to(2 * self.by_socket.len());
+            }
+        }
     }
 
     /// Forgets a socket that is gone.

@@ -1,9 +1,6 @@
 //! The watch: takes in what happens, looks over the table now and then, and says what is found, what
 //! has changed and what is over.
 
-use std::collections::HashSet;
-
-use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
 use crate::engine::conn::{Change, Connection, Kind, Poll, Table, closed_by_collector};
@@ -29,7 +26,7 @@ use crate::engine::rules::zones::Zones;
 use crate::engine::rules::{
     Facts, Finding, Gate, Openers, RuleId, Surroundings, Thresholds, Update, gate,
 };
-use crate::event::{Ages, Direction, Event, Existing, Shape, SockId};
+use crate::event::{Ages, Direction, Event, Existing, Shape};
 use crate::filter::Filter;
 use crate::time::MonoNs;
 
@@ -68,8 +65,6 @@ pub struct Watch {
     collected: Collected,
     overflows: Overflows,
     closed_findings: Vec<Finding>,
-    /// Sockets whose connection has gone, and whose openers are kept: their descriptors may be there.
-    pub(crate) gone: HashSet<SockId, FixedState>,
     /// What was known of the sockets that are in CLOSE_WAIT now when the FIN came.
     fins: Fins,
     stale_reuse: StaleReuse,
@@ -105,7 +100,6 @@ impl Watch {
             collected: Collected::default(),
             overflows: Overflows::default(),
             closed_findings: Vec::new(),
-            gone: HashSet::default(),
             fins: Fins::default(),
             stale_reuse: StaleReuse::default(),
             idle_resets: IdleResets::default(),
@@ -162,10 +156,9 @@ impl Watch {
                 self.troubles.gone(conn.id);
                 self.progress.gone(conn.id);
                 self.idle.gone(conn.id);
+                // Else its descriptor may be there.
                 if conn.orphan || conn.shape != Shape::Full {
                     self.openers.forget(conn.id);
-                } else {
-                    self.gone.insert(conn.id);
                 }
                 self.fins.gone(conn.id);
             }
@@ -380,14 +373,7 @@ impl Watch {
 
     /// Descriptors of sockets that are in CLOSE.
     fn look_at_closed(&mut self, table: &Table, filter: &Filter, now: MonoNs) {
-        let openers = &mut self.openers;
-        self.gone.retain(|&id| {
-            let stays = table.leftover(id).is_some();
-            if !stays && !table.has(id) {
-                openers.forget(id);
-            }
-            stays
-        });
+        self.openers.tidy(|id| table.has(id) || table.leftover(id).is_some());
         let scene = closed::Scene {
             table,
             filter,

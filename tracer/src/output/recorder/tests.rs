@@ -6,8 +6,9 @@ use std::fs;
 use super::*;
 use crate::engine::conn::{Connection, Table};
 use crate::engine::rules::Watch;
-use crate::engine::{Rules, Sink};
+use crate::engine::{Rules, Sink, decode};
 use crate::event::{Shape, SockId};
+use crate::names;
 use crate::output::session::Session;
 use crate::record_format::segments;
 use crate::source::recording::{Item, Reader};
@@ -150,8 +151,16 @@ fn rules_that_do_not_look_remember_no_socket() {
     let watch = Watch::new(rules::Options::default());
     let rules = Rules { watch, scope: Filter::default(), looks: false };
     let mut engine = engine(origin).with_rules(Some(rules));
+    let mut names = Vec::new();
     while let Some(Item::Input(input)) = reader.next().unwrap() {
         engine.feed(&input, &mut Nobody);
+        if let Input::Record(bytes) = input
+            && let Ok(event) = decode::event(bytes)
+        {
+            names::encode(names::Entry::Opener(event.id.0), b"Main.run", &mut names);
+            engine.feed(&Input::Names(&names), &mut Nobody);
+            names.clear();
+        }
     }
-    assert_eq!(engine.watch().map(|watch| watch.gone.len()), Some(0));
+    assert_eq!(engine.watch().map(|watch| watch.openers.iter().count()), Some(0));
 }

@@ -279,6 +279,11 @@ impl Stacks {
             let Some(sighting) = seen.opened.filter(|_| !self.told.contains(&id)) else {
                 continue;
             };
+            // The book keeps a socket for some seconds after it is gone, and may have it before the table.
+            let table = engine.table();
+            if !table.has(id) && table.leftover(id).is_none() {
+                continue;
+            }
             let Some(frames) = engine.book.frames(&sighting) else { continue };
             self.told.insert(id);
             if let Some(frame) = opener(frames) {

@@ -610,3 +610,21 @@ proptest! {
         prop_assert!(called, "{:?}", sim.verdicts());
     }
 }
+
+/// A short connection of known code may be gone by the time its opener has a name.
+#[test]
+fn openers_of_sockets_that_are_gone_are_let_go_of() {
+    let mut sim = Sim::new();
+    let kept = sim.connected();
+    sim.watch.openers.learn(SockId(kept.0), "Main.keep".into());
+    let mut most = 0;
+    sim.pass(600, |sim, second| {
+        for number in 0..10 {
+            let id = 1_000_000 + second * 10 + number;
+            sim.watch.openers.learn(SockId(id), "Main.run".into());
+        }
+        most = sim.watch.openers.iter().count().max(most);
+    });
+    assert!(most <= 1_100, "{most}");
+    assert_eq!(sim.watch.openers.of(SockId(kept.0)).map(|it| &**it), Some("Main.keep"));
+}
