@@ -149,7 +149,8 @@ impl Recorder {
     ) -> Result<(String, bool)> {
         let second = 1_000_000_000;
         let all = steps(program, &self.dir, net).context("its own directory")?;
-        let mut from = self.since.max(ended.saturating_sub((KEEP_SECONDS - 60) * second));
+        // It keeps so much of the time before it was stopped, which was after the load had settled.
+        let mut from = self.since.max(now_ns().saturating_sub(KEEP_SECONDS * second));
         // Other sockets of the machine filled it: it has less.
         if self.size()?.1 > KEEP_BYTES / 2 {
             from = from.max(all.first().map_or(0, |step| step.at));
