@@ -6,6 +6,7 @@ pub mod conn;
 pub mod decode;
 mod feed;
 pub mod open;
+mod room;
 pub mod rules;
 pub mod stats;
 mod update;

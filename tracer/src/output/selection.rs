@@ -134,9 +134,12 @@ impl Selection {
 
     /// Takes notice of drops that belong to no connection.
     pub(crate) fn unclaimed(&mut self, table: &Table, group: &Unclaimed) {
+        if self.all {
+            return;
+        }
         let listener = table.listener_at(group.netns, &group.tuple);
         let owner = listener.and_then(|listener| listener.owner.as_ref());
-        if !self.all && !self.filter.wants_unclaimed(group, owner) {
+        if !self.filter.wants_unclaimed(group, owner) {
             self.left_out += group.untold();
         }
     }

@@ -27,12 +27,8 @@ impl Target {
         figure: Option<Figure>,
         digits: usize,
     ) -> Target {
-        Target {
-            what: what.to_owned(),
-            asked: format!("<= {limit}{unit}"),
-            measured: figure.map_or("not measured".to_owned(), |figure| figure.text(digits) + unit),
-            met: figure.map(|figure| figure.median <= limit),
-        }
+        let met = figure.map(|figure| figure.median <= limit);
+        Target::of(what, (format!("<= {limit}{unit}"), met), figure, (digits, unit))
     }
 
     /// At least `limit`, by the median.
@@ -43,11 +39,19 @@ impl Target {
         figure: Option<Figure>,
         digits: usize,
     ) -> Target {
-        Target {
-            asked: format!(">= {limit}{unit}"),
-            met: figure.map(|figure| figure.median >= limit),
-            ..Target::at_most(what, limit, unit, figure, digits)
-        }
+        let met = figure.map(|figure| figure.median >= limit);
+        Target::of(what, (format!(">= {limit}{unit}"), met), figure, (digits, unit))
+    }
+
+    fn of(
+        what: &str,
+        (asked, met): (String, Option<bool>),
+        figure: Option<Figure>,
+        (digits, unit): (usize, &str),
+    ) -> Target {
+        let measured =
+            figure.map_or("not measured".to_owned(), |figure| figure.text(digits) + unit);
+        Target { what: what.to_owned(), asked, measured, met }
     }
 
     /// A number that must be zero.

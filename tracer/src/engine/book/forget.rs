@@ -1,14 +1,12 @@
 //! What the book lets go of: sockets that are gone, stacks that no socket has, and the room of its maps.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
-
-use foldhash::fast::FixedState;
+use std::collections::HashSet;
 
 use super::{
     A_MOMENT_NS, BETWEEN_RINGS_NS, Book, MOST_STACKS, MOST_WITH_MEMORY, ONE_REQUEST_NS, Sighting,
     Stack, StackId,
 };
+use crate::engine::room::give_back;
 use crate::event::SockId;
 use crate::time::MonoNs;
 
@@ -30,25 +28,25 @@ impl Book {
     ) {
         let is_new = |sighting: &Sighting| now.since(sighting.at) < A_MOMENT_NS;
         self.sockets.retain(|&id, seen| is_there(id) || seen.all().any(is_new));
-        give_back(&mut self.sockets);
+        give_back(&mut self.sockets, FEW_STACKS);
         let sockets = &self.sockets;
         self.handling
             .retain(|_, (id, at)| now.since(*at) < ONE_REQUEST_NS && sockets.contains_key(id));
         let crowded = self.stacks.len() >= MOST_STACKS / 2;
         let heavy = self.with_memory >= MOST_WITH_MEMORY / 2;
         let due = self.is_due(now);
+        let ended = if due { self.ended(lives) } else { HashSet::new() };
         if crowded || heavy || due {
-            let ended = if due { self.ended(lives) } else { HashSet::new() };
             self.let_go_of_unused(now, is_there, |stack| {
                 crowded || heavy && stack.is_heavy() || ended.contains(&stack.raw.pid)
             });
-            self.let_go_of_memory(&ended);
         }
         if due {
+            self.let_go_of_memory(&ended);
             self.tidied = now;
             self.tidy_at = (2 * self.stacks.len(), 2 * self.with_memory);
-            give_back(&mut self.stacks);
-            give_back(&mut self.by_hash);
+            give_back(&mut self.stacks, FEW_STACKS);
+            give_back(&mut self.by_hash, FEW_STACKS);
         }
     }
 
@@ -112,13 +110,5 @@ impl Book {
     /// Hashes of stacks that were let go since: the kernel must write them whole again when it sees them.
     pub fn forgotten(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.forgotten)
-    }
-}
-
-/// A map keeps the room it once needed: 25 MB after a burst of 15,000 connections a second. Most of it is given back, not all,
-/// for the next.
-fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V, FixedState>) {
-    if map.capacity() / 4 > map.len().max(FEW_STACKS) {
-        map.shrink_to(2 * map.len());
     }
 }

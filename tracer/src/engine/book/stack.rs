@@ -107,8 +107,6 @@ impl Stack {
 
     /// Lets go of its memory.
     pub(super) fn shrink(&mut self) {
-        let mut raw = Raw::clone(&self.raw);
-        raw.shrink();
-        self.raw = Arc::new(raw);
+        Arc::make_mut(&mut self.raw).shrink();
     }
 }

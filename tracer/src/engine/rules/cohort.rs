@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
+use crate::engine::room::tidy;
 use crate::engine::rules::generations::{self, Ask, Pace, goes_on};
 use crate::engine::rules::place::Place;
 use crate::time::MonoNs;
@@ -145,11 +146,8 @@ impl Cohorts {
     /// place that never comes again. Next when there are twice as many, so that it costs little.
     fn tidy(&mut self, at: MonoNs) {
         let lately = if self.by_place.len() >= MOST { SPELL_NS } else { 2 * SPELL_NS };
-        self.by_place.retain(|_, leavers| at.since(leavers.began) < lately);
-        self.tidy_at = MOST.min(2 * self.by_place.len());
-        if self.by_place.capacity() / 4 > self.by_place.len().max(FEW) {
-            self.by_place.shrink_to(2 * self.by_place.len());
-        }
+        let next = tidy(&mut self.by_place, FEW, |_, leavers| at.since(leavers.began) < lately);
+        self.tidy_at = MOST.min(next);
     }
 
     /// Who left a place in the last ten to twenty minutes.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use crate::engine::room::tidy;
 use crate::event::SockId;
 use crate::frame::{Frame, Kind};
 
@@ -47,11 +48,7 @@ impl Openers {
     /// costs little.
     pub(crate) fn tidy(&mut self, is_there: impl Fn(SockId) -> bool) {
         if self.by_socket.len() >= self.tidy_at.max(FEW) {
-            self.by_socket.retain(|&id, _| is_there(id));
-            self.tidy_at = 2 * self.by_socket.len();
-            if self.by_socket.capacity() / 4 > self.by_socket.len().max(FEW) {
-                self.by_socket.shrink_to(2 * self.by_socket.len());
-            }
+            self.tidy_at = tidy(&mut self.by_socket, FEW, |&id, _| is_there(id));
         }
     }
 

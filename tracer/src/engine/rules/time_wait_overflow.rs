@@ -23,9 +23,10 @@ struct Counted {
     at: MonoNs,
 }
 
-/// A namespace that was not read for this long has gone, or has no sockets any more; nobody is told of what was longer
-/// ago.
-const STALE_NS: u64 = 600_000_000_000;
+/// A namespace that was not read for this long has gone, or has no sockets any more.
+const STALE_NS: u64 = 60_000_000_000;
+/// What happened in it may still be told for so long: that is a threshold, which whoever runs tcptrail chooses.
+const TOLD_NS: u64 = 24 * 3_600_000_000_000;
 
 /// Of all of them.
 #[derive(Debug, Default)]
@@ -60,7 +61,10 @@ impl Overflows {
             }
             known.now = count;
         }
-        self.by_netns.retain(|_, counted| at.since(counted.at) < STALE_NS);
+        self.by_netns.retain(|_, counted| {
+            let told = counted.grew.is_some_and(|grew| at.since(grew) < TOLD_NS);
+            at.since(counted.at) < STALE_NS || told
+        });
     }
 
     /// Namespaces in which it has happened less than `within_ns` ago.
@@ -166,5 +170,25 @@ mod tests {
         assert_eq!(found(&[(1, 900), (11, 937), (61, 937), (71, 937)], 72), []);
         // The inode is another namespace's now.
         assert_eq!(found(&[(1, 900), (11, 3)], 12), []);
+    }
+
+    #[test]
+    fn namespaces_that_have_gone_are_let_go_of() {
+        let mut overflows = Overflows::default();
+        for second in 0..5_000_u32 {
+            let read = |inode, count| NetnsFacts {
+                inode,
+                time_wait_overflows: Some(count),
+                ..NetnsFacts::default()
+            };
+            let mut netns = vec![read(0, 1), read(second + 1, 1)];
+            if second < 10 {
+                netns.push(read(u32::MAX, second.into()));
+            }
+            let at = u64::from(second) * SECOND;
+            overflows.take_in(&Facts { at, netns, ..Facts::default() });
+        }
+        // Those of the last minute, the one that stays, and one of which there is something to tell.
+        assert_eq!(overflows.by_netns.len(), 62);
     }
 }
