@@ -28,9 +28,13 @@ impl Rule for FinWait2 {
             let timeout = about.around.netns(group.key.netns).fin_timeout;
             let timeout =
                 timeout.map_or_else(String::new, |seconds| format!(" ({seconds} s here)"));
+            let peer = if group.is_local() {
+                "close() is missing at the peer, a process of this machine: see tcptrail list --state CLOSE_WAIT."
+            } else {
+                "close() is missing at the peer: its end is in CLOSE_WAIT. Run tcptrail there."
+            };
             return format!(
-                "close() is missing at the peer: its end is in CLOSE_WAIT. Run tcptrail there. Here the kernel ends each \
-                 socket after tcp_fin_timeout{timeout}."
+                "{peer} Here the kernel ends each socket after tcp_fin_timeout{timeout}."
             );
         }
         format!(

@@ -221,6 +221,11 @@ impl Group {
         }
         found
     }
+
+    /// Whether all peers are on this machine, by their loopback addresses.
+    pub(crate) fn is_local(&self) -> bool {
+        self.members.iter().all(|member| member.tuple.remote().ip().is_loopback())
+    }
 }
 
 /// Which end of a connection says what it is for. One whose listener is gone is told by its port:

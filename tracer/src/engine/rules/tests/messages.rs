@@ -251,6 +251,12 @@ fn other_states(book: &mut Book) {
         give_up(book, &mut gone, 7);
         book.group(if orphans == 0 { "still held" } else { "orphaned" }, &STILL, &gone);
     }
+    one = of(book, RuleId::FinWait2, Cause::Plain, HERE);
+    one.orphans = 9;
+    for member in &mut one.members {
+        member.tuple.remote_addr[12..].copy_from_slice(&[127, 0, 0, 1]);
+    }
+    book.group("orphaned, the peer on this machine", &STILL, &one);
     one = of(book, RuleId::FinWait1, Cause::ZeroWindow, HERE);
     one.orphans = 9;
     book.group("the peer does not read", &STILL, &one);
