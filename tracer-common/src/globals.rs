@@ -187,6 +187,25 @@ pub struct Layout {
     pub skb_len: u32,
 }
 
+impl Layout {
+    /// Instructions that load a field of the kernel's have a place that stands for its offset, until the loader puts
+    /// the offset in: the first field's is this, beyond any offset into what is the programs' own.
+    pub const FIRST_PLACE: usize = 0x4000;
+    /// From one place to the next. So many bytes can be told apart that are loaded at a field, and behind it.
+    pub const STEP: usize = 32;
+    /// Fields, four bytes each.
+    pub const FIELDS: usize = size_of::<Layout>() / 4;
+
+    /// The place of the field that is at `at` in this struct.
+    #[must_use]
+    pub const fn place(at: usize) -> u32 {
+        (Layout::FIRST_PLACE + at / 4 * Layout::STEP) as u32
+    }
+}
+
+// An instruction has 16 bits for it, one of them for the sign.
+const _: () = assert!(Layout::FIRST_PLACE + Layout::FIELDS * Layout::STEP <= i16::MAX as usize);
+
 /// How many values each kind of filter holds in the kernel.
 pub const FILTER_SLOTS: usize = 8;
 
@@ -280,6 +299,8 @@ pub struct Settings {
     pub descriptors: u32,
     /// 1: `tcp_retransmit_skb` has an argument for the error.
     pub retransmit_error: u32,
+    /// 1: debug messages are wanted.
+    pub debug: u32,
 }
 
 /// What the loader tells the program on `kfree_skb`.
@@ -332,5 +353,5 @@ const _: () = {
     assert!(offset_of!(Filter, cgroup) == 32);
     assert!(offset_of!(Filter, either_ports) == 40);
     assert!(offset_of!(Filter, prefixes) == 136);
-    assert!(size_of::<Settings>() == 40);
+    assert!(size_of::<Settings>() == 44);
 };

@@ -42,24 +42,56 @@ pub struct Subject {
 
 /// Writes one record about `common`; `full` is the socket for what only full sockets have (of a
 /// request the listener). A transition that has nothing to say in the end of a record is written
-/// without it: memory of the ring is always cold.
+/// without it: memory of the ring is always cold. `read` reads its ends and its flags, which are added
+/// to those of `subject`: while the record's memory is on its way.
 #[inline(always)]
-pub fn emit(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
+pub fn emit(
+    common: Kernel,
+    full: Kernel,
+    subject: &Subject,
+    read: impl FnOnce() -> (Endpoints, u16),
+) {
     let bare = subject.kind as u8 == RecordKind::Transition as u8 && !subject.owner;
     if !bare {
-        write::<Record>(common, full, ends, subject);
+        write::<Record>(common, full, subject, read);
     } else if subject.counters || subject.old_state == TcpState::SynRecv.number() {
-        write::<[u64; wire::UP_TO_DETAIL / 8]>(common, full, ends, subject);
+        write::<[u64; wire::UP_TO_DETAIL / 8]>(common, full, subject, read);
     } else if subject.cgroup {
-        write::<[u64; wire::UP_TO_CGROUP / 8]>(common, full, ends, subject);
+        write::<[u64; wire::UP_TO_CGROUP / 8]>(common, full, subject, read);
     } else {
-        write::<[u64; wire::UP_TO_ADDRESSES / 8]>(common, full, ends, subject);
+        write::<[u64; wire::UP_TO_ADDRESSES / 8]>(common, full, subject, read);
     }
+}
+
+/// Asks for the memory of a record: a word of each of its lines is written, so that all are on their way to this
+/// processor at the same time, and while the socket is read. Submitting waits for them (`bpf_ringbuf_commit` exchanges a
+/// word, which no processor does before its stores are done).
+///
+/// # Safety
+/// `record` points to a reserved record of the length of `T`, of which every word will be written again.
+#[inline(always)]
+unsafe fn ask_for<T>(record: *mut u64) {
+    const LINE: usize = 64 / size_of::<u64>();
+    let words = size_of::<T>() / size_of::<u64>();
+    let mut word = 0;
+    while word < words {
+        // SAFETY: inside the record. Volatile, so that it is written now.
+        unsafe { record.add(word).write_volatile(0) };
+        word += LINE;
+    }
+    // A record does not begin where a line does.
+    // SAFETY: as above.
+    unsafe { record.add(words - 1).write_volatile(0) };
 }
 
 /// Writes as much of a record as `T` is long.
 #[inline(always)]
-fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &Subject) {
+fn write<T: 'static>(
+    common: Kernel,
+    full: Kernel,
+    subject: &Subject,
+    read: impl FnOnce() -> (Endpoints, u16),
+) {
     // SAFETY: helper without arguments. Taken before the reservation, so that the order in the
     // ring and the order of the times agree for one socket.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -67,9 +99,12 @@ fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &S
         drop_counted(subject.kind);
         return;
     };
+    // SAFETY: reserved; all of it is written below.
+    unsafe { ask_for::<T>(entry.as_mut_ptr().cast()) };
+    let (ends, more) = read();
     let (id, id_flag) =
         if subject.unsettled { (common as u64, flags::ID_IS_ADDRESS) } else { identity(common) };
-    let mut bits = subject.flags | id_flag;
+    let mut bits = subject.flags | more | id_flag;
 
     let record = entry.as_mut_ptr().cast::<Record>();
     // SAFETY: `record` is the reserved memory, aligned; every field that `T` has room for is written
@@ -96,39 +131,59 @@ fn write<T: 'static>(common: Kernel, full: Kernel, ends: &Endpoints, subject: &S
             (*record).cgroup = if subject.cgroup { cgroup_id(full) } else { 0 };
         }
         if size_of::<T>() >= wire::UP_TO_DETAIL {
-            // Both halves at once: the verifier lets nobody take an address apart.
-            (&raw mut (*record).detail).cast::<u64>().write(subject.detail);
-            if subject.counters && write_counters(record, full) {
-                bits |= flags::COUNTERS;
-                write_segments(record, full, subject);
-            } else {
-                clear((&raw mut (*record).bytes_sent).cast::<[u64; 3]>());
-                (*record).retransmits = subject.retransmits;
-                if subject.owner {
-                    (*record).srtt_us = interface(common);
-                }
-            }
-            let reset = subject.kind as u8 == RecordKind::ResetReceived as u8;
-            if subject.ages && write_ages(record, full, reset) {
-                bits |= flags::AGES;
-            }
+            bits |= write_end(record, common, full, subject);
         }
         (*record).flags = bits;
     }
     entry.submit(wake_flag(now));
 }
 
-/// False when `full` is no TCP socket; the fields are then not written.
+/// The end of a record, from `detail` on: its counters, and how old they are. Returns bits of [`Record::flags`].
 ///
 /// # Safety
-/// `record` points to a reserved record.
+/// `record` points to a reserved record that has room for it, and whose other fields have been written.
 #[inline(always)]
-unsafe fn write_counters(record: *mut Record, full: Kernel) -> bool {
-    // SAFETY: a trusted socket pointer; the helper checks that it is a full TCP socket.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(full.cast_mut()) }.cast_const().cast::<c_void>();
-    if tcp.is_null() {
-        return false;
+unsafe fn write_end(record: *mut Record, common: Kernel, full: Kernel, subject: &Subject) -> u16 {
+    // Once: a call of a helper.
+    let asks = subject.counters || subject.ages;
+    let tcp = if asks { tcp_sock(full) } else { core::ptr::null() };
+    let mut bits = 0;
+    // SAFETY: the record is ours to write.
+    unsafe {
+        // Both halves at once: the verifier lets nobody take an address apart.
+        (&raw mut (*record).detail).cast::<u64>().write(subject.detail);
+        if subject.counters && !tcp.is_null() {
+            bits |= flags::COUNTERS;
+            write_counters(record, tcp);
+            write_segments(record, tcp, subject);
+        } else {
+            clear((&raw mut (*record).bytes_sent).cast::<[u64; 3]>());
+            (*record).retransmits = subject.retransmits;
+            if subject.owner {
+                (*record).srtt_us = interface(common);
+            }
+        }
+        if subject.ages && !tcp.is_null() {
+            bits |= flags::AGES;
+            write_ages(record, tcp, subject.kind as u8 == RecordKind::ResetReceived as u8);
+        }
     }
+    bits
+}
+
+/// The same socket as a `struct tcp_sock`; null when it is none.
+#[inline(always)]
+fn tcp_sock(full: Kernel) -> Kernel {
+    // SAFETY: a trusted socket pointer; the helper checks that it is a full TCP socket.
+    unsafe { bpf_skc_to_tcp_sock(full.cast_mut()) }.cast_const().cast::<c_void>()
+}
+
+/// What `struct tcp_sock` counts.
+///
+/// # Safety
+/// `record` points to a reserved record, `tcp` is of [`tcp_sock`].
+#[inline(always)]
+unsafe fn write_counters(record: *mut Record, tcp: Kernel) {
     let sent: u64 = load!(tcp, bytes_sent);
     let again: u64 = load!(tcp, bytes_retrans);
     let received: u64 = load!(tcp, bytes_received);
@@ -146,7 +201,6 @@ unsafe fn write_counters(record: *mut Record, full: Kernel) -> bool {
             (*record).local_port = u16::from_be(sport);
         }
     }
-    true
 }
 
 /// What is told of segments: of a retransmit the timeout, at the end which of them came twice.
@@ -154,7 +208,7 @@ unsafe fn write_counters(record: *mut Record, full: Kernel) -> bool {
 /// # Safety
 /// `record` points to a reserved record, whose other fields have been written.
 #[inline(always)]
-unsafe fn write_segments(record: *mut Record, full: Kernel, subject: &Subject) {
+unsafe fn write_segments(record: *mut Record, tcp: Kernel, subject: &Subject) {
     let ends = subject.kind as u8 == RecordKind::Transition as u8
         && subject.new_state == TcpState::Close.number()
         && subject.old_state != TcpState::SynRecv.number();
@@ -164,38 +218,27 @@ unsafe fn write_segments(record: *mut Record, full: Kernel, subject: &Subject) {
             (*record).tid = subject.retransmits;
         }
         if ends {
-            (*record).detail = got_twice(full);
+            (*record).detail = got_twice(tcp);
         }
     }
 }
 
 /// 1 and how many segments the peer said it got twice (D-SACK, `tcp_dsack_seen`); 0 where that is not known.
 #[inline(always)]
-fn got_twice(full: Kernel) -> u32 {
+fn got_twice(tcp: Kernel) -> u32 {
     if !has!(dsack_dups) {
-        return 0;
-    }
-    // SAFETY: as in `write_counters`.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(full.cast_mut()) }.cast_const().cast::<c_void>();
-    if tcp.is_null() {
         return 0;
     }
     let times: u32 = load!(tcp, dsack_dups);
     times.saturating_add(1)
 }
 
-/// How many jiffies ago data was last sent and received, and for a RST an ACK. False when `full` is no TCP
-/// socket; nothing is written then.
+/// How many jiffies ago data was last sent and received, and for a RST an ACK.
 ///
 /// # Safety
-/// `record` points to a reserved record, whose other fields have been written.
+/// `record` points to a reserved record, whose other fields have been written, `tcp` is of [`tcp_sock`].
 #[inline(always)]
-unsafe fn write_ages(record: *mut Record, full: Kernel, reset: bool) -> bool {
-    // SAFETY: as in `write_counters`.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(full.cast_mut()) }.cast_const().cast::<c_void>();
-    if tcp.is_null() {
-        return false;
-    }
+unsafe fn write_ages(record: *mut Record, tcp: Kernel, reset: bool) {
     // SAFETY: helper without arguments.
     let now = unsafe { bpf_jiffies64() } as u32;
     let sent: u32 = load!(tcp, lsndtime);
@@ -209,7 +252,6 @@ unsafe fn write_ages(record: *mut Record, full: Kernel, reset: bool) -> bool {
             (*record).tid = now.wrapping_sub(acked);
         }
     }
-    true
 }
 
 /// Wakes the reader for the first record after a quiet time, and when the ring fills. In between its own

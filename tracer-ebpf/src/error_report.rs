@@ -25,24 +25,20 @@ pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
     let state: u8 = load!(sk, state);
     let (flags, _) = socket_flags(sk);
     let error: i32 = load!(sk, err);
-    emit(
-        sk,
-        sk,
-        &ends,
-        &Subject {
-            kind: RecordKind::Error,
-            old_state: state,
-            new_state: state,
-            flags,
-            error: error as u16,
-            detail: 0,
-            retransmits: 0,
-            counters: false,
-            ages: false,
-            owner: false,
-            cgroup: true,
-            unsettled: false,
-        },
-    );
+    let subject = Subject {
+        kind: RecordKind::Error,
+        old_state: state,
+        new_state: state,
+        flags,
+        error: error as u16,
+        detail: 0,
+        retransmits: 0,
+        counters: false,
+        ages: false,
+        owner: false,
+        cgroup: true,
+        unsettled: false,
+    };
+    emit(sk, sk, &subject, || (ends, 0));
     0
 }

@@ -1,5 +1,5 @@
-//! Reads kernel fields at offsets that are globals: for the verifier known constants, so that a
-//! load through a typed pointer (`PTR_TO_BTF_ID`) passes as if the offset had been compiled in.
+//! Reads kernel fields at offsets that the loader finds in the kernel's BTF and puts into the instructions, so that a load
+//! through a typed pointer (`PTR_TO_BTF_ID`) passes as if the offset had been compiled in.
 
 use core::ffi::c_void;
 
@@ -17,13 +17,25 @@ pub unsafe fn load_at<T: Copy>(base: Kernel, offset: u32) -> T {
     unsafe { core::ptr::read_volatile(base.byte_add(offset as usize).cast::<T>()) }
 }
 
-/// `load!(socket, field)`: the field of `LAYOUT` with that name, typed by where it is used.
+/// `load!(socket, field)`: the field of `LAYOUT` with that name, typed by where it is used; `load!(task, field, 8)` what
+/// is eight bytes behind.
+///
+/// The instruction has a place instead of the offset (`Layout::place`), and the loader puts the offset there: one
+/// instruction, where adding an offset out of a map takes six. Programs run with their code cold.
 macro_rules! load {
-    ($base:expr, $field:ident) => {{
-        let (base, offset) = ($base, $crate::maps::global!(LAYOUT.$field));
+    ($base:expr, $field:ident) => {
+        load!($base, $field, 0)
+    };
+    ($base:expr, $field:ident, $behind:literal) => {{
+        const PLACE: u32 = tracer_common::globals::Layout::place(core::mem::offset_of!(
+            tracer_common::globals::Layout,
+            $field
+        ));
+        const _: () = assert!($behind < tracer_common::globals::Layout::STEP);
+        let base = $base;
         // SAFETY: the loader takes `$field` from the BTF of the running kernel, and has checked
         // its size; the base is a pointer the verifier knows.
-        unsafe { $crate::layout::load_at(base, offset) }
+        unsafe { $crate::layout::load_at(base, PLACE + $behind) }
     }};
 }
 pub(crate) use load;

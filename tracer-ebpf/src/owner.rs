@@ -88,11 +88,7 @@ fn exiting(task_flags: u32) -> u16 {
 /// `task_struct.comm` of a trusted task.
 #[inline(always)]
 pub fn task_comm(task: Kernel) -> [u8; 16] {
-    let offset = global!(LAYOUT.task_comm);
-    // SAFETY: as in `load!`: sixteen bytes at that offset.
-    unsafe {
-        let name: [u64; 2] =
-            [crate::layout::load_at(task, offset), crate::layout::load_at(task, offset + 8)];
-        core::mem::transmute::<[u64; 2], [u8; 16]>(name)
-    }
+    let name: [u64; 2] = [load!(task, task_comm), load!(task, task_comm, 8)];
+    // SAFETY: sixteen bytes either way.
+    unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(name) }
 }

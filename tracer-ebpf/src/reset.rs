@@ -44,24 +44,20 @@ fn report(sk: Kernel, kind: RecordKind, reason: u32) -> i32 {
     }
     let (flags, _) = socket_flags(sk);
     let error: i32 = load!(sk, err);
-    emit(
-        sk,
-        sk,
-        &ends,
-        &Subject {
-            kind,
-            old_state: state,
-            new_state: state,
-            flags,
-            error: error as u16,
-            detail: u64::from(reason),
-            retransmits: 0,
-            counters: true,
-            ages: kind as u8 == RecordKind::ResetReceived as u8,
-            owner: false,
-            cgroup: true,
-            unsettled: false,
-        },
-    );
+    let subject = Subject {
+        kind,
+        old_state: state,
+        new_state: state,
+        flags,
+        error: error as u16,
+        detail: u64::from(reason),
+        retransmits: 0,
+        counters: true,
+        ages: kind as u8 == RecordKind::ResetReceived as u8,
+        owner: false,
+        cgroup: true,
+        unsettled: false,
+    };
+    emit(sk, sk, &subject, || (ends, 0));
     0
 }

@@ -42,12 +42,10 @@ pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     let (mut bits, _) = socket_flags(sk);
     let (mut length, mut segments) = (0, 1_u16);
     if has!(skb_cb) {
-        // SAFETY: struct tcp_skb_cb begins with seq, end_seq and tcp_gso_segs.
-        let (seq, end_seq): (u32, u32) = unsafe {
-            let cb = global!(LAYOUT.skb_cb);
-            segments = crate::layout::load_at(skb, cb + 8);
-            (crate::layout::load_at(skb, cb), crate::layout::load_at(skb, cb + 4))
-        };
+        // struct tcp_skb_cb begins with seq, end_seq and tcp_gso_segs.
+        let seq: u32 = load!(skb, skb_cb);
+        let end_seq: u32 = load!(skb, skb_cb, 4);
+        segments = load!(skb, skb_cb, 8);
         length = end_seq.wrapping_sub(seq);
         if is_last(sk, end_seq) {
             bits |= flags::LAST_SEGMENT;
@@ -55,25 +53,21 @@ pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     }
     let (why, timeout) = why(sk);
     let more = u32::from(why) | u32::from(segments) << 16;
-    emit(
-        sk,
-        sk,
-        &ends,
-        &Subject {
-            kind: RecordKind::Retransmit,
-            old_state: state,
-            new_state: state,
-            flags: bits,
-            error: error.unsigned_abs() as u16,
-            detail: u64::from(length) | u64::from(more) << 32,
-            retransmits: timeout,
-            counters: true,
-            ages: false,
-            owner: false,
-            cgroup: true,
-            unsettled: false,
-        },
-    );
+    let subject = Subject {
+        kind: RecordKind::Retransmit,
+        old_state: state,
+        new_state: state,
+        flags: bits,
+        error: error.unsigned_abs() as u16,
+        detail: u64::from(length) | u64::from(more) << 32,
+        retransmits: timeout,
+        counters: true,
+        ages: false,
+        owner: false,
+        cgroup: true,
+        unsettled: false,
+    };
+    emit(sk, sk, &subject, || (ends, 0));
     0
 }
 
@@ -132,24 +126,20 @@ pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let retransmits: u8 = if has!(num_retrans) { load!(request, num_retrans) } else { 0 };
-    emit(
-        request,
-        listener,
-        &ends,
-        &Subject {
-            kind: RecordKind::RetransmitSynack,
-            old_state: TcpState::SynRecv.number(),
-            new_state: TcpState::SynRecv.number(),
-            flags: flags::REQUEST,
-            error: 0,
-            detail: 0,
-            retransmits: u32::from(retransmits),
-            counters: false,
-            ages: false,
-            owner: false,
-            cgroup: true,
-            unsettled: false,
-        },
-    );
+    let subject = Subject {
+        kind: RecordKind::RetransmitSynack,
+        old_state: TcpState::SynRecv.number(),
+        new_state: TcpState::SynRecv.number(),
+        flags: flags::REQUEST,
+        error: 0,
+        detail: 0,
+        retransmits: u32::from(retransmits),
+        counters: false,
+        ages: false,
+        owner: false,
+        cgroup: true,
+        unsettled: false,
+    };
+    emit(request, listener, &subject, || (ends, 0));
     0
 }

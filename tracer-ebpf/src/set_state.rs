@@ -10,8 +10,8 @@ use tracer_common::wire::{RecordKind, flags};
 use crate::emit::{Subject, count_covered, emit};
 use crate::filter::wanted;
 use crate::layout::{Kernel, has, load};
-use crate::maps::LAST;
-use crate::socket::{Endpoints, is_tcp, socket_flags};
+use crate::maps::{LAST, global};
+use crate::socket::{Endpoints, has_peer, is_ip, is_tcp, socket_flags};
 
 /// Arguments: `const struct sock *sk, const int oldstate, const int newstate`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -51,27 +51,35 @@ fn states(ctx: &BtfTracePointContext) -> (u8, u8) {
 
 #[inline(always)]
 fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) {
-    let Some(ends) = Endpoints::read(sk) else {
-        return;
-    };
-    // tcp_v4_connect sets SYN_SENT before inet_hash_connect chooses the port, and at ->CLOSE it may
-    // be released: user space, which knows the connection, decides those two about ports.
-    // inet_csk_clone_lock of older kernels says LISTEN->SYN_RECV before the child has its addresses
-    // and its cookie, which is the request's.
-    let unsettled = old == TcpState::Listen.number()
-        && new == TcpState::SynRecv.number()
-        && ends.remote_port == 0;
-    let port_comes_later = new == TcpState::SynSent.number()
-        || old == TcpState::SynSent.number()
-        || ends.local_port == 0
-        || unsettled;
-    if !wanted(sk, &ends, port_comes_later, unsettled) {
+    if !is_ip(sk) {
         return;
     }
-    debug!(ctx, "state {} -> {}, local port {}", old, new, ends.local_port);
-    let (flags, shutdown) = socket_flags(sk);
+    // inet_csk_clone_lock of older kernels says LISTEN->SYN_RECV before the child has its addresses
+    // and its cookie, which is the request's.
+    let unsettled =
+        old == TcpState::Listen.number() && new == TcpState::SynRecv.number() && !has_peer(sk);
+    if global!(FILTER.on) != 0 {
+        let Some(ends) = Endpoints::read(sk) else {
+            return;
+        };
+        // tcp_v4_connect sets SYN_SENT before inet_hash_connect chooses the port, and at ->CLOSE it may
+        // be released: user space, which knows the connection, decides those two about ports.
+        let port_comes_later = new == TcpState::SynSent.number()
+            || old == TcpState::SynSent.number()
+            || ends.local_port == 0
+            || unsettled;
+        if !wanted(sk, &ends, port_comes_later, unsettled) {
+            return;
+        }
+    }
+    if global!(SETTINGS.debug) != 0 {
+        // Copies: what a message has been shown is kept in memory, and would be written there for each event.
+        let (left, entered, port): (u8, u8, u16) = (old, new, load!(sk, num));
+        debug!(ctx, "state {} -> {}, local port {}", left, entered, port);
+    }
     let error: i32 = load!(sk, err);
     let error = error as u16;
+    let shutdown: u8 = load!(sk, shutdown);
     const COUNTED: States =
         States::of(&[TcpState::Close, TcpState::Established, TcpState::CloseWait]);
     // How long it was idle when one side closed: an idle timeout shows in it.
@@ -83,26 +91,22 @@ fn report(ctx: &BtfTracePointContext, sk: Kernel, old: u8, new: u8, extra: u16) 
         0
     };
     const BEGUN: States = States::of(&[TcpState::SynSent, TcpState::SynRecv, TcpState::Listen]);
-    emit(
-        sk,
-        sk,
-        &ends,
-        &Subject {
-            kind: RecordKind::Transition,
-            old_state: old,
-            new_state: new,
-            flags: flags | extra | full,
-            error,
-            detail: if old == TcpState::SynRecv.number() { sk as u64 } else { 0 },
-            retransmits: 0,
-            counters: COUNTED.has(new) != 0,
-            ages: old == TcpState::Established.number() && CLOSING.has(new) != 0,
-            owner: made_by_current_task(old, new, error, shutdown),
-            // A connection keeps the one it was made in.
-            cgroup: BEGUN.has(new) != 0,
-            unsettled,
-        },
-    );
+    let subject = Subject {
+        kind: RecordKind::Transition,
+        old_state: old,
+        new_state: new,
+        flags: extra | full,
+        error,
+        detail: if old == TcpState::SynRecv.number() { sk as u64 } else { 0 },
+        retransmits: 0,
+        counters: COUNTED.has(new) != 0,
+        ages: old == TcpState::Established.number() && CLOSING.has(new) != 0,
+        owner: made_by_current_task(old, new, error, shutdown),
+        // A connection keeps the one it was made in.
+        cgroup: BEGUN.has(new) != 0,
+        unsettled,
+    };
+    emit(sk, sk, &subject, || (Endpoints::of_ip(sk), socket_flags(sk).0));
 }
 
 /// Whether `inet_twsk_alloc` may just have refused a mini-socket for this one. It counts its own in

@@ -32,37 +32,48 @@ impl Endpoints {
     /// From any of `struct sock`, `request_sock`, `inet_timewait_sock`; `None` when not IP.
     #[inline(always)]
     pub fn read(common: Kernel) -> Option<Self> {
+        if is_ip(common) { Some(Self::of_ip(common)) } else { None }
+    }
+
+    /// The same, of one that [`is_ip`].
+    #[inline(always)]
+    pub fn of_ip(common: Kernel) -> Self {
         let family: u16 = load!(common, family);
-        let (local, remote) = if family == u16::from(AF_INET) {
+        let (local, remote) = if family == u16::from(AF_INET6) {
+            (
+                [load!(common, v6_rcv_saddr), load!(common, v6_rcv_saddr, 8)],
+                [load!(common, v6_daddr), load!(common, v6_daddr, 8)],
+            )
+        } else {
             let local: u32 = load!(common, rcv_saddr);
             let remote: u32 = load!(common, daddr);
             ([u64::from(local), 0], [u64::from(remote), 0])
-        } else if family == u16::from(AF_INET6) && has!(v6_daddr) {
-            (
-                load_v6(common, global!(LAYOUT.v6_rcv_saddr)),
-                load_v6(common, global!(LAYOUT.v6_daddr)),
-            )
-        } else {
-            return None;
         };
         let net: Kernel = load!(common, net);
         let dport: u16 = load!(common, dport);
-        Some(Self {
+        Self {
             netns: load!(net, net_inum),
             family,
             local_port: load!(common, num),
             remote_port: u16::from_be(dport),
             local,
             remote,
-        })
+        }
     }
 }
 
-/// A `struct in6_addr` of a `struct sock_common`.
+/// Whether a `struct sock_common` is of IPv4, or of IPv6 in a kernel that has it.
 #[inline(always)]
-fn load_v6(common: Kernel, offset: u32) -> [u64; 2] {
-    // SAFETY: as in `load!`: sixteen bytes at that offset.
-    unsafe { [crate::layout::load_at(common, offset), crate::layout::load_at(common, offset + 8)] }
+pub fn is_ip(common: Kernel) -> bool {
+    let family: u16 = load!(common, family);
+    family == u16::from(AF_INET) || family == u16::from(AF_INET6) && has!(v6_daddr)
+}
+
+/// Whether it has the other end's port.
+#[inline(always)]
+pub fn has_peer(common: Kernel) -> bool {
+    let dport: u16 = load!(common, dport);
+    dport != 0
 }
 
 /// Whether this full socket is TCP; MPTCP, SCTP and DCCP share the tracepoints.

@@ -14,12 +14,14 @@ use tracer_common::names;
 use tracer_common::wire::{COVERED, Drops, Record};
 use zerocopy::IntoBytes;
 
+use super::constants;
 use super::drops;
 pub use super::drops::Untold;
 use super::hooks::HOOKS;
 pub use super::hooks::Hook;
 use super::layout::Resolved;
 use super::preflight;
+use super::refusal::in_words;
 use super::ring::Reader;
 use crate::privileges;
 
@@ -59,6 +61,11 @@ pub enum LoadError {
         /// The kernel's words.
         reason: String,
     },
+    /// The kernel's structs are larger than any that are known.
+    #[error(
+        "the programs cannot be fitted to this kernel: {0}. Please report it with what `tcptrail doctor` says"
+    )]
+    TooFar(#[from] constants::TooFar),
     /// The object lacks what this binary expects of it.
     #[error("the eBPF object has no {0}: build tcptrail again without TCPTRAIL_EBPF_OBJECT")]
     Incomplete(&'static str),
@@ -177,21 +184,28 @@ pub(super) fn load_object(
         task_btf: u32::from(resolved.task_btf),
         half_closed: u32::from(options.half_closed),
         descriptors: u32::from(options.descriptors),
+        debug: u32::from(options.debug),
     };
     let level = if options.debug { LOG_DEBUG } else { LOG_OFF };
-    let ebpf = EbpfLoader::new()
+    let drops = drops::settings(resolved);
+    let globals = [
+        (names::LAYOUT, resolved.layout.as_bytes()),
+        (names::FILTER, options.filter.as_bytes()),
+        (names::SETTINGS, settings.as_bytes()),
+        (names::DROP_SETTINGS, drops.as_bytes()),
+    ];
+    let mut loader = EbpfLoader::new();
+    loader
         .btf(Some(btf))
         .verifier_log_level(VERIFIER_LOG)
-        .override_global(names::LAYOUT, resolved.layout.as_bytes(), true)
-        .override_global(names::FILTER, options.filter.as_bytes(), true)
-        .override_global(names::SETTINGS, settings.as_bytes(), true)
-        .override_global(names::DROP_SETTINGS, drops::settings(resolved).as_bytes(), true)
         .override_global(aya_log::LEVEL, &level, false)
         .map_max_entries(names::RING, options.ring_bytes)
-        .map_max_entries(names::DESCRIPTORS, if options.descriptors { MOST_PROCESSES } else { 1 })
-        .load(OBJECT)
-        .map_err(refused_object)?;
-    Ok(ebpf)
+        .map_max_entries(names::DESCRIPTORS, if options.descriptors { MOST_PROCESSES } else { 1 });
+    for (name, value) in globals {
+        loader.override_global(name, value, true);
+    }
+    let code = constants::put_in(OBJECT, &resolved.layout, &globals)?;
+    loader.load(code.bytes()).map_err(refused_object)
 }
 
 /// What a refused object means.
@@ -244,35 +258,6 @@ pub(super) fn attach(
     program.load(tracepoint, btf).map_err(|error| in_words(&error))?;
     program.attach().map_err(|error| in_words(&error))?;
     Ok(())
-}
-
-/// How the lines begin that the verifier ends its log with.
-const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
-
-/// A program error in one line: the kernel's errno, and the verifier's last words.
-pub(super) fn in_words(error: &ProgramError) -> String {
-    match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            let log = verifier_log.to_string();
-            // The very last lines are statistics.
-            let verdict = log.lines().rev().map(str::trim).find(|line| {
-                !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word))
-            });
-            match verdict {
-                Some(verdict) => format!("{io_error} (verifier: {verdict})"),
-                None => io_error.to_string(),
-            }
-        }
-        other => {
-            let mut text = other.to_string();
-            let mut source = std::error::Error::source(other);
-            while let Some(error) = source {
-                text = format!("{text}: {error}");
-                source = error.source();
-            }
-            text
-        }
-    }
 }
 
 impl Programs {

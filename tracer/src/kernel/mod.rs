@@ -10,6 +10,7 @@
 pub mod btf;
 pub mod cgroups;
 pub mod conntrack;
+mod constants;
 mod descriptors;
 pub mod destroy;
 mod drops;
@@ -27,6 +28,7 @@ mod places;
 pub mod poller;
 pub mod preflight;
 mod questions;
+mod refusal;
 mod resolved;
 pub mod ring;
 mod sock_diag;

@@ -16,10 +16,11 @@ use crate::filter::Filter;
 use crate::kernel::btf::Btf;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{
-    Hook, LoadError, VERIFIER_LOG, attach, in_words, raise_memlock, recursion_misses,
-    refused_object, take_map,
+    Hook, LoadError, VERIFIER_LOG, attach, raise_memlock, recursion_misses, refused_object,
+    take_map,
 };
 use crate::kernel::preflight::{VMLINUX_BTF, is_preemptible};
+use crate::kernel::refusal::in_words;
 use crate::kernel::ring::Reader;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRAIL_STACKS_OBJECT"));
