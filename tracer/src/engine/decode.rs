@@ -48,36 +48,33 @@ impl From<UnknownState> for DecodeError {
 pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
     const WHOLE: usize = size_of::<Record>();
     const ROW: usize = size_of::<SocketRow>();
-    let whole;
-    let record = match (Record::ref_from_bytes(bytes), bytes.len()) {
-        // In the ring they are aligned: no copy.
-        (Ok(record), _) => record,
-        (_, ROW) => {
-            let row = SocketRow::read_from_bytes(bytes);
-            return from_row(&row.map_err(|_| DecodeError::Length(ROW))?);
-        }
-        (_, length) => {
-            whole = match length {
-                // Transitions without owner, and others that end with zeroes, come without those.
-                UP_TO_ADDRESSES => filled_up::<UP_TO_ADDRESSES>(bytes),
-                UP_TO_CGROUP => filled_up::<UP_TO_CGROUP>(bytes),
-                UP_TO_DETAIL => filled_up::<UP_TO_DETAIL>(bytes),
-                WHOLE => filled_up::<WHOLE>(bytes),
-                _ => None,
-            };
-            whole.as_ref().ok_or(DecodeError::Length(length))?
-        }
+    // In the ring they are aligned: no copy.
+    if let Ok(record) = Record::ref_from_bytes(bytes) {
+        return from_record(record);
+    }
+    if bytes.len() == ROW {
+        let row = SocketRow::read_from_bytes(bytes);
+        return from_row(&row.map_err(|_| DecodeError::Length(ROW))?);
+    }
+    let mut record = Record::new_zeroed();
+    let known = match bytes.len() {
+        // Transitions without owner, and others that end with zeroes, come without those.
+        UP_TO_ADDRESSES => fill::<UP_TO_ADDRESSES>(&mut record, bytes),
+        UP_TO_CGROUP => fill::<UP_TO_CGROUP>(&mut record, bytes),
+        UP_TO_DETAIL => fill::<UP_TO_DETAIL>(&mut record, bytes),
+        WHOLE => fill::<WHOLE>(&mut record, bytes),
+        _ => None,
     };
-    from_record(record)
+    known.ok_or(DecodeError::Length(bytes.len()))?;
+    from_record(&record)
 }
 
-/// A record whose first `N` bytes these are. The length is known when this is compiled: no call for a few of them.
-#[inline]
-fn filled_up<const N: usize>(bytes: &[u8]) -> Option<Record> {
+/// These are the first `N` bytes of a record. The length is known when this is compiled: no call for a few of them.
+#[inline(always)]
+fn fill<const N: usize>(record: &mut Record, bytes: &[u8]) -> Option<()> {
     let first: &[u8; N] = bytes.try_into().ok()?;
-    let mut record = Record::new_zeroed();
     *record.as_mut_bytes().first_chunk_mut()? = *first;
-    Some(record)
+    Some(())
 }
 
 /// Decodes a row of `iter/task_file`.

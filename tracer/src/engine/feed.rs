@@ -202,7 +202,9 @@ impl Engine {
     }
 
     fn record(&mut self, bytes: &[u8], sink: &mut impl Sink) {
-        let Ok(event) = decode::event(bytes) else {
+        // Not moved: it is large.
+        let decoded = decode::event(bytes);
+        let Ok(event) = &decoded else {
             self.malformed += 1;
             return;
         };
@@ -216,10 +218,10 @@ impl Engine {
                 watch.row(event, row);
             }
         };
-        if Identities::is_settled(&event) {
-            apply(&event);
+        if Identities::is_settled(event) {
+            apply(event);
         } else {
-            self.identities.resolve(event, apply);
+            self.identities.resolve(*event, apply);
         }
         self.tell_changes(sink);
     }

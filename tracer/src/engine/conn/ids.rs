@@ -76,10 +76,18 @@ pub(crate) struct Tuples {
     /// By the hash of a tuple that several namespaces have: how many, and the exclusive or of their
     /// places, which of one is its place.
     twins: HashMap<u64, (u32, u32), FixedState>,
+    /// Our addresses in `here`, but those of loopback, and how often: few, where the places of many connections are in
+    /// no cache.
+    ours: HashMap<[u8; 16], u32, FixedState>,
     hasher: FixedState,
 }
 
 impl Tuples {
+    /// Whether a connection may have this as its own address; not whether one does.
+    pub(crate) fn may_have(&self, tuple: &Tuple) -> bool {
+        tuple.is_loopback() || self.ours.contains_key(&tuple.local_addr)
+    }
+
     /// The connection of that namespace.
     pub(crate) fn get(&self, conns: &Conns, tuple: &Tuple, netns: u32) -> Option<u32> {
         let hash = hash(&self.hasher, tuple, netns);
@@ -105,6 +113,9 @@ impl Tuples {
             });
         }
         if !tuple.is_loopback() {
+            if before.is_none() {
+                *self.ours.entry(tuple.local_addr).or_default() += 1;
+            }
             self.insert_across(conns, place, before, &tuple);
         }
     }
@@ -141,6 +152,12 @@ impl Tuples {
         if conn.tuple.is_loopback() {
             return;
         }
+        if let Some(count) = self.ours.get_mut(&conn.tuple.local_addr) {
+            *count -= 1;
+            if *count == 0 {
+                self.ours.remove(&conn.tuple.local_addr);
+            }
+        }
         let key = hash(hasher, &conn.tuple, ANY);
         if !self.twins.is_empty()
             && let Some((count, places)) = self.twins.get_mut(&key)
@@ -169,6 +186,11 @@ impl Tuples {
                 beyond.entry(tuple).or_default().push(place);
             }
         }
+        let mut ours: HashMap<[u8; 16], u32, FixedState> = HashMap::default();
+        for (tuple, places) in &beyond {
+            *ours.entry(tuple.local_addr).or_default() += places.len() as u32;
+        }
+        assert_eq!(self.ours, ours, "ours");
         let single = beyond.values().filter(|places| places.len() == 1).count();
         assert_eq!(self.across.len(), single, "across");
         assert_eq!(self.twins.len(), beyond.len() - single, "twins");

@@ -30,6 +30,10 @@ impl Table {
             return None;
         }
         let wanted = self.translation(conn).unwrap_or(&conn.tuple).reversed();
+        // Most of what goes elsewhere is told by its address.
+        if !self.by_tuple.may_have(&wanted) {
+            return self.translated_peer(conn);
+        }
         let in_netns = self.by_tuple.get(&self.conns, &wanted, conn.netns);
         // Loopback addresses are one namespace's own; others may be met across a veth, unless
         // several namespaces have them.
