@@ -104,7 +104,7 @@ pub struct Names {
     /// What they take.
     size: usize,
     cgroups: HashMap<u64, Whereabouts, RandomState>,
-    /// Counts up when a cgroup gets a name or another one.
+    /// Counts up when anything gets a name or another one.
     version: u64,
     executables: HashMap<u64, Box<[u8]>>,
     interfaces: HashMap<u64, Box<[u8]>>,
@@ -119,14 +119,18 @@ impl Names {
             bytes = rest;
             let size = match kind {
                 b'c' | b'k' => self.name_cgroup(number, kind, name),
-                b'x' => put(&mut self.executables, number, name),
-                b'i' => put(&mut self.interfaces, number, name),
+                b'x' => put(&mut self.executables, number, name).unwrap_or(0),
+                b'i' => {
+                    let size = put(&mut self.interfaces, number, name);
+                    self.version += u64::from(size.is_some());
+                    size.unwrap_or(0)
+                }
                 b'h' => {
-                    self.remotes.name_host(number, name);
+                    self.version += u64::from(self.remotes.name_host(number, name));
                     continue;
                 }
                 b's' => {
-                    self.remotes.name_port(number, name);
+                    self.version += u64::from(self.remotes.name_port(number, name));
                     continue;
                 }
                 // For whoever looks for the stuck: see `openers`. For the table: see `translations`.
@@ -213,7 +217,7 @@ impl Names {
         if is_new { grown + EACH.cast_signed() } else { grown }
     }
 
-    /// Another number when cgroups may have other names than before.
+    /// Another number when anything may have another name than before.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
@@ -249,14 +253,14 @@ impl Names {
     }
 }
 
-/// Names a number; returns how much more is kept then.
-fn put(names: &mut HashMap<u64, Box<[u8]>>, number: u64, name: &[u8]) -> isize {
+/// Names a number; returns how much more is kept then, and nothing where that is its name already.
+fn put(names: &mut HashMap<u64, Box<[u8]>>, number: u64, name: &[u8]) -> Option<isize> {
     if names.get(&number).is_some_and(|known| **known == *name) {
-        return 0;
+        return None;
     }
     let before = names.insert(number, name.into());
     let before = before.map_or(0, |before| before.len() + EACH);
-    (name.len() + EACH).cast_signed() - before.cast_signed()
+    Some((name.len() + EACH).cast_signed() - before.cast_signed())
 }
 
 /// Sockets in what [`encode`] made, and the code that opened each.

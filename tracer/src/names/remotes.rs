@@ -94,18 +94,18 @@ pub(super) struct Remotes {
 }
 
 impl Remotes {
-    /// Takes in an address, its bytes before its name. Without a name it has none any more.
-    pub(super) fn name_host(&mut self, source: u64, bytes: &[u8]) {
-        let Some((addr, name)) = bytes.split_first_chunk() else { return };
+    /// Takes in an address, its bytes before its name. Without a name it has none any more. Returns whether that is
+    /// news.
+    pub(super) fn name_host(&mut self, source: u64, bytes: &[u8]) -> bool {
+        let Some((addr, name)) = bytes.split_first_chunk() else { return false };
         let names =
             if source == HostSource::Dns.number() { &mut self.resolved } else { &mut self.hosts };
-        put(names, *addr, name);
+        put(names, *addr, name)
     }
 
-    pub(super) fn name_port(&mut self, port: u64, name: &[u8]) {
-        if let Ok(port) = u16::try_from(port) {
-            put(&mut self.ports, port, name);
-        }
+    /// Takes in what a port is called. Returns whether that is news.
+    pub(super) fn name_port(&mut self, port: u64, name: &[u8]) -> bool {
+        u16::try_from(port).is_ok_and(|port| put(&mut self.ports, port, name))
     }
 
     /// `/etc/hosts` is this machine's own word, so it comes first.
@@ -138,12 +138,12 @@ fn put<K: Eq + std::hash::Hash>(
     names: &mut HashMap<K, Box<[u8]>, RandomState>,
     key: K,
     name: &[u8],
-) {
+) -> bool {
     if name.is_empty() {
-        names.remove(&key);
-    } else if name.len() <= LONGEST && (names.len() < MOST || names.contains_key(&key)) {
-        names.insert(key, name.into());
+        return names.remove(&key).is_some();
     }
+    let takes = name.len() <= LONGEST && (names.len() < MOST || names.contains_key(&key));
+    takes && names.insert(key, name.into()).is_none_or(|before| *before != *name)
 }
 
 #[cfg(test)]

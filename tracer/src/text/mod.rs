@@ -7,6 +7,9 @@ use tracer_common::TcpState;
 use crate::event::Comm;
 
 pub mod suggest;
+mod words;
+
+pub(crate) use words::are_plain as is_plain;
 
 /// What stdout is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +91,9 @@ impl Paint {
 #[derive(Debug)]
 pub struct Row<'a> {
     out: &'a mut Vec<u8>,
-    terminal: Terminal,
+    /// Columns of the terminal.
+    most: usize,
+    color: bool,
     column: usize,
     /// Spaces the last cell is short of its width: written only when something follows.
     padding: usize,
@@ -101,7 +106,8 @@ pub struct Row<'a> {
 impl<'a> Row<'a> {
     /// Starts a row; lines after the first begin at column `indent`.
     pub fn new(out: &'a mut Vec<u8>, terminal: Terminal, indent: usize) -> Self {
-        Row { out, terminal, column: 0, padding: 0, over: 0, indent }
+        let most = terminal.width.unwrap_or(usize::MAX);
+        Row { out, most, color: terminal.color, column: 0, padding: 0, over: 0, indent }
     }
 
     /// A cell of at least `width` columns; of 0 nothing is expected. `text` must be printable; non-ASCII counts
@@ -123,16 +129,13 @@ impl<'a> Row<'a> {
         let lead = if right { self.caught_up(short) } else { 0 };
         let before = self.padding + gap + lead;
         let end = self.column + before + length;
-        if self.terminal.width.is_some_and(|most| end > most) && self.column != 0 {
-            self.out.push(b'\n');
-            spaces(self.indent, self.out);
-            self.column = self.indent + length;
-            self.over = 0;
+        if end > self.most && self.column != 0 {
+            self.next_line(length);
         } else {
             spaces(before, self.out);
             self.column = end;
         }
-        if self.terminal.color && paint != Paint::Plain {
+        if self.color && paint != Paint::Plain {
             self.out.extend_from_slice(paint.code());
             self.out.extend_from_slice(text);
             self.out.extend_from_slice(b"\x1b[0m");
@@ -146,6 +149,15 @@ impl<'a> Row<'a> {
         self
     }
 
+    /// Begins another line for a cell of so many columns.
+    #[cold]
+    fn next_line(&mut self, length: usize) {
+        self.out.push(b'\n');
+        spaces(self.indent, self.out);
+        self.column = self.indent + length;
+        self.over = 0;
+    }
+
     /// What is left of so many spaces when the row is too long by then.
     #[inline]
     fn caught_up(&mut self, spaces: usize) -> usize {
@@ -157,8 +169,7 @@ impl<'a> Row<'a> {
     /// Whether a cell of so many columns would still be on this line.
     #[must_use]
     pub fn has_room(&self, columns: usize) -> bool {
-        let end = self.column + self.padding + 1 + columns;
-        self.terminal.width.is_none_or(|most| end <= most)
+        self.column + self.padding + 1 + columns <= self.most
     }
 
     /// Ends the row.
@@ -184,7 +195,12 @@ fn spaces(count: usize, out: &mut Vec<u8>) {
 #[must_use]
 #[inline]
 pub fn columns(text: &[u8]) -> usize {
-    if text.is_ascii() { text.len() } else { String::from_utf8_lossy(text).chars().count() }
+    if words::are_ascii(text) { text.len() } else { characters(text) }
+}
+
+#[cold]
+fn characters(text: &[u8]) -> usize {
+    String::from_utf8_lossy(text).chars().count()
 }
 
 /// The interface an address is valid on.
@@ -271,26 +287,9 @@ fn dotted(octets: [u8; 4], out: &mut Vec<u8>) {
     out.extend_from_slice(&text[..length - 1]);
 }
 
-/// Bytes that stand for themselves wherever they are written: printable ASCII, but `"` and `\`.
-static PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0x20;
-    while byte < 0x7f {
-        plain[byte] = byte as u8 != b'"' && byte as u8 != b'\\';
-        byte += 1;
-    }
-    plain
-};
-
-/// Whether nothing in it needs to be escaped, neither for a terminal nor in JSON.
-#[inline]
-pub(crate) fn is_plain(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| PLAIN[usize::from(byte)])
-}
-
 /// A stranger's name with everything a terminal might obey escaped.
 pub fn name(bytes: &[u8], out: &mut Vec<u8>) {
-    if is_plain(bytes) {
+    if words::are_plain(bytes) {
         out.extend_from_slice(bytes);
         return;
     }

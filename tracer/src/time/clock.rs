@@ -36,6 +36,27 @@ impl Stamp {
         // Less than a second.
         wall.wrapping_sub(self.begins) as u32
     }
+
+    /// The text with `DIGITS` behind it. It has `TEXT` bytes, both have `BOTH`, and are copied in one piece; before the
+    /// year 0 and after 9999 it is longer.
+    #[inline]
+    fn write<const TEXT: usize, const DIGITS: usize, const BOTH: usize>(
+        &self,
+        number: u32,
+        out: &mut Vec<u8>,
+    ) {
+        const { assert!(TEXT + DIGITS == BOTH) };
+        let digits = digits::<DIGITS>(number);
+        if let Ok(text) = <[u8; TEXT]>::try_from(&*self.text) {
+            let mut both = [0; BOTH];
+            both[..TEXT].copy_from_slice(&text);
+            both[TEXT..].copy_from_slice(&digits);
+            out.extend_from_slice(&both);
+        } else {
+            out.extend_from_slice(&self.text);
+            out.extend_from_slice(&digits);
+        }
+    }
 }
 
 impl Clock {
@@ -62,8 +83,7 @@ impl Clock {
         let wall = self.anchor.wall_ns(at);
         let write = |second| stamp(second, &TimeZone::UTC, "%Y-%m-%dT%H:%M:%S");
         let ns = self.utc.at(wall, write);
-        out.extend_from_slice(&self.utc.text);
-        out.extend_from_slice(&digits::<9>(ns));
+        self.utc.write::<20, 9, 29>(ns, out);
         out.push(b'Z');
     }
 
@@ -71,8 +91,7 @@ impl Clock {
     pub fn time_of_day(&mut self, at: MonoNs, out: &mut Vec<u8>) {
         let wall = self.anchor.wall_ns(at);
         let ns = self.local.at(wall, |second| stamp(second, &self.zone, "%H:%M:%S"));
-        out.extend_from_slice(&self.local.text);
-        out.extend_from_slice(&digits::<3>(ns / 1_000_000));
+        self.local.write::<9, 3, 12>(ns / 1_000_000, out);
     }
 }
 
@@ -87,19 +106,31 @@ fn stamp(second: i64, zone: &TimeZone, format: &str) -> Vec<u8> {
 }
 
 /// The last `N` digits. Two at a time are half as many steps.
+#[inline]
 fn digits<const N: usize>(mut rest: u32) -> [u8; N] {
     let mut text = [b'0'; N];
     for pair in text.rchunks_mut(2) {
-        let two = rest % 100;
+        let two = PAIRS[(rest % 100) as usize];
         rest /= 100;
         match pair {
-            [tens, ones] => (*tens, *ones) = (b'0' + (two / 10) as u8, b'0' + (two % 10) as u8),
-            [ones] => *ones = b'0' + (two % 10) as u8,
+            [tens, ones] => [*tens, *ones] = two,
+            [ones] => *ones = two[1],
             _ => {}
         }
     }
     text
 }
+
+/// Numbers of two digits as text.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut all = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        all[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
+        number += 1;
+    }
+    all
+};
 
 #[cfg(test)]
 mod tests {
@@ -120,5 +151,6 @@ mod tests {
         check(1_999_999_999, "2026-11-20T11:05:48.999999999Z", "12:05:48.999");
         check(5, "2026-11-20T11:05:47.000000005Z", "12:05:47.000");
         check(13_000_000_000, "2026-11-20T11:06:00.000000000Z", "12:06:00.000");
+        check(7_203_009_056, "2026-11-20T11:05:54.203009056Z", "12:05:54.203");
     }
 }

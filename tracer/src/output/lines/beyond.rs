@@ -9,13 +9,13 @@ use crate::engine::rules::Finding;
 use crate::event::Comm;
 use crate::names::{HostSource, Names, bytes_of};
 use crate::output::json::{Object, key};
-use crate::output::lines::Pieces;
+use crate::output::lines::pieces::PeerPieces;
 use crate::text::{self, Paint, Row};
 
 /// The other end, where it is on this machine.
 pub(super) fn peer(
     object: &mut Object<'_>,
-    pieces: &mut Pieces,
+    kept: &mut PeerPieces,
     engine: &Engine,
     conn: &Connection,
 ) {
@@ -26,7 +26,7 @@ pub(super) fn peer(
     object.number_as_string(key!("peer_conn"), peer.id.0);
     let names = engine.names();
     let says = (peer.pid, peer.comm, peer.cgroup, names.version());
-    pieces.peers.put(object, peer.pid.unwrap_or(0).into(), says, |object| {
+    kept.put(object, peer.pid.unwrap_or(0).into(), says, |object| {
         let place = names.place(peer.cgroup);
         object
             .number_or_null(key!("peer_pid"), peer.pid)

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::engine::conn::Connection;
+use crate::event::Tuple;
 use crate::names::Names;
+use crate::output::lines::pieces;
 use crate::text::{self, Zone};
 
 /// Width of an end of IPv4, and of the columns into a pipe.
@@ -35,6 +37,36 @@ pub(crate) fn named(names: &Names, addr: SocketAddr, link: (u32, u32)) -> String
 /// As [`remote`], of a network namespace and the interface in it.
 pub(crate) fn remote_named(names: &Names, addr: SocketAddr, link: (u32, u32)) -> String {
     named(names, addr, if is_of_one_link(addr) { link } else { (0, 0) })
+}
+
+/// What both ends as text are written from.
+type Says = (Tuple, (u32, u32), u64);
+
+/// Both ends as text, and how many columns each takes.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    pub(super) local: Vec<u8>,
+    pub(super) remote: Vec<u8>,
+    pub(super) columns: [usize; 2],
+}
+
+/// The ends of the connections that the last lines were about.
+#[derive(Debug, Default)]
+pub(super) struct Kept(pieces::Kept<Says, Texts, { pieces::CONNECTIONS }>);
+
+impl Kept {
+    /// Those of this connection.
+    #[inline]
+    pub(super) fn of(&mut self, names: &Names, conn: &Connection) -> &Texts {
+        let says = (conn.tuple, (conn.netns, conn.interface()), names.version());
+        self.0.get(conn.id.0, says, |texts| {
+            texts.local.clear();
+            texts.remote.clear();
+            local(names, conn, &mut texts.local);
+            remote(names, conn, &mut texts.remote);
+            texts.columns = [text::columns(&texts.local), text::columns(&texts.remote)];
+        })
+    }
 }
 
 fn zone(names: &Names, (netns, index): (u32, u32)) -> Zone<'_> {

@@ -20,6 +20,7 @@ pub use leaks::Leaks;
 pub use life::Life;
 pub use list::List;
 pub use pieces::Pieces;
+use pieces::{Own, OwnPieces, Says};
 pub(crate) use runs_in::{Known, called, place_of, surroundings, where_room, whereabouts};
 pub(crate) use stuck::object as finding_object;
 pub use stuck::{Form, Stuck};
@@ -150,13 +151,8 @@ pub(crate) fn socket(
     (conn, at): (&Connection, MonoNs),
 ) {
     times(object, &mut pen.clock, at);
-    object
-        .number_as_string(key!("conn"), conn.id.0)
-        .number(key!("netns"), conn.netns)
-        .plain(key!("family"), conn.tuple.family.name())
-        .endpoint(key!("local"), conn.tuple.local())
-        .endpoint(key!("remote"), conn.tuple.remote())
-        .plain(key!("role"), conn.role.name());
+    let own = own(&mut pen.pieces.own, engine, conn);
+    object.put(&own.which);
     match &conn.owner {
         Some(owner) => {
             // Of an inherited owner the thread is the listener's and says nothing here.
@@ -190,8 +186,33 @@ pub(crate) fn socket(
         let name = names.interface(conn.netns, conn.interface());
         object.number(key!("ifindex"), conn.interface()).string_or_null(key!("interface"), name);
     }
-    beyond::peer(object, &mut pen.pieces, engine, conn);
-    beyond::remote(object, engine, conn);
+    beyond::peer(object, &mut pen.pieces.peers, engine, conn);
+    object.put(&own.remote);
+}
+
+/// What a connection's lines have in common, whoever has it.
+#[inline]
+fn own<'p>(kept: &'p mut OwnPieces, engine: &Engine, conn: &Connection) -> &'p Own {
+    let says = Says {
+        id: conn.id,
+        netns: conn.netns,
+        tuple: conn.tuple,
+        role: conn.role,
+        real: engine.table().translation(conn).copied(),
+        version: engine.names().version(),
+    };
+    kept.get(conn.id.0, says, |own| {
+        own.which.clear();
+        Object::piece(&mut own.which)
+            .number_as_string(key!("conn"), conn.id.0)
+            .number(key!("netns"), conn.netns)
+            .plain(key!("family"), conn.tuple.family.name())
+            .endpoint(key!("local"), conn.tuple.local())
+            .endpoint(key!("remote"), conn.tuple.remote())
+            .plain(key!("role"), conn.role.name());
+        own.remote.clear();
+        beyond::remote(&mut Object::piece(&mut own.remote), engine, conn);
+    })
 }
 
 /// The task that has a socket: `pid`, `comm`, `tid`, `thread`.

@@ -28,8 +28,9 @@ const INDENT: usize = 13;
 pub struct Tail {
     setting: Setting,
     columns: Columns,
-    /// Both ends as text, before the row they go into.
-    ends: [Vec<u8>; 2],
+    ends: ends::Kept,
+    /// Both ends of a segment that belongs to no connection, as text.
+    segment: [Vec<u8>; 2],
 }
 
 impl Tail {
@@ -37,20 +38,17 @@ impl Tail {
     #[must_use]
     pub fn new(setting: Setting) -> Tail {
         let columns = Columns::new(&setting);
-        Tail { setting, columns, ends: Default::default() }
+        Tail { setting, columns, ends: ends::Kept::default(), segment: Default::default() }
     }
 
     fn line(&mut self, engine: &Engine, conn: &Connection, change: &Change, out: &mut Vec<u8>) {
-        let [local, remote] = &mut self.ends;
-        local.clear();
-        remote.clear();
-        ends::local(engine.names(), conn, local);
-        ends::remote(engine.names(), conn, remote);
+        let ends = self.ends.of(engine.names(), conn);
         let pen = &mut self.setting.pen;
-        if self.columns.ends.make_room(text::columns(local), text::columns(remote)) {
+        let [local, remote] = ends.columns;
+        if self.columns.ends.make_room(local, remote) {
             header(pen, &self.columns, out);
         }
-        line(pen, engine, (conn, change), (&self.columns, &self.ends), out);
+        line(pen, engine, (conn, change), (&self.columns, ends), out);
     }
 
     /// Segments that the kernel dropped and that belong to no connection.
@@ -68,13 +66,13 @@ impl Tail {
             object.end();
             return;
         }
-        let [local, remote] = &mut self.ends;
+        let [local, remote] = &mut self.segment;
         local.clear();
         remote.clear();
         // A write to a Vec cannot fail.
         let _ = write!(local, "{}", group.tuple.local());
         let _ = write!(remote, "{}", group.tuple.remote());
-        if self.columns.ends.make_room(text::columns(local), text::columns(remote)) {
+        if self.columns.ends.make_room(local.len(), remote.len()) {
             header(pen, &self.columns, out);
         }
         let columns = &self.columns;
@@ -259,7 +257,7 @@ fn line(
     pen: &mut Pen,
     engine: &Engine,
     (conn, change): (&Connection, &Change),
-    (columns, [local, remote]): (&Columns, &[Vec<u8>; 2]),
+    (columns, ends): (&Columns, &ends::Texts),
     out: &mut Vec<u8>,
 ) {
     let cell = &mut pen.cell;
@@ -269,8 +267,8 @@ fn line(
     row.cell(TIME, Paint::Plain, cell);
 
     what(&mut row, columns, conn, change, cell);
-    row.cell(columns.ends.widths.local, Paint::Plain, local);
-    row.cell(columns.ends.widths.remote, Paint::Plain, remote);
+    row.cell(columns.ends.widths.local, Paint::Plain, &ends.local);
+    row.cell(columns.ends.widths.remote, Paint::Plain, &ends.remote);
     cell.clear();
     process(conn, cell);
     row.cell(0, Paint::Plain, cell);
