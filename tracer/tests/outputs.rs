@@ -1,15 +1,22 @@
 //! An output is a type of its own, and several run at once over one engine.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
+use jiff::tz::TimeZone;
+use serde_json::Value;
 use tracer::engine::conn::Kind;
 use tracer::engine::{Engine, Update};
 use tracer::filter::{Filter, Ports};
 use tracer::input::Input;
+use tracer::names::{Entry, HostSource, bytes_of, encode};
+use tracer::output::lines::{Pen, Setting, Tail};
 use tracer::output::session::Session;
 use tracer::output::{Needs, Output, Run, Totals};
 use tracer::source::recording::{Item, Reader};
+use tracer::text::Terminal;
 
 /// Counts changes: this is all there is to an output.
 struct Counter {
@@ -115,4 +122,44 @@ fn an_output_that_fails_is_dropped_and_the_others_go_on() {
     assert_eq!(failures, ["its disk is full"]);
     assert!(!session.all_failed());
     assert_eq!(*seen.borrow(), count(&[Filter::default()])[0]);
+}
+
+#[test]
+fn names_that_are_learned_show_in_the_next_lines_of_a_connection() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/recordings/synthetic.tcpt");
+    let recording = std::fs::read(path).expect("the fixture");
+    let (origin, mut reader) = Reader::open(recording.as_slice()).expect("a recording");
+    let terminal = Terminal { width: None, color: false };
+    let setting =
+        Setting { pen: Pen::new(true, terminal, TimeZone::UTC), filter: Filter::default() };
+    let outputs: Vec<Box<dyn Output>> = vec![Box::new(Tail::new(setting))];
+    let mut session = Session::begin(Engine::new(origin, 1000), outputs).expect("nothing to fail");
+    // Before each record all addresses that were seen are called something else.
+    let (mut remotes, mut lines, mut changed) = (Vec::new(), HashMap::new(), 0);
+    for round in 0.. {
+        let name = format!("name-{round}");
+        let mut names = Vec::new();
+        for &remote in &remotes {
+            encode(Entry::Host(bytes_of(remote), HostSource::Hosts), name.as_bytes(), &mut names);
+        }
+        session.feed(&Input::Names(&names));
+        match reader.next().expect("whole") {
+            Some(Item::Input(input)) => session.feed(&input),
+            _ => break,
+        }
+        for line in std::mem::take(session.out()).split(|&byte| byte == b'\n') {
+            let Ok(line) = serde_json::from_slice::<Value>(line) else { continue };
+            let Some(remote) = line["remote"].as_str() else { continue };
+            let remote = remote.parse::<SocketAddr>().expect("an end").ip();
+            if remotes.contains(&remote) {
+                assert_eq!(line["remote_name"], *name, "{line}");
+                let before = lines.insert(line["conn"].to_string(), name.clone());
+                changed += usize::from(before.is_some_and(|before| before != name));
+            } else {
+                assert!(line["remote_name"].is_null(), "{line}");
+                remotes.push(remote);
+            }
+        }
+    }
+    assert!(changed > 5, "{changed}");
 }

@@ -354,6 +354,33 @@ mod tests {
     }
 
     #[test]
+    fn another_name_of_anything_is_another_version() {
+        let entries = [
+            Entry::Cgroup(7),
+            Entry::Container(7),
+            Entry::Interface(7, 2),
+            Entry::Host([7; 16], HostSource::Hosts),
+            Entry::Host([7; 16], HostSource::Dns),
+            Entry::Port(7),
+        ];
+        let mut names = Names::default();
+        let mut version = |entry, name: &[u8]| {
+            let mut bytes = Vec::new();
+            encode(entry, name, &mut bytes);
+            names.take_in(&bytes);
+            names.version()
+        };
+        for entry in entries {
+            let first = version(entry, b"a");
+            assert_eq!(version(entry, b"a"), first, "{entry:?}");
+            // As long as the first.
+            let other = version(entry, b"b");
+            assert_ne!(other, first, "{entry:?}");
+            assert_ne!(version(entry, b""), other, "{entry:?}");
+        }
+    }
+
+    #[test]
     fn names_stay_within_bounds() {
         let mut names = Names::default();
         let mut bytes = Vec::new();
