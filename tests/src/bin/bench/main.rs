@@ -21,7 +21,7 @@ mod target;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -175,6 +175,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let parts = if cli.targets { OF_TARGETS.to_vec() } else { cli.parts };
     let (rounds, seconds) = if cli.quick { (2, 0.5) } else { (cli.rounds, cli.seconds) };
     let part = |wanted| parts.contains(&wanted);
+    needs(&parts)?;
     println!("{}", machine());
     let mut targets = Vec::new();
     let mut results = serde_json::Map::new();
@@ -220,6 +221,18 @@ fn run(cli: Cli) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Programs that parts run. One that is missing is said now, and not after a quarter of an hour.
+fn needs(parts: &[Part]) -> Result<()> {
+    for (part, program) in [(Part::Drops, "nft"), (Part::Top, "tmux")] {
+        let is_here = || Command::new(program).arg("-V").output().is_ok();
+        ensure!(
+            !parts.contains(&part) || is_here(),
+            "there is no {program} here, which the bench needs: install it (nftables, tmux)"
+        );
+    }
+    Ok(())
 }
 
 /// All tracers on the same load, as a table.
