@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
 
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, ProgramError};
@@ -110,6 +111,7 @@ pub fn load(
 ) -> Result<(Programs, Reader), LoadError> {
     raise_memlock();
     let mut ebpf = load_object(resolved, options, btf)?;
+    verify_largest(&mut ebpf, btf);
     let mut hooks = Vec::new();
     for (name, required, cost) in HOOKS {
         if name == names::KFREE_SKB && !options.drops {
@@ -136,6 +138,21 @@ pub fn load(
     let paces = take_map(&mut ebpf, names::DROP_PACE)?;
     let paces = drops::Paces(PerCpuArray::try_from(paces).map_err(EbpfError::from)?);
     Ok((Programs { ebpf, hooks, drops, paces, covered }, ring))
+}
+
+/// Has the kernel verify both programs on state changes at the same time: that takes longer than all others together.
+/// What is refused is said when it is attached.
+fn verify_largest(ebpf: &mut Ebpf, btf: &Btf) {
+    thread::scope(|scope| {
+        for (name, program) in ebpf.programs_mut() {
+            let largest = name == names::SET_STATE || name == names::SET_STATE_MISSED;
+            if let (true, Ok(program)) = (largest, <&mut BtfTracePoint>::try_from(program)) {
+                let verify = move || program.load(names::SET_STATE, btf);
+                // Without a thread it is done later.
+                let _ = thread::Builder::new().spawn_scoped(scope, verify);
+            }
+        }
+    });
 }
 
 /// The kernel's BTF as aya wants it.
@@ -255,7 +272,10 @@ pub(super) fn attach(
         .ok_or("not in the eBPF object")?
         .try_into()
         .map_err(|error: ProgramError| in_words(&error))?;
-    program.load(tracepoint, btf).map_err(|error| in_words(&error))?;
+    match program.load(tracepoint, btf) {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+        Err(error) => return Err(in_words(&error)),
+    }
     program.attach().map_err(|error| in_words(&error))?;
     Ok(())
 }
