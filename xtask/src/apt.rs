@@ -22,9 +22,7 @@ pub(crate) fn apt_offers(packages: &[&str]) -> bool {
     if may_use_apt().is_err() {
         return false;
     }
-    eprintln!("xtask: fetching apt's package lists");
-    // Its failure shows in what is offered afterwards.
-    let _ = apt().arg("update").status();
+    fetch_lists();
     offered()
 }
 
@@ -37,14 +35,25 @@ fn candidates(policy: &str) -> usize {
         .count()
 }
 
-/// Installs packages, as root.
+/// Installs packages, as root. apt's lists may be older than what the mirrors still have, and then one package that is not
+/// found keeps all from being installed: a second try has new lists.
 pub(crate) fn apt_install(packages: &[&str], purpose: &str) -> Result<()> {
     may_use_apt()?;
     eprintln!("xtask: installing with apt-get, for {purpose}: {}", packages.join(" "));
     let mut install = apt();
     // --no-remove: where a package here conflicts with one of the user's, fail and let them choose.
     install.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(packages);
+    if install.status().is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    fetch_lists();
     must(&mut install, "install packages", "run it by hand and see what apt-get says")
+}
+
+fn fetch_lists() {
+    eprintln!("xtask: fetching apt's package lists");
+    // Its failure shows in what is offered afterwards.
+    let _ = apt().arg("update").status();
 }
 
 /// apt-get as root. The variable goes through `env`, since sudo drops it.
