@@ -83,7 +83,8 @@ const TABLE: [Row; 15] = [
     // With a look at the ring and a late timer, what has come is on disk within a second.
     row(Duty::Flush, 700 * MS, 0, First::AfterInterval),
     row(Duty::Names, 10 * SECOND, 0, First::AfterInterval),
-    row(Duty::Remotes, SECOND, 200, First::AtOnce),
+    // It goes over all sockets, and what it is for is no state that passes: a tenth of a percent.
+    row(Duty::Remotes, SECOND, 1_000, First::AtOnce),
     row(Duty::Questions, SECOND, 200, First::AtOnce),
     row(Duty::Walk, SECOND, 200, First::AtOnce),
     // Its rows cost as much again where they are taken in: half a percent in all.
