@@ -2,14 +2,17 @@
 //! found again, marked for what it is.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader};
+use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tests::netns::Netns;
 use tests::pace::slack;
 use tests::ready;
-use tests::tcptrail::{Event, Tcptrail, run, shown};
+use tests::tcptrail::{Event, Tcptrail, command, run, shown};
 use tests::traffic::{Both, Ends, churn, finish_sending, listen, read_end};
 use tests::witness::{Socket, eventually, now_ns, ss};
 
@@ -114,6 +117,34 @@ fn a_loss_is_counted_and_live_connections_are_repaired() -> Result<()> {
 }
 
 /// Waits until the server's end of a connection is known.
+/// A disk or a terminal that keeps the writer waiting for half a second: what came meanwhile is shown then.
+#[test]
+fn output_that_stands_still_for_a_moment_loses_nothing() -> Result<()> {
+    if !ready(&[]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    // Of three times as much as the ring holds, the output takes a tenth before it stands still.
+    let connections = 2_500;
+    let args = ["tail", "--json", "--netns", netns.name(), "--ring-size", "1MiB"];
+    let mut child = command(&args).stderr(Stdio::piped()).spawn()?;
+    let out = child.stdout.take().context("a pipe")?;
+    let mut out = BufReader::new(out);
+    // It has begun when there is a line; then nobody reads.
+    out.read_line(&mut String::new())?;
+    churn(&netns, connections)?;
+    let pid = Pid::from_child(&child);
+    let reader = thread::spawn(move || io::read_to_string(out));
+    kill_process(pid, Signal::INT)?;
+    let shown = reader.join().map_err(|_| anyhow!("the reader panicked"))??;
+    let said = child.wait_with_output()?.stderr;
+    let said = String::from_utf8_lossy(&said);
+    ensure!(said.contains(" 0 lost "), "{said}");
+    let ends = shown.lines().filter(|line| line.contains("\"LAST_ACK\",\"new\":\"CLOSE\"")).count();
+    ensure!(ends == connections, "{ends} of {connections} ends: {said}");
+    Ok(())
+}
+
 fn wait_established(tail: &mut Tcptrail, ends: Ends) -> Result<()> {
     let (local, remote) = (shown(ends.server), shown(ends.client));
     tail.wait_for("the last connection", |event| {

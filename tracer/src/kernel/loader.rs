@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tracer_common::globals::{Filter, Settings};
 use tracer_common::names;
-use tracer_common::wire::{COVERED, Drops, Record};
+use tracer_common::wire::{COVERED, Drops};
 use zerocopy::IntoBytes;
 
 use super::constants;
@@ -23,7 +23,7 @@ pub use super::hooks::Hook;
 use super::layout::Resolved;
 use super::preflight;
 use super::refusal::in_words;
-use super::ring::Reader;
+use super::ring::{self, Reader};
 use crate::privileges;
 
 /// The programs, compiled for the kernel's virtual machine.
@@ -170,10 +170,6 @@ pub(super) fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps:
     ebpf.take_map(name).ok_or(LoadError::Incomplete(name))
 }
 
-/// The programs wake the reader for a record that comes this long after the last wake-up. A reader that
-/// was woken looks by itself for at least this long.
-pub const WAKE_EVERY_NS: u32 = 50_000_000;
-
 /// Processes whose descriptors are counted; of more, nothing is said.
 const MOST_PROCESSES: u32 = 8_192;
 
@@ -189,11 +185,10 @@ pub(super) fn load_object(
     btf: &Btf,
 ) -> Result<Ebpf, LoadError> {
     let settings = Settings {
-        // A wake-up is worth a few hundred records; with fewer the reader's timer comes first.
-        wake_bytes: (options.ring_bytes / 8).min(2048 * size_of::<Record>() as u32),
+        wake_bytes: ring::wake_bytes(options.ring_bytes),
         // In a millisecond a hundredth of a default ring can fill, in a hundredth of a second all of it.
         ask_every_ns: (options.ring_bytes >> 4).min(1_000_000),
-        wake_every_ns: WAKE_EVERY_NS,
+        wake_every_ns: ring::WAKE_EVERY_NS,
         cookie_helper: u32::from(resolved.cookie_helper),
         reset_reason: u32::from(resolved.send_reset_has_reason),
         retransmit_error: u32::from(resolved.retransmit_has_error),

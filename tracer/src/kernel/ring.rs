@@ -7,6 +7,19 @@ use aya::maps::{MapData, RingBuf};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// The programs wake the reader for a record that comes this long after the last wake-up. A reader that
+/// was woken looks by itself for at least this long.
+pub const WAKE_EVERY_NS: u32 = 100_000_000;
+
+/// Left free when a ring that fills wakes the reader: it lasts until that has a processor, 15 ms at a million transitions
+/// a second. Waking it earlier costs more: the caches of a reader that comes back are cold.
+const LEFT: u32 = 2 << 20;
+
+/// A ring of so many bytes wakes the reader when so many are filled.
+pub(super) fn wake_bytes(ring_bytes: u32) -> u32 {
+    ring_bytes.saturating_sub(LEFT).max(ring_bytes / 8).min(LEFT)
+}
+
 /// Takes records out.
 pub struct Reader(pub(super) RingBuf<MapData>);
 
@@ -56,5 +69,21 @@ impl Ring {
     /// What takes records out, without waiting.
     pub fn reader(&mut self) -> &mut Reader {
         &mut self.reader
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_mebibytes_stay_free_or_most_of_a_smaller_ring() {
+        let check = |ring: u32, filled: u32| assert_eq!(wake_bytes(ring), filled, "{ring}");
+        check(4 << 10, 512);
+        check(64 << 10, 8 << 10);
+        check(2 << 20, 256 << 10);
+        check(4 << 20, 2 << 20);
+        check(64 << 20, 2 << 20);
+        check(1 << 31, 2 << 20);
     }
 }

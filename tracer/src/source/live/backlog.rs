@@ -2,8 +2,12 @@
 
 use crate::kernel::ring::Reader;
 
-/// Most bytes: whoever makes events must not decide how much memory we use. What is beyond stays in the ring.
-const MOST: usize = 32 << 20;
+/// Most bytes while we are at something that ends by itself: whoever makes events must not decide how much memory we
+/// use. What is beyond stays in the ring.
+pub(super) const MOST: usize = 32 << 20;
+/// Most bytes while whoever reads our output does not: a disk that keeps a writer waiting does so for some 200 ms at a
+/// time (`balance_dirty_pages`), in which a ring of 4 MiB may fill; a terminal that was stopped may never go on.
+pub(super) const MOST_FOR_OUTPUT: usize = 8 << 20;
 /// The length of a record stands before it.
 const HEAD: usize = size_of::<u32>();
 
@@ -41,9 +45,9 @@ impl Backlog {
         self.bytes.extend_from_slice(record);
     }
 
-    /// All that is in the ring, as far as there is room.
-    pub(super) fn add_all(&mut self, ring: &mut Reader) {
-        while self.bytes.len() < MOST && ring.next(|record| self.add(record)) {}
+    /// All that is in the ring, up to so many bytes.
+    pub(super) fn add_all(&mut self, ring: &mut Reader, most: usize) {
+        while self.bytes.len() < most && ring.next(|record| self.add(record)) {}
     }
 }
 

@@ -9,7 +9,7 @@ use crate::input::Input;
 use crate::kernel::ring::Ring;
 use crate::output::session::Session;
 use crate::output::writer::{MUCH, Stdout};
-use crate::source::live::backlog::Backlog;
+use crate::source::live::backlog::{Backlog, MOST, MOST_FOR_OUTPUT};
 use crate::time::MonoNs;
 
 /// Records taken in a row before signals and the clock have a turn.
@@ -35,7 +35,7 @@ const ROW: usize = size_of::<tracer_common::wire::SocketRow>();
 pub(super) struct Intake {
     pub(super) ring: Ring,
     rows: Option<Rows>,
-    /// Records that wait for rows that are older, so that the ring does not fill meanwhile.
+    /// Records that wait for rows that are older, or for the output, so that the ring does not fill meanwhile.
     backlog: Backlog,
     /// Records taken out of the ring.
     pub(super) taken: u64,
@@ -68,10 +68,14 @@ impl Intake {
     ) -> bool {
         let mut room = if at_once { usize::MAX } else { PIECE };
         let mut taken = 0;
-        self.blocked = false;
+        let was_blocked = std::mem::take(&mut self.blocked);
         while taken < BATCH {
             if !stdout.has_room() {
                 self.blocked = true;
+                if was_blocked && taken == 0 {
+                    // Nothing was written since: the ring must not fill meanwhile.
+                    self.keep(MOST_FOR_OUTPUT);
+                }
                 return false;
             }
             let Intake { ring, rows, backlog, .. } = self;
@@ -98,7 +102,7 @@ impl Intake {
                 break;
             }
             if room == 0 {
-                backlog.add_all(ring.reader());
+                backlog.add_all(ring.reader(), MOST);
                 return true;
             }
             taken += 1;
@@ -128,6 +132,11 @@ impl Intake {
         self.backlog.first().is_some()
     }
 
+    /// Takes records out of the ring that are to be fed later, as long as fewer than so many bytes of them wait.
+    pub(super) fn keep(&mut self, most: usize) {
+        self.backlog.add_all(self.ring.reader(), most);
+    }
+
     /// Does what takes long where there are many connections. The load may have the other processors, and then it takes
     /// several times as long: a thread empties the ring meanwhile.
     pub(super) fn meanwhile(&mut self, session: &mut Session, work: impl FnOnce(&mut Session)) {
@@ -139,7 +148,7 @@ impl Intake {
         thread::scope(|scope| {
             let empty = || {
                 while !ended.load(Ordering::Acquire) {
-                    backlog.add_all(ring.reader());
+                    backlog.add_all(ring.reader(), MOST);
                     thread::park_timeout(OFTEN);
                 }
             };

@@ -2,7 +2,8 @@
 //! due in between.
 //!
 //! One thread takes records out of the ring and feeds the outputs; a second writes to stdout, a third
-//! walks the iterators. When the writer falls behind, records wait in the ring: that is what it is for.
+//! walks the iterators. When the writer falls behind, records wait in the ring: that is what it is for. When nothing is
+//! written for longer, they wait in memory ([`MOST_FOR_OUTPUT`](super::backlog::MOST_FOR_OUTPUT)).
 
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::input::Input;
-use crate::kernel::loader::{self, DebugMessages, Programs};
+use crate::kernel::loader::{DebugMessages, Programs};
 use crate::kernel::poller::Answer;
+use crate::kernel::ring;
 use crate::output::session::Session;
 use crate::output::writer::Stdout;
 use crate::output::{Asked, Needs, Until};
+use crate::source::live::backlog::MOST;
 use crate::source::live::duties::{Duties, Duty};
 use crate::source::live::intake::Intake;
 use crate::source::live::losses::Losses;
@@ -31,10 +34,14 @@ use crate::time::MonoNs;
 /// While records come the ring is looked at this often; programs wake the reader only for the first
 /// after a quiet time and when the ring fills.
 const TICK_NS: u64 = 50_000_000;
+/// As often where so many records come in [`TICK_NS`] or more: nobody follows them by eye, and each time this thread
+/// comes back its caches are cold, which costs it a millisecond.
+const BUSY: u64 = 1024;
+const BUSY_TICK_NS: u64 = 2 * TICK_NS;
 /// After so many looks that found nothing, the next record wakes the reader: the programs do so when the
-/// last wake-up was [`loader::WAKE_EVERY_NS`] ago.
+/// last wake-up was [`ring::WAKE_EVERY_NS`] ago.
 const QUIET_TICKS: u32 = 3;
-const _: () = assert!((QUIET_TICKS as u64 - 1) * TICK_NS >= loader::WAKE_EVERY_NS as u64);
+const _: () = assert!((QUIET_TICKS as u64 - 1) * TICK_NS >= ring::WAKE_EVERY_NS as u64);
 
 /// How many records had been taken when something was done that is done again only after others have come.
 #[derive(Debug, Default)]
@@ -72,6 +79,8 @@ pub(super) struct Live<'a> {
     pub(super) output_failed: bool,
     /// Looks in a row that found nothing in the ring.
     pub(super) quiet: u32,
+    /// When the ring was last found empty, and how many records had been taken by then.
+    pub(super) emptied: (MonoNs, u64),
     /// What somebody does at the terminal, where an output wants to know.
     pub(super) keys: Option<Keys>,
     /// A frame waits until the terminal has taken the last one.
@@ -121,12 +130,15 @@ impl Live<'_> {
     }
 
     /// When to look at the ring again, and for what is due, if no program wakes us before.
-    fn next_look(&self, more: bool, now: MonoNs) -> MonoNs {
+    fn next_look(&mut self, more: bool, now: MonoNs) -> MonoNs {
         if more {
             return now;
         }
+        let (at, taken) = std::mem::replace(&mut self.emptied, (now, self.intake.taken));
         if !self.is_quiet() {
-            return now.after(TICK_NS);
+            let came = self.intake.taken - taken;
+            let busy = came.saturating_mul(TICK_NS) >= BUSY.saturating_mul(now.since(at));
+            return now.after(if busy { BUSY_TICK_NS } else { TICK_NS });
         }
         let engine = &self.session.engine;
         let walks = engine.watch().is_some() || engine.table().wants_poll();
@@ -187,6 +199,7 @@ impl Live<'_> {
     /// Takes records out of the ring, unless they are to wait. Returns whether there may be more.
     pub(super) fn take_records(&mut self) -> bool {
         if self.walks.events_wait(&self.intake) {
+            self.intake.keep(MOST);
             return false;
         }
         // What was there at the start is shown only as a whole.

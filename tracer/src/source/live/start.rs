@@ -94,6 +94,7 @@ pub(super) fn start<'a>(
         remotes: Remotes::start(config, circumstances)?,
         output_failed: false,
         quiet: 0,
+        emptied: (start, 0),
         keys: needs.terminal.then(Keys::start).transpose().context("cannot start a thread")?,
         redraw: false,
     };
