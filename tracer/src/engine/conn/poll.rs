@@ -203,29 +203,43 @@ impl Table {
         places
     }
 
-    /// Connections that were there before: at a listener's port we are the server.
+    /// Connections that were there before: at a listener's port we are the server, and the other end of a server's, when it
+    /// is on this machine, is the client's.
     fn assign_roles(&mut self) {
         if !std::mem::take(&mut self.roles_may_show) {
             return;
         }
-        let unknown: Vec<u32> = self
+        let mut unknown: Vec<u32> = self
             .conns
             .iter()
             .filter(|(_, conn)| conn.role == Role::Unknown)
             .filter_map(|(index, _)| u32::try_from(index).ok())
             .collect();
+        unknown.retain(|&index| !self.is_at_listener(index));
         for index in unknown {
-            let Some(conn) = self.conns.get(index as usize) else { continue };
-            if self.listener_of(conn).is_none() {
-                continue;
-            }
-            let Some(conn) = self.conns.get_mut(index as usize) else { continue };
-            conn.role = Role::Server;
-            // Who is to accept it.
-            if !conn.accepted && conn.owner.is_none() {
-                self.inherit_owner(index);
+            let conn = self.conns.get(index as usize);
+            let peer = conn.and_then(|conn| self.peer_index(conn));
+            let peer = peer.and_then(|peer| self.conns.get(peer as usize));
+            let serves = peer.is_some_and(|peer| peer.role == Role::Server);
+            if let Some(conn) = self.conns.get_mut(index as usize).filter(|_| serves) {
+                conn.role = Role::Client;
             }
         }
+    }
+
+    /// Whether somebody listens at its port: then it is a server's.
+    fn is_at_listener(&mut self, index: u32) -> bool {
+        let Some(conn) = self.conns.get(index as usize) else { return false };
+        if self.listener_of(conn).is_none() {
+            return false;
+        }
+        let Some(conn) = self.conns.get_mut(index as usize) else { return false };
+        conn.role = Role::Server;
+        // Who is to accept it.
+        if !conn.accepted && conn.owner.is_none() {
+            self.inherit_owner(index);
+        }
+        true
     }
 }
 

@@ -62,11 +62,14 @@ fn rows_say_which_side_closed_first() {
 fn what_was_there_before_is_the_servers_where_somebody_listens() {
     let listener = life(1).already(TcpState::Listen).with_tuple(listener_tuple());
     let ours = life(8).server_of(7).already(TcpState::CloseWait);
+    let client = life(7).already(TcpState::FinWait2);
     let other = life(9).already(TcpState::Established);
-    let table =
-        check(all(50, Script::from(ours.row(51)).and(other.row(51)).and(listener.row(52))), "");
+    let rows = Script::from(client.row(51)).and(ours.row(51)).and(other.row(51));
+    let table = check(all(50, rows.and(listener.row(52))), "");
     let role = |id| find(&table, id).role.name();
     assert_eq!((role(1), role(8), role(9)), ("listener", "server", "unknown"));
+    // The other end of a server's.
+    assert_eq!(role(7), "client");
 }
 
 #[test]
