@@ -122,6 +122,18 @@ pub trait Output {
     /// It is time to draw: see [`Needs::draws`]. `last` at the end of the run.
     fn draw(&mut self, _engine: &Engine, _now: MonoNs, _last: bool, _out: &mut Vec<u8>) {}
 
+    /// As [`Output::draw`], after a walk. What may be long hands itself to `pour` line by line, which takes what there is
+    /// in `out` when it is much and stdout has room: then it is written while the rest is made, and takes no memory.
+    fn draw_walked(
+        &mut self,
+        engine: &Engine,
+        now: MonoNs,
+        out: &mut Vec<u8>,
+        _pour: &mut dyn FnMut(&mut Vec<u8>),
+    ) {
+        self.draw(engine, now, false, out);
+    }
+
     /// Somebody did something at the terminal. Only when [`Needs::terminal`] asks for it; what it changed is
     /// drawn by [`Output::redraw`], once for all that came together.
     fn terminal(

@@ -183,11 +183,11 @@ impl Session {
         }
     }
 
-    /// Everything was walked: outputs that wait for that draw.
-    pub fn draw_walked(&mut self, now: MonoNs) {
+    /// Everything was walked: outputs that wait for that draw. `pour`: see [`Output::draw_walked`].
+    pub fn draw_walked(&mut self, now: MonoNs, pour: &mut dyn FnMut(&mut Vec<u8>)) {
         for slot in &mut self.outputs.slots {
             if matches!(slot.needs.draws, Draws::Walked { .. }) && !slot.failed {
-                slot.output.draw(&self.engine, now, false, &mut self.outputs.out);
+                slot.output.draw_walked(&self.engine, now, &mut self.outputs.out, pour);
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::kernel::loader::{DebugMessages, Programs};
 use crate::kernel::poller::Answer;
 use crate::kernel::ring;
 use crate::output::session::Session;
-use crate::output::writer::Stdout;
+use crate::output::writer::{MUCH, Stdout};
 use crate::output::{Asked, Needs, Until};
 use crate::source::live::backlog::MOST;
 use crate::source::live::duties::{Duties, Duty};
@@ -316,7 +316,14 @@ impl Live<'_> {
         if drawn {
             self.name_things();
             let now = MonoNs::now();
-            self.intake.meanwhile(&mut self.session, |session| session.draw_walked(now));
+            let stdout = &mut self.stdout;
+            let mut pour = |out: &mut Vec<u8>| {
+                if out.len() >= MUCH && stdout.has_room() {
+                    stdout.push(out);
+                }
+            };
+            let draw = |session: &mut Session| session.draw_walked(now, &mut pour);
+            self.intake.meanwhile(&mut self.session, draw);
             self.stdout.push(self.session.out());
         }
         drawn && self.needs.until == Until::Drawn

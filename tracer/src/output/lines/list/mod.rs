@@ -79,6 +79,16 @@ impl Output for List {
     }
 
     fn draw(&mut self, engine: &Engine, now: MonoNs, _last: bool, out: &mut Vec<u8>) {
+        self.draw_walked(engine, now, out, &mut |_| {});
+    }
+
+    fn draw_walked(
+        &mut self,
+        engine: &Engine,
+        now: MonoNs,
+        out: &mut Vec<u8>,
+        pour: &mut dyn FnMut(&mut Vec<u8>),
+    ) {
         let in_frames = self.in_frames();
         let Setting { pen, filter } = &mut self.setting;
         self.drawn += 1;
@@ -90,9 +100,9 @@ impl Output for List {
             let frame = frame::Frame { listing, lines, again: self.watch };
             frame::draw(pen, engine, rows, now, &frame, out);
         } else if pen.json {
-            objects(pen, engine, rows, &self.listing, now, out);
+            objects(pen, engine, rows, &self.listing, now, &mut To { out, pour });
         } else {
-            lines(pen, engine, rows, &self.listing, now, out);
+            lines(pen, engine, rows, &self.listing, now, &mut To { out, pour });
         }
     }
 
@@ -117,6 +127,20 @@ impl Output for List {
     }
 }
 
+/// Where the lines of a list go: see [`Output::draw_walked`].
+struct To<'t> {
+    out: &'t mut Vec<u8>,
+    pour: &'t mut dyn FnMut(&mut Vec<u8>),
+}
+
+impl To<'_> {
+    /// One more line, or some.
+    fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(self.out);
+        (self.pour)(self.out);
+    }
+}
+
 /// Leaves out what `--top` does; returns how many rows that are.
 fn top<T>(rows: &mut Vec<T>, listing: &Listing) -> usize {
     let all = rows.len();
@@ -130,7 +154,7 @@ fn lines(
     mut conns: Vec<&Connection>,
     listing: &Listing,
     now: MonoNs,
-    out: &mut Vec<u8>,
+    to: &mut To<'_>,
 ) {
     if listing.group_by.is_empty() {
         rows::sort(&mut conns, &listing.sort, engine, now);
@@ -138,23 +162,23 @@ fn lines(
         let keys = listing.sort.iter().map(|order| order.key);
         let columns = text::Columns::new(pen.terminal, engine, &conns, keys, now);
         if pen.header {
-            text::header(pen.terminal, &columns, out);
+            to.line(|out| text::header(pen.terminal, &columns, out));
         }
         for conn in conns {
-            text::line(pen, engine, conn, &columns, out);
+            to.line(|out| text::line(pen, engine, conn, &columns, out));
         }
-        not_shown(left_out, "sockets", out);
+        not_shown(left_out, "sockets", to.out);
     } else {
         let mut groups = groups::groups(&conns, listing, engine, now);
         let left_out = top(&mut groups, listing);
         let table = groups::Table::new(&groups, listing, engine);
         if pen.header {
-            table.header(pen.terminal, out);
+            to.line(|out| table.header(pen.terminal, out));
         }
         for (index, group) in groups.iter().enumerate() {
-            table.line(pen, index, group, out);
+            to.line(|out| table.line(pen, index, group, out));
         }
-        not_shown(left_out, "groups", out);
+        not_shown(left_out, "groups", to.out);
     }
 }
 
@@ -171,24 +195,24 @@ fn objects(
     mut conns: Vec<&Connection>,
     listing: &Listing,
     now: MonoNs,
-    out: &mut Vec<u8>,
+    to: &mut To<'_>,
 ) {
     let left_out = if listing.group_by.is_empty() {
         rows::sort(&mut conns, &listing.sort, engine, now);
         let left_out = top(&mut conns, listing);
         for conn in conns {
-            json::object(pen, engine, conn, now, out);
+            to.line(|out| json::object(pen, engine, conn, now, out));
         }
         left_out
     } else {
         let mut groups = groups::groups(&conns, listing, engine, now);
         let left_out = top(&mut groups, listing);
         for group in &groups {
-            groups::json(pen, engine, group, &listing.group_by, now, out);
+            to.line(|out| groups::json(pen, engine, group, &listing.group_by, now, out));
         }
         left_out
     };
     if left_out != 0 {
-        json::not_shown(pen, left_out, now, out);
+        json::not_shown(pen, left_out, now, to.out);
     }
 }
