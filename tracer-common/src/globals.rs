@@ -285,6 +285,8 @@ pub struct Settings {
     pub ask_every_ns: u32,
     /// Wake the reader when it was not woken for this many nanoseconds, however little waits.
     pub wake_every_ns: u32,
+    /// When at least so many bytes waited as it was woken, only after twice that time.
+    pub busy_bytes: u32,
     /// 1: `bpf_get_socket_cookie` may be called; 0: read `skc_cookie`, fall back to the address.
     pub cookie_helper: u32,
     /// 1: `tcp_send_reset` has a reason argument.
@@ -353,5 +355,5 @@ const _: () = {
     assert!(offset_of!(Filter, cgroup) == 32);
     assert!(offset_of!(Filter, either_ports) == 40);
     assert!(offset_of!(Filter, prefixes) == 136);
-    assert!(size_of::<Settings>() == 44);
+    assert!(size_of::<Settings>() == 48);
 };

@@ -254,8 +254,8 @@ unsafe fn write_ages(record: *mut Record, tcp: Kernel, reset: bool) {
     }
 }
 
-/// Wakes the reader for the first record after a quiet time, and when the ring fills. In between its own
-/// timer brings it; more wake-ups would help nobody.
+/// Wakes the reader for the first record after a quiet time, when the ring fills, and now and then while much comes. In
+/// between its own timer brings it; more wake-ups would help nobody.
 #[inline(always)]
 pub fn wake_flag(now: u64) -> u64 {
     let wake = &raw mut WAKE;
@@ -265,14 +265,17 @@ pub fn wake_flag(now: u64) -> u64 {
             return BPF_RB_NO_WAKEUP;
         }
         (&raw mut (*wake).ask_at).write_volatile(now + u64::from(global!(SETTINGS.ask_every_ns)));
-        if now < (&raw const (*wake).due).read_volatile() {
-            let level = u64::from(global!(SETTINGS.wake_bytes));
-            let ring = (&raw const RING).cast_mut().cast::<c_void>();
-            if bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < level {
-                return BPF_RB_NO_WAKEUP;
-            }
+        let ring = (&raw const RING).cast_mut().cast::<c_void>();
+        let waits = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+        let due = (&raw const (*wake).due).read_volatile();
+        if now < due && waits < u64::from(global!(SETTINGS.wake_bytes)) {
+            return BPF_RB_NO_WAKEUP;
         }
-        (&raw mut (*wake).due).write_volatile(now + u64::from(global!(SETTINGS.wake_every_ns)));
+        let mut pause = u64::from(global!(SETTINGS.wake_every_ns));
+        if waits >= u64::from(global!(SETTINGS.busy_bytes)) {
+            pause *= 2;
+        }
+        (&raw mut (*wake).due).write_volatile(now + pause);
     }
     BPF_RB_FORCE_WAKEUP
 }

@@ -189,6 +189,7 @@ pub(super) fn load_object(
         // In a millisecond a hundredth of a default ring can fill, in a hundredth of a second all of it.
         ask_every_ns: (options.ring_bytes >> 4).min(1_000_000),
         wake_every_ns: ring::WAKE_EVERY_NS,
+        busy_bytes: ring::busy_bytes(ring::wake_bytes(options.ring_bytes)),
         cookie_helper: u32::from(resolved.cookie_helper),
         reset_reason: u32::from(resolved.send_reset_has_reason),
         retransmit_error: u32::from(resolved.retransmit_has_error),

@@ -6,10 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use aya::maps::{MapData, RingBuf};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tracer_common::wire::Record;
 
-/// The programs wake the reader for a record that comes this long after the last wake-up. A reader that
-/// was woken looks by itself for at least this long.
-pub const WAKE_EVERY_NS: u32 = 100_000_000;
+/// The programs wake the reader for a record that comes this long after the last wake-up, twice as long where
+/// [`BUSY_RECORDS`] or more waited then. A reader that was woken looks by itself after that.
+pub const WAKE_EVERY_NS: u32 = 50_000_000;
+/// Each time a reader comes back its caches are cold, which costs it up to a millisecond.
+const BUSY_BYTES: u32 = 64 << 10;
+/// In so many bytes of the ring there are at least so many records.
+pub const BUSY_RECORDS: u64 = 400;
+const _: () = assert!(BUSY_BYTES as u64 / (size_of::<Record>() as u64 + 8) >= BUSY_RECORDS);
 
 /// Left free when a ring that fills wakes the reader: it lasts until that has a processor, 15 ms at a million transitions
 /// a second. Waking it earlier costs more: the caches of a reader that comes back are cold.
@@ -18,6 +24,11 @@ const LEFT: u32 = 2 << 20;
 /// A ring of so many bytes wakes the reader when so many are filled.
 pub(super) fn wake_bytes(ring_bytes: u32) -> u32 {
     ring_bytes.saturating_sub(LEFT).max(ring_bytes / 8).min(LEFT)
+}
+
+/// Of a ring that wakes the reader at so many bytes; no wait is longer where that is less.
+pub(super) fn busy_bytes(wake_bytes: u32) -> u32 {
+    if wake_bytes > BUSY_BYTES { BUSY_BYTES } else { u32::MAX }
 }
 
 /// Takes records out.
@@ -85,5 +96,8 @@ mod tests {
         check(4 << 20, 2 << 20);
         check(64 << 20, 2 << 20);
         check(1 << 31, 2 << 20);
+        // A reader that has taken fewer than 400 records must not be waited for any longer.
+        assert_eq!(busy_bytes(8 << 10), u32::MAX);
+        assert_eq!(busy_bytes(2 << 20), 64 << 10);
     }
 }

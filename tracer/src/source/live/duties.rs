@@ -92,7 +92,8 @@ const TABLE: [Row; 15] = [
     row(Duty::UrgentWalk, 300 * MS, 10, First::AtOnce),
     row(Duty::Troubled, 2 * SECOND, 0, First::AfterInterval),
     row(Duty::Everything, 30 * SECOND, 0, First::AfterInterval),
-    row(Duty::Holders, 5 * SECOND, 200, First::AfterInterval),
+    // As those.
+    row(Duty::Holders, 5 * SECOND, 400, First::AfterInterval),
     row(Duty::Facts, 2 * SECOND, 200, First::AtOnce),
 ];
 
@@ -279,7 +280,8 @@ impl Duties {
     /// When an idle run is to wake up: once a second. A walk that is due up to `slack` later is waited for,
     /// so that both are done in one go; else the walk would be made every other second.
     pub(super) fn wake_up(&self, looks: [Option<Duty>; 2], slack_ns: u64) -> MonoNs {
-        let second = self.next(Duty::Second);
+        // What is due once a second is done where losses are read.
+        let second = self.next(Duty::Second).max(self.next(Duty::Losses));
         let soon = looks.into_iter().flatten().map(|look| self.next(look));
         let soon = soon.filter(|&look| look < second.after(slack_ns));
         soon.fold(second, MonoNs::max)
@@ -336,7 +338,7 @@ mod tests {
         check(Duty::UrgentWalk, 20, 300);
         check(Duty::UrgentWalk, 200, 2_000);
         check(Duty::Holders, 10, 5_000);
-        check(Duty::Holders, 50, 10_000);
+        check(Duty::Holders, 50, 20_000);
         check(Duty::Facts, 15, 3_000);
         // What costs nothing keeps its pace, whatever is said of it.
         check(Duty::Losses, 1_000, 250);
@@ -414,6 +416,7 @@ mod tests {
     fn an_idle_run_wakes_once_a_second_for_both() {
         let mut duties = Duties::from(START);
         duties.done(Duty::Second, START, 0);
+        duties.done(Duty::Losses, at(700), 0);
         let check = |duties: &Duties, looks: [Option<Duty>; 2], ms| {
             assert_eq!(duties.wake_up(looks, 50 * MS), at(ms), "{looks:?}");
         };
@@ -425,6 +428,9 @@ mod tests {
         // A walk that is due much later is not waited for.
         duties.done(Duty::Walk, at(500), 0);
         check(&duties, [Some(Duty::Walk), None], 1_000);
+        // What is due once a second is not done before losses are read.
+        duties.done(Duty::Losses, at(900), 0);
+        check(&duties, [None, None], 1_150);
     }
 
     #[test]

@@ -31,17 +31,17 @@ use crate::source::live::walks::Walks;
 use crate::source::terminal::{self, Keys};
 use crate::time::MonoNs;
 
-/// While records come the ring is looked at this often; programs wake the reader only for the first
-/// after a quiet time and when the ring fills.
+/// While something is under way the ring is looked at this often; programs wake the reader for the first
+/// record after a quiet time and when the ring fills.
 const TICK_NS: u64 = 50_000_000;
-/// As often where so many records come in [`TICK_NS`] or more: nobody follows them by eye, and each time this thread
-/// comes back its caches are cold, which costs it a millisecond.
+/// As often where so many records come in [`TICK_NS`] or more: nobody follows them by eye. The programs wake us a little
+/// earlier.
 const BUSY: u64 = 1024;
-const BUSY_TICK_NS: u64 = 2 * TICK_NS;
-/// After so many looks that found nothing, the next record wakes the reader: the programs do so when the
-/// last wake-up was [`ring::WAKE_EVERY_NS`] ago.
-const QUIET_TICKS: u32 = 3;
-const _: () = assert!((QUIET_TICKS as u64 - 1) * TICK_NS >= ring::WAKE_EVERY_NS as u64);
+const BUSY_TICK_NS: u64 = 110_000_000;
+/// When the programs wake the reader again for one record: after [`ring::WAKE_EVERY_NS`], and a moment for records on their way.
+const AWAKE_NS: u64 = ring::WAKE_EVERY_NS as u64 + LATE_NS;
+const BUSY_AWAKE_NS: u64 = 2 * ring::WAKE_EVERY_NS as u64 + LATE_NS;
+const LATE_NS: u64 = 5_000_000;
 
 /// How many records had been taken when something was done that is done again only after others have come.
 #[derive(Debug, Default)]
@@ -77,8 +77,8 @@ pub(super) struct Live<'a> {
     pub(super) remotes: Remotes,
     /// An output could not go on.
     pub(super) output_failed: bool,
-    /// Looks in a row that found nothing in the ring.
-    pub(super) quiet: u32,
+    /// Until then no program may wake us for one record: the ring is looked at after that.
+    pub(super) awake_until: MonoNs,
     /// When the ring was last found empty, and how many records had been taken by then.
     pub(super) emptied: (MonoNs, u64),
     /// What somebody does at the terminal, where an output wants to know.
@@ -116,9 +116,9 @@ impl Live<'_> {
                 }
                 woken = self.intake.ring.woken() => {
                     woken.context("the ring buffer cannot be watched")?;
-                    self.quiet = 0;
+                    self.awake_until = self.awake_until.max(MonoNs::now().after(AWAKE_NS));
                 }
-                () = sleep(until(next_look)) => self.quiet = self.quiet.saturating_add(1),
+                () = sleep(until(next_look)) => {}
             }
             let more = self.turn();
             next_look = self.next_look(more, MonoNs::now());
@@ -135,10 +135,17 @@ impl Live<'_> {
             return now;
         }
         let (at, taken) = std::mem::replace(&mut self.emptied, (now, self.intake.taken));
-        if !self.is_quiet() {
-            let came = self.intake.taken - taken;
-            let busy = came.saturating_mul(TICK_NS) >= BUSY.saturating_mul(now.since(at));
-            return now.after(if busy { BUSY_TICK_NS } else { TICK_NS });
+        let came = self.intake.taken - taken;
+        if came >= ring::BUSY_RECORDS {
+            self.awake_until = self.awake_until.max(now.after(BUSY_AWAKE_NS));
+        }
+        if !self.is_quiet(now) {
+            if came.saturating_mul(TICK_NS) >= BUSY.saturating_mul(now.since(at)) {
+                return now.after(BUSY_TICK_NS);
+            }
+            // Where the last look comes soon after the next, once is enough.
+            let (tick, last) = (now.after(TICK_NS), self.awake_until);
+            return if last > now && last <= tick.after(2 * LATE_NS) { last } else { tick };
         }
         let engine = &self.session.engine;
         let walks = engine.watch().is_some() || engine.table().wants_poll();
@@ -176,7 +183,6 @@ impl Live<'_> {
 
     /// Takes what has come, and does what is due. Returns whether more may have come.
     fn turn(&mut self) -> bool {
-        let taken = self.intake.taken;
         if let Some(stacks) = &mut self.stacks {
             stacks.take(&mut self.session.engine.book);
         }
@@ -188,9 +194,6 @@ impl Live<'_> {
         self.tell_failures();
         if let Some(debug) = &mut self.debug {
             debug.flush();
-        }
-        if self.intake.taken != taken {
-            self.quiet = 0;
         }
         let waits = self.intake.blocked || self.walks.events_wait(&self.intake);
         more || !waits && self.intake.has_backlog()
@@ -295,10 +298,10 @@ impl Live<'_> {
     }
 
     /// Nothing comes and nothing is under way: until a program wakes us, once a second is enough.
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&self, now: MonoNs) -> bool {
         let unwritten = self.intake.blocked || self.session.waiting() != 0;
         let under_way = self.walks.are_busy() || self.intake.has_rows() || unwritten;
-        self.needs.may_sleep() && self.walks.is_settled() && !under_way && self.quiet >= QUIET_TICKS
+        self.needs.may_sleep() && self.walks.is_settled() && !under_way && now >= self.awake_until
     }
 
     /// A list that is not watched is done when it is printed, a recording when it failed, and a run with
