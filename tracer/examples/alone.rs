@@ -1,11 +1,14 @@
 //! What the thread that reads takes when nothing keeps it waiting:
-//! `cargo run --release --example alone RECORDING|SOCKETS ROUNDS COMMAND...`.
+//! `cargo run --release --example alone [--pause MILLISECONDS] RECORDING|SOCKETS ROUNDS COMMAND...`.
 //!
 //! Feeds what is in a recording, from memory, to the outputs of each command (`life`, "tail --json"); `decode` stops before
 //! the table, `table` before outputs. A number makes up connections instead: so many sockets are open, of which any may be
 //! the next to be closed, and another is opened. Lines are thrown away: writing them is another thread's. Prints as JSON, of
 //! each round, nanoseconds a transition, and milliseconds of the longest input that is no record; and how many bytes
 //! of the ring a transition takes, other events included.
+//!
+//! With a pause the thread sleeps so long after every 7,000 records of a recording, as a live run does between two looks
+//! at full speed: what comes back to cold caches takes longer. Of a recording processor time is counted, without pauses.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -38,13 +41,21 @@ const START: u64 = 1_000_000_000_000;
 const PIECE: usize = 500;
 /// Made up: so many pieces in a round, a million transitions.
 const PIECES: usize = 200;
+/// Records between two pauses: those of 50 ms at full speed on two processors.
+const LOOK: usize = 7_000;
 /// The buffer of lines is handed over when it has so much.
 const MUCH: usize = 64 << 10;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let usage = "usage: alone RECORDING|SOCKETS ROUNDS COMMAND...";
-    let [what, rounds, commands @ ..] = &args[..] else { anyhow::bail!(usage) };
+    let usage = "usage: alone [--pause MILLISECONDS] RECORDING|SOCKETS ROUNDS COMMAND...";
+    let (pause, args) = match &args[..] {
+        [option, pause, rest @ ..] if option == "--pause" => {
+            (Some(Duration::from_millis(pause.parse().context(usage)?)), rest)
+        }
+        all => (None, all),
+    };
+    let [what, rounds, commands @ ..] = args else { anyhow::bail!(usage) };
     let rounds: usize = rounds.parse().context(usage)?;
     let tape = if what.parse::<usize>().is_ok() { None } else { Some(Tape::read(what)?) };
     let mut times = vec![Vec::new(); commands.len()];
@@ -54,7 +65,7 @@ fn main() -> Result<()> {
             // Each round begins with another one.
             let index = (step + round) % commands.len();
             let took = match &tape {
-                Some(tape) => tape.play(&commands[index])?,
+                Some(tape) => tape.play(&commands[index], pause)?,
                 None => made_up(what.parse()?, &commands[index])?,
             };
             times[index].push(took.ns);
@@ -178,12 +189,17 @@ impl Tape {
         from..self.bytes.len()
     }
 
-    fn play(&self, command: &str) -> Result<Took> {
+    fn play(&self, command: &str, pause: Option<Duration>) -> Result<Took> {
         let mut sink = Sink::new(command, &self.origin)?;
         let bytes = |range: &Range<usize>| &self.bytes[range.clone()];
         let mut longest = Duration::ZERO;
-        let began = Instant::now();
-        for kept in &self.inputs {
+        let began = cpu_time();
+        for (number, kept) in self.inputs.iter().enumerate() {
+            if let Some(pause) = pause
+                && number.is_multiple_of(LOOK)
+            {
+                std::thread::sleep(pause);
+            }
             if let Kept::Record(range) = kept {
                 sink.feed(&Input::Record(bytes(range)));
                 continue;
@@ -198,8 +214,15 @@ impl Tape {
             }
             longest = longest.max(began.elapsed());
         }
-        Ok(Took { ns: began.elapsed().as_nanos() as f64 / self.transitions as f64, longest })
+        let took = cpu_time() - began;
+        Ok(Took { ns: took.as_nanos() as f64 / self.transitions as f64, longest })
     }
+}
+
+/// What this thread has run.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// While so many sockets are open. Making the records is not counted; the ends of TIME_WAITs are.
