@@ -38,6 +38,8 @@ const TICK_NS: u64 = 50_000_000;
 /// earlier.
 const BUSY: u64 = 1024;
 const BUSY_TICK_NS: u64 = 110_000_000;
+/// While stacks come whole: their ring fills sooner, and wakes nobody.
+const STACKS_TICK_NS: u64 = 5_000_000;
 /// When the programs wake the reader again for one record: after [`ring::WAKE_EVERY_NS`], and a moment for records on their way.
 const AWAKE_NS: u64 = ring::WAKE_EVERY_NS as u64 + LATE_NS;
 const BUSY_AWAKE_NS: u64 = 2 * ring::WAKE_EVERY_NS as u64 + LATE_NS;
@@ -81,6 +83,8 @@ pub(super) struct Live<'a> {
     pub(super) awake_until: MonoNs,
     /// When the ring was last found empty, and how many records had been taken by then.
     pub(super) emptied: (MonoNs, u64),
+    /// Stacks came whole at the last look, or may come now.
+    pub(super) new_stacks: bool,
     /// What somebody does at the terminal, where an output wants to know.
     pub(super) keys: Option<Keys>,
     /// A frame waits until the terminal has taken the last one.
@@ -96,6 +100,7 @@ impl Live<'_> {
             let until = |then: MonoNs| Duration::from_nanos(then.since(now));
             let deadline = self.deadline.map_or(Duration::from_secs(3600), until);
             let [interrupt, terminate, hangup] = &mut self.signals;
+            let mut was_woken = false;
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => break,
@@ -116,11 +121,14 @@ impl Live<'_> {
                 }
                 woken = self.intake.ring.woken() => {
                     woken.context("the ring buffer cannot be watched")?;
+                    was_woken = true;
                     self.awake_until = self.awake_until.max(MonoNs::now().after(AWAKE_NS));
                 }
                 () = sleep(until(next_look)) => {}
             }
             let more = self.turn();
+            // Stacks come a moment after the event that wakes us, and the first of a process fill their ring within milliseconds.
+            self.new_stacks |= was_woken && self.stacks.is_some();
             next_look = self.next_look(more, MonoNs::now());
             if self.stdout.has_ended() || self.is_done() {
                 break;
@@ -138,6 +146,9 @@ impl Live<'_> {
         let came = self.intake.taken - taken;
         if came >= ring::BUSY_RECORDS {
             self.awake_until = self.awake_until.max(now.after(BUSY_AWAKE_NS));
+        }
+        if self.new_stacks {
+            return now.after(STACKS_TICK_NS);
         }
         if !self.is_quiet(now) {
             if came.saturating_mul(TICK_NS) >= BUSY.saturating_mul(now.since(at)) {
@@ -183,9 +194,8 @@ impl Live<'_> {
 
     /// Takes what has come, and does what is due. Returns whether more may have come.
     fn turn(&mut self) -> bool {
-        if let Some(stacks) = &mut self.stacks {
-            stacks.take(&mut self.session.engine.book);
-        }
+        let book = &mut self.session.engine.book;
+        self.new_stacks = self.stacks.as_mut().is_some_and(|stacks| stacks.take(book));
         let more = self.take_records();
         if self.stacks.is_some() && !more {
             self.session.engine.settle_book(MonoNs::now());

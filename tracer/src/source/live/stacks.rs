@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use tracer_common::stack::StackHead;
+
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::book::{Book, StackId};
@@ -119,17 +121,33 @@ impl Stacks {
     }
 
     /// Takes stacks out of their ring. Called before the events are taken: a socket whose stack is known
-    /// is then in the table soon after.
-    pub(super) fn take(&mut self, book: &mut Book) {
-        let mut unknown = Vec::new();
+    /// is then in the table soon after. Returns whether some came whole, which fill the ring soon: as long as the code of
+    /// a process is not known, each of its stacks may be new.
+    pub(super) fn take(&mut self, book: &mut Book) -> bool {
+        let mut came_whole = false;
         for _ in 0..BATCH {
-            if !self.ring.next(|record| unknown.extend(book.take_in(record))) {
+            let (mut unknown, mut whole) = (None, false);
+            let took = self.ring.next(|record| {
+                whole = record.len() > size_of::<StackHead>();
+                unknown = book.take_in(record);
+            });
+            if !took {
                 break;
             }
+            // At once, and what the worker finds out, too: until the kernel is told, more come than can be taken.
+            if let Some((pid, broken)) = unknown {
+                self.look_at(pid, broken);
+            }
+            if whole {
+                came_whole = true;
+                self.take_answers(book);
+            }
         }
-        for (pid, broken) in unknown {
-            self.look_at(pid, broken);
-        }
+        self.take_answers(book);
+        came_whole
+    }
+
+    fn take_answers(&mut self, book: &mut Book) {
         while let Some(done) = self.worker.answer() {
             self.done(done, book);
         }

@@ -93,6 +93,7 @@ pub(super) fn start<'a>(
         naming: Naming::new(needs.executables),
         remotes: Remotes::start(config, circumstances)?,
         output_failed: false,
+        new_stacks: false,
         awake_until: start,
         emptied: (start, 0),
         keys: needs.terminal.then(Keys::start).transpose().context("cannot start a thread")?,
