@@ -20,6 +20,8 @@ pub(crate) fn targets(tools: &Tools, dir: &Path, transitions: f64) -> Result<Vec
     for subject in Subject::OWN {
         eprintln!("bench: {transitions} transitions for {}", subject.name());
         let netns = Netns::new()?;
+        // Else the kernel keeps whoever writes waiting until what others wrote before is on the disk.
+        rustix::fs::sync();
         let Some(tracer) = Tracer::start(subject, tools, dir)? else { continue };
         let load = churn(tools, &netns, &["--connections", &connections])?;
         let left = tracer.stop()?;

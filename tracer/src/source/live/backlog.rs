@@ -5,9 +5,10 @@ use crate::kernel::ring::Reader;
 /// Most bytes while we are at something that ends by itself: whoever makes events must not decide how much memory we
 /// use. What is beyond stays in the ring.
 pub(super) const MOST: usize = 32 << 20;
-/// Most bytes while whoever reads our output does not: a disk that keeps a writer waiting does so for some 200 ms at a
-/// time (`balance_dirty_pages`), in which a ring of 4 MiB may fill; a terminal that was stopped may never go on.
-pub(super) const MOST_FOR_OUTPUT: usize = 8 << 20;
+/// Most bytes while whoever reads our output is too slow: a disk that keeps a writer waiting does so for some 200 ms at a
+/// time, again and again (`balance_dirty_pages`), and a ring of 4 MiB may fill in one; a terminal that was stopped may never
+/// go on.
+pub(super) const MOST_FOR_OUTPUT: usize = 24 << 20;
 /// The length of a record stands before it.
 const HEAD: usize = size_of::<u32>();
 

@@ -14,6 +14,9 @@ use crate::time::MonoNs;
 
 /// Records taken in a row before signals and the clock have a turn.
 const BATCH: usize = 8192;
+/// When stdout has taken less than comes for so long, records no longer wait in the ring: of 4 MiB half is filled then at
+/// full speed.
+const SLOW_NS: u64 = 50_000_000;
 /// Rows taken in a row: some milliseconds.
 const PIECE: usize = 4096;
 /// With fewer connections nothing takes longer than some milliseconds.
@@ -41,11 +44,20 @@ pub(super) struct Intake {
     pub(super) taken: u64,
     /// Records wait because stdout has no room.
     pub(super) blocked: bool,
+    /// Since when, again and again, with less than [`BATCH`] taken in between.
+    slow_since: Option<MonoNs>,
 }
 
 impl Intake {
     pub(super) fn new(ring: Ring) -> Intake {
-        Intake { ring, rows: None, backlog: Backlog::default(), taken: 0, blocked: false }
+        Intake {
+            ring,
+            rows: None,
+            backlog: Backlog::default(),
+            taken: 0,
+            blocked: false,
+            slow_since: None,
+        }
     }
 
     /// Whether rows wait to be taken in.
@@ -68,12 +80,14 @@ impl Intake {
     ) -> bool {
         let mut room = if at_once { usize::MAX } else { PIECE };
         let mut taken = 0;
-        let was_blocked = std::mem::take(&mut self.blocked);
+        self.blocked = false;
         while taken < BATCH {
             if !stdout.has_room() {
                 self.blocked = true;
-                if was_blocked && taken == 0 {
-                    // Nothing was written since: the ring must not fill meanwhile.
+                let now = MonoNs::now();
+                let since = *self.slow_since.get_or_insert(now);
+                if now.since(since) >= SLOW_NS {
+                    // The ring must not fill meanwhile.
                     self.keep(MOST_FOR_OUTPUT);
                 }
                 return false;
@@ -111,6 +125,7 @@ impl Intake {
                 stdout.push(session.out());
             }
         }
+        self.slow_since = None;
         taken == BATCH || self.end_rows(session, room)
     }
 
