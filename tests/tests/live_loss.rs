@@ -2,7 +2,7 @@
 //! found again, marked for what it is.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -117,32 +117,60 @@ fn a_loss_is_counted_and_live_connections_are_repaired() -> Result<()> {
 }
 
 /// Waits until the server's end of a connection is known.
-/// A disk or a terminal that keeps the writer waiting for half a second: what came meanwhile is shown then.
+/// A disk or a terminal that keeps the writer waiting: what came meanwhile is shown then.
 #[test]
 fn output_that_stands_still_for_a_moment_loses_nothing() -> Result<()> {
+    check_reader(None)
+}
+
+#[test]
+fn output_that_is_slow_for_a_moment_loses_nothing() -> Result<()> {
+    check_reader(Some(Duration::from_millis(4)))
+}
+
+/// Whoever reads reads nothing until the load is over, or waits so long after each piece.
+fn check_reader(pause: Option<Duration>) -> Result<()> {
     if !ready(&[]) {
         return Ok(());
     }
     let netns = Netns::new()?;
-    // Of three times as much as the ring holds, the output takes a tenth before it stands still.
-    let connections = 2_500;
-    let args = ["tail", "--json", "--netns", netns.name(), "--ring-size", "1MiB"];
+    // Twice as much as the ring holds, of which the output takes a tenth before it stands still.
+    let connections = 6_000;
+    let args = ["tail", "--json", "--netns", netns.name()];
     let mut child = command(&args).stderr(Stdio::piped()).spawn()?;
-    let out = child.stdout.take().context("a pipe")?;
-    let mut out = BufReader::new(out);
-    // It has begun when there is a line; then nobody reads.
+    let mut out = BufReader::new(child.stdout.take().context("a pipe")?);
+    // It has begun when there is a line.
     out.read_line(&mut String::new())?;
-    churn(&netns, connections)?;
-    let pid = Pid::from_child(&child);
-    let reader = thread::spawn(move || io::read_to_string(out));
-    kill_process(pid, Signal::INT)?;
+    let read = move || read_in_pieces(out, pause.unwrap_or_default());
+    let reader = if pause.is_some() {
+        let reader = thread::spawn(read);
+        churn(&netns, connections)?;
+        reader
+    } else {
+        churn(&netns, connections)?;
+        thread::spawn(read)
+    };
+    kill_process(Pid::from_child(&child), Signal::INT)?;
     let shown = reader.join().map_err(|_| anyhow!("the reader panicked"))??;
     let said = child.wait_with_output()?.stderr;
     let said = String::from_utf8_lossy(&said);
     ensure!(said.contains(" 0 lost "), "{said}");
-    let ends = shown.lines().filter(|line| line.contains("\"LAST_ACK\",\"new\":\"CLOSE\"")).count();
+    let is_end = |line: &&str| line.contains("\"LAST_ACK\",\"new\":\"CLOSE\"");
+    let ends = shown.lines().filter(is_end).count();
     ensure!(ends == connections, "{ends} of {connections} ends: {said}");
     Ok(())
+}
+
+fn read_in_pieces(mut from: impl Read, pause: Duration) -> Result<String> {
+    let (mut all, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        let length = from.read(&mut piece)?;
+        if length == 0 {
+            return Ok(String::from_utf8(all)?);
+        }
+        all.extend_from_slice(&piece[..length]);
+        thread::sleep(pause);
+    }
 }
 
 fn wait_established(tail: &mut Tcptrail, ends: Ends) -> Result<()> {

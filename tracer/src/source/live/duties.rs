@@ -92,7 +92,7 @@ const TABLE: [Row; 15] = [
     row(Duty::UrgentWalk, 300 * MS, 10, First::AtOnce),
     row(Duty::Troubled, 2 * SECOND, 0, First::AfterInterval),
     row(Duty::Everything, 30 * SECOND, 0, First::AfterInterval),
-    // As those.
+    // As with those of mini-sockets.
     row(Duty::Holders, 5 * SECOND, 400, First::AfterInterval),
     row(Duty::Facts, 2 * SECOND, 200, First::AtOnce),
 ];

@@ -80,13 +80,14 @@ impl Intake {
     ) -> bool {
         let mut room = if at_once { usize::MAX } else { PIECE };
         let mut taken = 0;
-        self.blocked = false;
+        let was_blocked = std::mem::take(&mut self.blocked);
         while taken < BATCH {
             if !stdout.has_room() {
                 self.blocked = true;
                 let now = MonoNs::now();
                 let since = *self.slow_since.get_or_insert(now);
-                if now.since(since) >= SLOW_NS {
+                let stands_still = was_blocked && taken == 0;
+                if stands_still || now.since(since) >= SLOW_NS {
                     // The ring must not fill meanwhile.
                     self.keep(MOST_FOR_OUTPUT);
                 }

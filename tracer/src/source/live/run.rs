@@ -2,8 +2,8 @@
 //! due in between.
 //!
 //! One thread takes records out of the ring and feeds the outputs; a second writes to stdout, a third
-//! walks the iterators. When the writer falls behind, records wait in the ring: that is what it is for. When nothing is
-//! written for longer, they wait in memory ([`MOST_FOR_OUTPUT`](super::backlog::MOST_FOR_OUTPUT)).
+//! walks the iterators. When the writer falls behind, records wait in the ring: that is what it is for. When it is slow for
+//! longer, they wait in memory ([`MOST_FOR_OUTPUT`](super::backlog::MOST_FOR_OUTPUT)).
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ use crate::time::MonoNs;
 /// While something is under way the ring is looked at this often; programs wake the reader for the first
 /// record after a quiet time and when the ring fills.
 const TICK_NS: u64 = 50_000_000;
-/// As often where so many records come in [`TICK_NS`] or more: nobody follows them by eye. The programs wake us a little
-/// earlier.
+/// Where at least so many records come in [`TICK_NS`], the next look comes after [`BUSY_TICK_NS`]: nobody follows them by eye,
+/// and the programs wake us a little earlier.
 const BUSY: u64 = 1024;
 const BUSY_TICK_NS: u64 = 110_000_000;
 /// While stacks come whole: their ring fills sooner, and wakes nobody.
@@ -51,6 +51,22 @@ pub(super) struct TakenAtLast {
     names: u64,
     flush: u64,
     skipped: u64,
+}
+
+/// What decides when the next look at the ring is.
+pub(super) struct Looks {
+    /// Until then no program may wake us for one record: the ring is looked at after that.
+    awake_until: MonoNs,
+    /// When the ring was last found empty, and how many records had been taken by then.
+    emptied: (MonoNs, u64),
+    /// Stacks came whole at the last look, or may come now.
+    new_stacks: bool,
+}
+
+impl Looks {
+    pub(super) fn from(start: MonoNs) -> Looks {
+        Looks { awake_until: start, emptied: (start, 0), new_stacks: false }
+    }
 }
 
 /// A live run.
@@ -79,12 +95,7 @@ pub(super) struct Live<'a> {
     pub(super) remotes: Remotes,
     /// An output could not go on.
     pub(super) output_failed: bool,
-    /// Until then no program may wake us for one record: the ring is looked at after that.
-    pub(super) awake_until: MonoNs,
-    /// When the ring was last found empty, and how many records had been taken by then.
-    pub(super) emptied: (MonoNs, u64),
-    /// Stacks came whole at the last look, or may come now.
-    pub(super) new_stacks: bool,
+    pub(super) looks: Looks,
     /// What somebody does at the terminal, where an output wants to know.
     pub(super) keys: Option<Keys>,
     /// A frame waits until the terminal has taken the last one.
@@ -122,13 +133,13 @@ impl Live<'_> {
                 woken = self.intake.ring.woken() => {
                     woken.context("the ring buffer cannot be watched")?;
                     was_woken = true;
-                    self.awake_until = self.awake_until.max(MonoNs::now().after(AWAKE_NS));
+                    self.looks.awake_until = self.looks.awake_until.max(MonoNs::now().after(AWAKE_NS));
                 }
                 () = sleep(until(next_look)) => {}
             }
             let more = self.turn();
             // Stacks come a moment after the event that wakes us, and the first of a process fill their ring within milliseconds.
-            self.new_stacks |= was_woken && self.stacks.is_some();
+            self.looks.new_stacks |= was_woken && self.stacks.is_some();
             next_look = self.next_look(more, MonoNs::now());
             if self.stdout.has_ended() || self.is_done() {
                 break;
@@ -142,20 +153,25 @@ impl Live<'_> {
         if more {
             return now;
         }
-        let (at, taken) = std::mem::replace(&mut self.emptied, (now, self.intake.taken));
+        let (at, taken) = self.looks.emptied;
         let came = self.intake.taken - taken;
-        if came >= ring::BUSY_RECORDS {
-            self.awake_until = self.awake_until.max(now.after(BUSY_AWAKE_NS));
+        if !self.intake.blocked {
+            self.looks.emptied = (now, self.intake.taken);
         }
-        if self.new_stacks {
+        if came >= ring::BUSY_RECORDS {
+            self.looks.awake_until = self.looks.awake_until.max(now.after(BUSY_AWAKE_NS));
+        }
+        if self.looks.new_stacks {
             return now.after(STACKS_TICK_NS);
         }
         if !self.is_quiet(now) {
-            if came.saturating_mul(TICK_NS) >= BUSY.saturating_mul(now.since(at)) {
+            if !self.intake.blocked
+                && came.saturating_mul(TICK_NS) >= BUSY.saturating_mul(now.since(at))
+            {
                 return now.after(BUSY_TICK_NS);
             }
             // Where the last look comes soon after the next, once is enough.
-            let (tick, last) = (now.after(TICK_NS), self.awake_until);
+            let (tick, last) = (now.after(TICK_NS), self.looks.awake_until);
             return if last > now && last <= tick.after(2 * LATE_NS) { last } else { tick };
         }
         let engine = &self.session.engine;
@@ -195,7 +211,7 @@ impl Live<'_> {
     /// Takes what has come, and does what is due. Returns whether more may have come.
     fn turn(&mut self) -> bool {
         let book = &mut self.session.engine.book;
-        self.new_stacks = self.stacks.as_mut().is_some_and(|stacks| stacks.take(book));
+        self.looks.new_stacks = self.stacks.as_mut().is_some_and(|stacks| stacks.take(book));
         let more = self.take_records();
         if self.stacks.is_some() && !more {
             self.session.engine.settle_book(MonoNs::now());
@@ -311,7 +327,10 @@ impl Live<'_> {
     fn is_quiet(&self, now: MonoNs) -> bool {
         let unwritten = self.intake.blocked || self.session.waiting() != 0;
         let under_way = self.walks.are_busy() || self.intake.has_rows() || unwritten;
-        self.needs.may_sleep() && self.walks.is_settled() && !under_way && now >= self.awake_until
+        self.needs.may_sleep()
+            && self.walks.is_settled()
+            && !under_way
+            && now >= self.looks.awake_until
     }
 
     /// A list that is not watched is done when it is printed, a recording when it failed, and a run with

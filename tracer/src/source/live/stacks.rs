@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
-
 use tracer_common::stack::StackHead;
 
 use crate::config::Config;

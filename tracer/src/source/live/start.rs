@@ -24,7 +24,7 @@ use crate::source::live::losses::Losses;
 use crate::source::live::naming::Naming;
 use crate::source::live::origin::{origin, report_hooks, report_walks};
 use crate::source::live::remotes::Remotes;
-use crate::source::live::run::{Live, TakenAtLast};
+use crate::source::live::run::{Live, Looks, TakenAtLast};
 use crate::source::live::stacks::{self, Stacks};
 use crate::source::live::walks::{self, Walks};
 use crate::source::rules;
@@ -93,9 +93,7 @@ pub(super) fn start<'a>(
         naming: Naming::new(needs.executables),
         remotes: Remotes::start(config, circumstances)?,
         output_failed: false,
-        new_stacks: false,
-        awake_until: start,
-        emptied: (start, 0),
+        looks: Looks::from(start),
         keys: needs.terminal.then(Keys::start).transpose().context("cannot start a thread")?,
         redraw: false,
     };
