@@ -116,13 +116,13 @@ fn a_loss_is_counted_and_live_connections_are_repaired() -> Result<()> {
     Ok(())
 }
 
-/// Waits until the server's end of a connection is known.
 /// A disk or a terminal that keeps the writer waiting: what came meanwhile is shown then.
 #[test]
 fn output_that_stands_still_for_a_moment_loses_nothing() -> Result<()> {
     check_reader(None)
 }
 
+/// One that takes less than comes.
 #[test]
 fn output_that_is_slow_for_a_moment_loses_nothing() -> Result<()> {
     check_reader(Some(Duration::from_millis(4)))
@@ -173,6 +173,7 @@ fn read_in_pieces(mut from: impl Read, pause: Duration) -> Result<String> {
     }
 }
 
+/// Waits until the server's end of a connection is known.
 fn wait_established(tail: &mut Tcptrail, ends: Ends) -> Result<()> {
     let (local, remote) = (shown(ends.server), shown(ends.client));
     tail.wait_for("the last connection", |event| {

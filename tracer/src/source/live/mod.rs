@@ -8,6 +8,7 @@ mod dumps;
 mod duties;
 mod end;
 mod intake;
+mod looks;
 mod losses;
 mod naming;
 mod origin;

@@ -16,13 +16,13 @@ use crate::config::Config;
 use crate::input::Input;
 use crate::kernel::loader::{DebugMessages, Programs};
 use crate::kernel::poller::Answer;
-use crate::kernel::ring;
 use crate::output::session::Session;
 use crate::output::writer::{MUCH, Stdout};
 use crate::output::{Asked, Needs, Until};
 use crate::source::live::backlog::MOST;
 use crate::source::live::duties::{Duties, Duty};
 use crate::source::live::intake::Intake;
+use crate::source::live::looks::{Looks, TICK_NS};
 use crate::source::live::losses::Losses;
 use crate::source::live::naming::Naming;
 use crate::source::live::remotes::Remotes;
@@ -31,42 +31,12 @@ use crate::source::live::walks::Walks;
 use crate::source::terminal::{self, Keys};
 use crate::time::MonoNs;
 
-/// While something is under way the ring is looked at this often; programs wake the reader for the first
-/// record after a quiet time and when the ring fills.
-const TICK_NS: u64 = 50_000_000;
-/// Where at least so many records come in [`TICK_NS`], the next look comes after [`BUSY_TICK_NS`]: nobody follows them by eye,
-/// and the programs wake us a little earlier.
-const BUSY: u64 = 1024;
-const BUSY_TICK_NS: u64 = 110_000_000;
-/// While stacks come whole: their ring fills sooner, and wakes nobody.
-const STACKS_TICK_NS: u64 = 5_000_000;
-/// When the programs wake the reader again for one record: after [`ring::WAKE_EVERY_NS`], and a moment for records on their way.
-const AWAKE_NS: u64 = ring::WAKE_EVERY_NS as u64 + LATE_NS;
-const BUSY_AWAKE_NS: u64 = 2 * ring::WAKE_EVERY_NS as u64 + LATE_NS;
-const LATE_NS: u64 = 5_000_000;
-
 /// How many records had been taken when something was done that is done again only after others have come.
 #[derive(Debug, Default)]
 pub(super) struct TakenAtLast {
     names: u64,
     flush: u64,
     skipped: u64,
-}
-
-/// What decides when the next look at the ring is.
-pub(super) struct Looks {
-    /// Until then no program may wake us for one record: the ring is looked at after that.
-    awake_until: MonoNs,
-    /// When the ring was last found empty, and how many records had been taken by then.
-    emptied: (MonoNs, u64),
-    /// Stacks came whole at the last look, or may come now.
-    new_stacks: bool,
-}
-
-impl Looks {
-    pub(super) fn from(start: MonoNs) -> Looks {
-        Looks { awake_until: start, emptied: (start, 0), new_stacks: false }
-    }
 }
 
 /// A live run.
@@ -111,7 +81,6 @@ impl Live<'_> {
             let until = |then: MonoNs| Duration::from_nanos(then.since(now));
             let deadline = self.deadline.map_or(Duration::from_secs(3600), until);
             let [interrupt, terminate, hangup] = &mut self.signals;
-            let mut was_woken = false;
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => break,
@@ -132,14 +101,15 @@ impl Live<'_> {
                 }
                 woken = self.intake.ring.woken() => {
                     woken.context("the ring buffer cannot be watched")?;
-                    was_woken = true;
-                    self.looks.awake_until = self.looks.awake_until.max(MonoNs::now().after(AWAKE_NS));
+                    self.looks.woken(MonoNs::now());
+                    if self.stacks.is_some() {
+                        // They come a moment after the event that wakes us.
+                        self.looks.expect_stacks();
+                    }
                 }
                 () = sleep(until(next_look)) => {}
             }
             let more = self.turn();
-            // Stacks come a moment after the event that wakes us, and the first of a process fill their ring within milliseconds.
-            self.looks.new_stacks |= was_woken && self.stacks.is_some();
             next_look = self.next_look(more, MonoNs::now());
             if self.stdout.has_ended() || self.is_done() {
                 break;
@@ -153,26 +123,9 @@ impl Live<'_> {
         if more {
             return now;
         }
-        let (at, taken) = self.looks.emptied;
-        let came = self.intake.taken - taken;
-        if !self.intake.blocked {
-            self.looks.emptied = (now, self.intake.taken);
-        }
-        if came >= ring::BUSY_RECORDS {
-            self.looks.awake_until = self.looks.awake_until.max(now.after(BUSY_AWAKE_NS));
-        }
-        if self.looks.new_stacks {
-            return now.after(STACKS_TICK_NS);
-        }
+        self.looks.looked(now, self.intake.taken, !self.intake.blocked);
         if !self.is_quiet(now) {
-            if !self.intake.blocked
-                && came.saturating_mul(TICK_NS) >= BUSY.saturating_mul(now.since(at))
-            {
-                return now.after(BUSY_TICK_NS);
-            }
-            // Where the last look comes soon after the next, once is enough.
-            let (tick, last) = (now.after(TICK_NS), self.looks.awake_until);
-            return if last > now && last <= tick.after(2 * LATE_NS) { last } else { tick };
+            return self.looks.next(now);
         }
         let engine = &self.session.engine;
         let walks = engine.watch().is_some() || engine.table().wants_poll();
@@ -210,8 +163,11 @@ impl Live<'_> {
 
     /// Takes what has come, and does what is due. Returns whether more may have come.
     fn turn(&mut self) -> bool {
-        let book = &mut self.session.engine.book;
-        self.looks.new_stacks = self.stacks.as_mut().is_some_and(|stacks| stacks.take(book));
+        if let Some(stacks) = &mut self.stacks
+            && stacks.take(&mut self.session.engine.book)
+        {
+            self.looks.expect_stacks();
+        }
         let more = self.take_records();
         if self.stacks.is_some() && !more {
             self.session.engine.settle_book(MonoNs::now());
@@ -228,6 +184,7 @@ impl Live<'_> {
     /// Takes records out of the ring, unless they are to wait. Returns whether there may be more.
     pub(super) fn take_records(&mut self) -> bool {
         if self.walks.events_wait(&self.intake) {
+            // The ring must not fill while what was there at the start is walked.
             self.intake.keep(MOST);
             return false;
         }
@@ -327,10 +284,8 @@ impl Live<'_> {
     fn is_quiet(&self, now: MonoNs) -> bool {
         let unwritten = self.intake.blocked || self.session.waiting() != 0;
         let under_way = self.walks.are_busy() || self.intake.has_rows() || unwritten;
-        self.needs.may_sleep()
-            && self.walks.is_settled()
-            && !under_way
-            && now >= self.looks.awake_until
+        let may_sleep = self.needs.may_sleep() && self.looks.may_sleep(now);
+        may_sleep && self.walks.is_settled() && !under_way
     }
 
     /// A list that is not watched is done when it is printed, a recording when it failed, and a run with
