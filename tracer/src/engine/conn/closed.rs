@@ -124,7 +124,7 @@ impl Table {
         // Then the walks tell; without them it is as if there was room.
         let doubtful = event.flags.time_wait_full && self.options.minis_are_seen;
         if old == TcpState::Closing || event.flags.fin_received {
-            conn.state = TcpState::TimeWait;
+            self.by_state.enter(conn, TcpState::TimeWait);
             // Without rows its end is taken to come with its timer.
             conn.expires = at.after(TIME_WAIT_NS);
             if !doubtful {
@@ -134,7 +134,7 @@ impl Table {
         } else {
             // Not the end of FIN_WAIT2: the mini-socket waits for the peer's FIN. What was added
             // to its time is taken back, and its beginning restored.
-            conn.state = TcpState::FinWait2;
+            self.by_state.enter(conn, TcpState::FinWait2);
             if let Some(ns) = in_old.ns() {
                 conn.take_back(TcpState::FinWait2, ns, &mut self.spare);
                 conn.entered = at.before(ns);

@@ -90,7 +90,7 @@ impl Table {
         if waited_for_fin {
             conn.add(old, in_old, &mut self.spare);
         }
-        conn.state = TcpState::Close;
+        self.by_state.enter(conn, TcpState::Close);
         conn.entered = at;
         conn.mark = Mark::TimeWaitOverflow;
         // The peer's FIN, when it comes, is answered with a RST.

@@ -131,7 +131,7 @@ impl Table {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let old = conn.state;
         conn.complete = false;
-        conn.state = row.state;
+        self.by_state.enter(conn, row.state);
         conn.entered = event.at.before(ages::at_least(row, jiffy)).max(conn.last);
         conn.entered_known = Known::AtLatest;
         conn.last = event.at;

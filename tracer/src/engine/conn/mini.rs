@@ -192,7 +192,7 @@ impl Table {
             (other, _) => other,
         };
         conn.add(TcpState::FinWait2, in_old, &mut self.spare);
-        conn.state = TcpState::TimeWait;
+        self.by_state.enter(conn, TcpState::TimeWait);
         conn.entered = at;
         conn.entered_known = known;
         conn.last = at;
@@ -280,7 +280,7 @@ impl Table {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let old = conn.state;
         conn.add(old, in_old, &mut self.spare);
-        conn.state = TcpState::Close;
+        self.by_state.enter(conn, TcpState::Close);
         conn.entered = end;
         conn.last = at;
         let transition = Kind::Transition { old, new: TcpState::Close, in_old, ages: None };
@@ -310,7 +310,7 @@ impl Table {
         };
         conn.add(old, in_old, &mut self.spare);
         conn.complete = false;
-        conn.state = TcpState::Close;
+        self.by_state.enter(conn, TcpState::Close);
         // It may have ended any time since.
         conn.entered = end;
         conn.how = how;

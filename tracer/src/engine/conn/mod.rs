@@ -8,7 +8,7 @@
 //! end, `expiry` ends them by their timer (`ends` has them in order),
 //! `poll` begins and ends walks over sockets, `questions` are those about single ones, `holders` takes in those over descriptors, `ending` says how a
 //! connection ended, `identity` says which connection an event is about where the kernel does not, `index`
-//! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have,
+//! finds peers and listeners, `ids` is how, `shared` is what many have in common, `late` what few have, `by_state` counts,
 //! `again` why segments were sent again (`causes` counts them), `dropped` whose segments the kernel dropped (`drops` what
 //! is kept of them), `bound` who is bound to an interface, `how` the ways to end and to fail, `failed` says which of these
 //! it was, `collector` those that a garbage collector makes, `translate` takes in where connections really go
@@ -17,6 +17,7 @@
 mod again;
 mod ages;
 mod bound;
+mod by_state;
 mod causes;
 mod change;
 mod closed;

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use foldhash::fast::FixedState;
 use tracer_common::TcpState;
 
+use crate::engine::conn::by_state::ByState;
 use crate::engine::conn::change::{Change, ConnRef};
 use crate::engine::conn::connection::Connection;
 use crate::engine::conn::drops::Drops;
@@ -34,6 +35,7 @@ pub struct Table {
     /// Mini-sockets have their socket's cookie, and the socket may connect again while they live.
     pub(crate) minis: Ids,
     pub(super) by_tuple: Tuples,
+    pub(super) by_state: ByState,
     pub(super) listeners: HashMap<(u32, u16), Vec<u32>, FixedState>,
     /// Of the last walk over descriptors, sorted by socket.
     pub(crate) holders: Vec<Holder>,
@@ -88,6 +90,7 @@ impl Table {
             by_id: Ids::default(),
             minis: Ids::default(),
             by_tuple: Tuples::default(),
+            by_state: ByState::default(),
             listeners: HashMap::default(),
             holders: Vec::new(),
             gone_since: HashSet::default(),
@@ -166,6 +169,12 @@ impl Table {
         self.conns.len()
     }
 
+    /// Connections and listeners in a state, mini-sockets among them.
+    #[must_use]
+    pub fn in_state(&self, state: TcpState) -> u32 {
+        self.by_state.of(state)
+    }
+
     /// Whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -208,6 +217,7 @@ impl Table {
         while let Some(index) = self.dead.pop() {
             self.unindex_tuple(index);
             if let Some(conn) = self.conns.try_remove(index as usize) {
+                self.by_state.remove(&conn);
                 self.forget_drops(conn.id);
                 self.translated.forget(conn.id);
                 conn.recycle(&mut self.spare);
@@ -304,6 +314,7 @@ impl Table {
         }
         self.roles_may_show |= role == Role::Unknown;
         let conn = Connection::new(event, state, role, known, self.poll);
+        self.by_state.add(&conn);
         let index = u32::try_from(self.conns.insert(conn)).ok()?;
         self.by_id.insert(&self.conns, event.id, index);
         self.index_tuple(index);

@@ -85,13 +85,13 @@ impl Table {
                 if conn.state != old {
                     // A transition in between was lost.
                     conn.complete = false;
-                    conn.state = old;
+                    self.by_state.enter(conn, old);
                     conn.entered_known = Known::Not;
                 }
                 leave(conn, event, new, &mut self.spare)
             }
         };
-        conn.state = new;
+        self.by_state.enter(conn, new);
         // A request has been in SYN_RECV all along; the child that takes its place goes on with it.
         if !(from.is_none() && half_open) {
             conn.entered = event.at;

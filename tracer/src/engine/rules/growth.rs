@@ -65,6 +65,16 @@ impl Series {
         slope(self.samples.iter().copied())
     }
 
+    /// No growth of it, between whatever samples, is steeper than this, per second.
+    #[must_use]
+    pub(crate) fn steepest(&self) -> f64 {
+        let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
+        let slopes = pairs.map(|(&(from, value), &(to, other))| {
+            (as_f64(other) - as_f64(value)) / (as_f64(to.since(from)) / 1e9)
+        });
+        slopes.fold(0.0, f64::max)
+    }
+
     /// Growth, if it is one that goes on: up in the first half, in the second, and in the last third,
     /// in all of them by a like amount, and by much more than the figure wavers. A plateau ends it, and so
     /// does a single step.
@@ -179,6 +189,20 @@ mod tests {
     }
 
     proptest! {
+        /// What grows is not told to be too slow to matter.
+        #[test]
+        fn no_growth_is_steeper_than_the_steepest_step(
+            values in proptest::collection::vec((1u64..100_000_000_000, 0u64..100_000), 0..80),
+        ) {
+            let (mut series, mut at) = (Series::default(), MonoNs(0));
+            for (step, value) in values {
+                at = at.after(step);
+                series.push(at, value);
+            }
+            let growth = series.sustained().map_or(0.0, |growth| growth.per_second);
+            prop_assert!(growth <= series.steepest() * 1.000_001, "{growth} {}", series.steepest());
+        }
+
         /// Whatever the noise, a leak of one a second or more is found and not misjudged by much.
         #[test]
         fn a_leak_under_noise_is_found(rate in 1u64..20, noise in proptest::collection::vec(0u64..5, 60)) {

@@ -30,6 +30,11 @@ pub(crate) fn check(
     let limit = facts.ports()?;
     let taken = taken(in_use).min(limit);
     let rest = limit.saturating_sub(taken);
+    let many = taken * 100 >= limit * MOST_PERCENT;
+    // Of a thousand destinations most are told by this: whether they grow takes longer to find out.
+    if rest != 0 && !many && left_ns(rest, series.steepest()) > within_ns {
+        return None;
+    }
     let growth = series.sustained().filter(|growth| {
         // TIME_WAIT alone grows for its first minute and then stays, at the rate times 60 s.
         let settled = as_f64(growth.span_ns) / 1e9 > TIME_WAIT_S * 1.25;
@@ -38,7 +43,7 @@ pub(crate) fn check(
     let per_second = growth.map(|growth| growth.per_second);
     let left = if rest == 0 { Some(0) } else { per_second.map(|rate| left_ns(rest, rate)) };
     let soon = left.is_some_and(|left| left <= within_ns);
-    if !soon && taken * 100 < limit * MOST_PERCENT {
+    if !soon && !many {
         return None;
     }
     let left = left.filter(|_| soon);

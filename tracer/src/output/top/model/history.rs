@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use tracer_common::TcpState;
 
 use crate::engine::Engine;
+use crate::engine::conn::{Connection, Table};
 use crate::filter::Filter;
 use crate::time::MonoNs;
 
@@ -85,16 +86,12 @@ impl History {
             return;
         }
         self.last = now;
-        let all = scope.wants_all(engine.origin().only_netns);
-        let mut counts = ByState::default();
-        for conn in engine.table().iter() {
-            if let Some(shown) = Shown::of(conn.state)
-                && (all || scope.wants(conn) == Some(true))
-            {
-                counts[shown as usize] += 1;
-            }
-        }
-        self.push(counts);
+        self.push(if scope.wants_all(engine.origin().only_netns) {
+            of_all(engine.table())
+        } else {
+            let wanted = |conn: &&Connection| scope.wants(conn) == Some(true);
+            counted(engine.table().iter().filter(wanted).map(|conn| (conn.state, 1)))
+        });
     }
 
     fn push(&mut self, counts: ByState) {
@@ -129,6 +126,22 @@ impl History {
         }
         line
     }
+}
+
+/// The table counts as they change: a hundred thousand are not looked at every second.
+fn of_all(table: &Table) -> ByState {
+    let states = TcpState::ALL.into_iter().chain([TcpState::NewSynRecv]);
+    counted(states.map(|state| (state, table.in_state(state))))
+}
+
+fn counted(states: impl Iterator<Item = (TcpState, u32)>) -> ByState {
+    let mut counts = ByState::default();
+    for (state, count) in states {
+        if let Some(shown) = Shown::of(state) {
+            counts[shown as usize] += count;
+        }
+    }
+    counts
 }
 
 #[cfg(test)]
