@@ -1,9 +1,9 @@
-//! A file system of its own that can be filled.
+//! File systems of their own: one that can be filled, and one that can stand still.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -51,6 +51,64 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
+/// An ext4 file system in a file, unmounted when dropped.
+#[derive(Debug)]
+pub struct Stopped {
+    path: PathBuf,
+    /// The file it is in.
+    _image: tempfile::NamedTempFile,
+}
+
+/// What [`Stopped`] needs.
+pub const STOPPED_NEEDS: [&str; 4] = ["mkfs.ext4", "mount", "umount", "fsfreeze"];
+
+impl Stopped {
+    /// Mounts one of so many bytes there. It does not stand still yet.
+    ///
+    /// # Errors
+    /// When it cannot be made or mounted, which needs root and loop devices.
+    pub fn mount(path: &Path, bytes: u64) -> Result<Stopped> {
+        let image = tempfile::NamedTempFile::new()?;
+        image.as_file().set_len(bytes)?;
+        let run = |command: &mut Command| -> Result<()> {
+            ensure!(command.status()?.success(), "{command:?}");
+            Ok(())
+        };
+        run(Command::new("mkfs.ext4").arg("-q").arg(image.path()))?;
+        run(Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(path))?;
+        Ok(Stopped { path: path.to_owned(), _image: image })
+    }
+
+    /// Whoever writes waits from now on (`freeze_super`).
+    ///
+    /// # Errors
+    /// When `fsfreeze` fails.
+    pub fn stop(&self) -> Result<()> {
+        let status = Command::new("fsfreeze").arg("-f").arg(&self.path).status()?;
+        ensure!(status.success(), "fsfreeze: {status}");
+        Ok(())
+    }
+
+    /// Goes on.
+    ///
+    /// # Errors
+    /// When it did not stand still.
+    pub fn go_on(&self) -> Result<()> {
+        let status =
+            Command::new("fsfreeze").arg("-u").arg(&self.path).stderr(Stdio::null()).status()?;
+        ensure!(status.success(), "fsfreeze: {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // Else whoever writes could not even be killed.
+        let _ = self.go_on();
         let _ = Command::new("umount").arg("-l").arg(&self.path).status();
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use tests::disk::{STOPPED_NEEDS, Stopped};
 use tests::netns::Netns;
 use tests::pace::slack;
 use tests::ready;
@@ -158,6 +159,48 @@ fn check_reader(pause: Option<Duration>) -> Result<()> {
     let is_end = |line: &&str| line.contains("\"LAST_ACK\",\"new\":\"CLOSE\"");
     let ends = shown.lines().filter(is_end).count();
     ensure!(ends == connections, "{ends} of {connections} ends: {said}");
+    Ok(())
+}
+
+/// A disk that stands still while twice as much comes as the ring holds: the recording has it all.
+#[test]
+fn a_recording_whose_disk_stands_still_for_a_moment_loses_nothing() -> Result<()> {
+    if !ready(&STOPPED_NEEDS) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let (connections, pieces) = (6_000, 30);
+    for view in [&["record"][..], &["life", "--json", "--record"]] {
+        let folder = tempfile::tempdir()?;
+        let disk = Stopped::mount(folder.path(), 64 << 20)?;
+        let path = folder.path().join("whole.trail");
+        let file = path.to_str().context("a path")?;
+        let args = [view, &[file, "--netns", netns.name()]].concat();
+        let tcptrail = Tcptrail::spawn(command(&args))?;
+        eventually("the recording", Duration::from_secs(10), || {
+            Ok(path.metadata().is_ok_and(|meta| meta.len() != 0).then_some(()))
+        })?;
+        // Programs are attached, and what the walk at the start found is in the file.
+        let _listener = listen(&netns, "127.0.0.1:0")?;
+        let before = path.metadata()?.len();
+        eventually("the listener", Duration::from_secs(10), || {
+            Ok((path.metadata()?.len() > before).then_some(()))
+        })?;
+        disk.stop()?;
+        // Not faster than a debug build packs it.
+        for _ in 0..pieces {
+            churn(&netns, connections / pieces)?;
+            thread::sleep(Duration::from_millis(50));
+        }
+        disk.go_on()?;
+        let run = tcptrail.stop()?;
+        ensure!(run.stderr.contains(" 0 lost "), "{view:?}: {}", run.stderr);
+        let replayed = tests::tcptrail::run(&["replay", file, "tail", "--json"])?;
+        replayed.check_whole()?;
+        let ends = replayed.of_kind("transition").filter(|event| event.is_step("LAST_ACK>CLOSE"));
+        let ends = ends.count();
+        ensure!(ends == connections, "{view:?}: {ends} of {connections} ends in the recording");
+    }
     Ok(())
 }
 

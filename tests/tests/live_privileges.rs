@@ -78,7 +78,7 @@ fn check_threads(pid: u32, main: u64, walks: u64, bounding: Option<u64>) -> Resu
     for thread in &threads {
         let expected = match thread.name.as_str() {
             "tcptrail-poll" => walks | for_bpf(),
-            "tcptrail-out" => 0,
+            "tcptrail-out" | "tcptrail-file" => 0,
             "tcptrail-names" => NAMES,
             // Only where conntrack is loaded; with one namespace only where there are entries.
             "tcptrail-nat" if walks & SYS_ADMIN == 0 => NET_ADMIN,

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -18,7 +19,7 @@ use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::input::Input;
 use crate::output::lines::{Form, Leaks, List, Pen, Setting, Stuck};
-use crate::output::record::Writer;
+use crate::output::record::{self, WriteBehind, Writer};
 use crate::output::{Draws, Needs, Output, RulesNeed, Run, StacksNeed, Totals, Verdict};
 use crate::record_format::Ended;
 use crate::text::{self, Terminal};
@@ -59,7 +60,7 @@ pub struct Watching {
     place: Option<Place>,
     path: PathBuf,
     recording: File,
-    writer: Option<Writer<File>>,
+    writer: Option<Writer<WriteBehind>>,
     over: Over,
     sockets: List,
     findings: Part<Stuck>,
@@ -208,8 +209,8 @@ impl Output for Watching {
     }
 
     fn begin(&mut self, engine: &Engine, _out: &mut Vec<u8>) -> io::Result<()> {
-        let file = self.recording.try_clone()?;
-        self.writer = Some(Writer::new(file, engine.origin())?);
+        let file = Arc::new(self.recording.try_clone()?);
+        self.writer = Some(record::begin(file, engine.origin())?);
         let Part { output, bytes } = &mut self.findings;
         output.begin(engine, bytes)
     }
@@ -245,7 +246,8 @@ impl Output for Watching {
         out.extend_from_slice(page.as_bytes());
         if let Some(writer) = self.writer.take() {
             let ended = Ended { events: totals.events, connections: totals.connections, at: now };
-            writer.finish(ended).map_err(|error| self.explain(&error))?;
+            let finished = writer.finish(ended).and_then(WriteBehind::close);
+            finished.map_err(|error| self.explain(&error))?;
         }
         bundle.add_file(RECORDING, self.recording.try_clone()?);
         let seconds = u64::try_from(engine.origin().anchor().wall_ns(now) / 1_000_000_000);

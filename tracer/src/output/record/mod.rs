@@ -1,21 +1,31 @@
 //! Recordings: the [`Input`]s of a run in a file, to be replayed later. `writer` packs them, `file` opens
-//! the file, `record_format` says how it is laid out, and `source::recording` reads it back.
+//! the file, `write_behind` writes it on a thread of its own, `record_format` says how it is laid out, and `source::recording` reads it back.
 
 mod file;
+mod write_behind;
 mod writer;
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use file::open_output;
+pub use write_behind::WriteBehind;
 pub use writer::Writer;
 
 use crate::engine::Engine;
 use crate::filter::Filter;
-use crate::input::Input;
+use crate::input::{Input, Origin};
 use crate::output::{Needs, Output, RulesNeed, Run};
 use crate::record_format::Ended;
+
+/// Begins a recording in a file that a thread of its own writes. Its header is in the file.
+pub(super) fn begin(file: Arc<File>, origin: &Origin) -> io::Result<Writer<WriteBehind>> {
+    let writer = Writer::new(WriteBehind::start(file)?, origin)?;
+    writer.sink().settle()?;
+    Ok(writer)
+}
 
 /// Writes every input into a file.
 pub struct Recorder {
@@ -24,7 +34,7 @@ pub struct Recorder {
     /// Until the run begins.
     file: Option<File>,
     /// From then on.
-    writer: Option<Writer<File>>,
+    writer: Option<Writer<WriteBehind>>,
 }
 
 impl Recorder {
@@ -60,7 +70,10 @@ impl Output for Recorder {
 
     fn begin(&mut self, engine: &Engine, _out: &mut Vec<u8>) -> io::Result<()> {
         if let Some(file) = self.file.take() {
-            self.writer = Some(Writer::new(file, engine.origin())?);
+            match begin(Arc::new(file), engine.origin()) {
+                Ok(writer) => self.writer = Some(writer),
+                Err(error) => return self.explain(Err(error)),
+            }
         }
         Ok(())
     }
@@ -83,6 +96,6 @@ impl Output for Recorder {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let ended =
             Ended { events: run.totals.events, connections: run.totals.connections, at: run.now };
-        self.explain(writer.finish(ended).map(drop))
+        self.explain(writer.finish(ended).and_then(WriteBehind::close))
     }
 }

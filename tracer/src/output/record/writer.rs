@@ -105,9 +105,14 @@ impl<W: Write> Writer<W> {
         self.write_if_full()
     }
 
-    /// Bytes written so far, up to the end of the last whole frame.
+    /// Bytes given to the sink so far, up to the end of the last whole frame.
     pub fn written(&self) -> u64 {
         self.at
+    }
+
+    /// Where they went.
+    pub fn sink(&self) -> &W {
+        &self.sink
     }
 
     /// Writes what was pushed.

@@ -29,7 +29,7 @@ use crate::engine::rules::{self, Finding, Severity};
 use crate::engine::{Engine, Update};
 use crate::filter::Filter;
 use crate::input::{Input, Origin, Segment};
-use crate::output::record::Writer;
+use crate::output::record::{self, WriteBehind, Writer};
 use crate::output::recorder::directory::Directory;
 use crate::output::recorder::keep::{Limits, Part};
 use crate::output::{Needs, Output, RulesNeed, Run};
@@ -94,7 +94,7 @@ pub struct FlightRecorder {
 
 /// The segment that is being written.
 struct Open {
-    writer: Writer<Arc<File>>,
+    writer: Writer<WriteBehind>,
     file: Arc<File>,
     path: PathBuf,
     begin: MonoNs,
@@ -155,10 +155,11 @@ impl FlightRecorder {
             thresholds: self.options.thresholds.clone(),
         };
         let origin = Origin { start_ns: now.0, segment: Some(segment), ..run.clone() };
-        let begun = Writer::new(Arc::clone(&file), &origin).and_then(|mut writer| {
+        let begun = record::begin(Arc::clone(&file), &origin).and_then(|mut writer| {
             if self.number != 0 {
                 snapshot::write(engine, &self.facts, now, |input| writer.push(input))?;
                 writer.flush()?;
+                writer.sink().settle()?;
             }
             Ok(writer)
         });
@@ -179,10 +180,8 @@ impl FlightRecorder {
     /// The segment that is being written is complete.
     fn finish(&mut self, connections: usize, now: MonoNs) {
         let Some(Open { writer, path, begin, events, file }) = self.open.take() else { return };
-        let written = writer.written();
         let ended = Ended { events, connections: connections as u64, at: now };
-        if let Err(error) = writer.finish(ended) {
-            let _ = file.set_len(written);
+        if let Err(error) = writer.finish(ended).and_then(WriteBehind::close) {
             self.pause(&error, now);
         }
         self.add(&file, path, begin, now);
@@ -198,7 +197,8 @@ impl FlightRecorder {
     fn fail(&mut self, error: &io::Error) {
         let now = MonoNs::now();
         if let Some(Open { writer, file, path, begin, .. }) = self.open.take() {
-            let _ = file.set_len(writer.written());
+            // The file ends with its last whole frame.
+            drop(writer);
             self.add(&file, path, begin, now);
         }
         self.pause(error, now);
