@@ -1,12 +1,13 @@
 //! Everything that talks to the kernel's eBPF; the only module that knows aya.
 //!
 //! `btf` and `layout` find the offsets, `preflight` says what is missing before anything is tried,
-//! `loader` loads and attaches, `ring` reads events, `poller` walks the iterators, asks for single
+//! `loader` loads and attaches, `ring` reads events, `alarm` wakes who reads them, `poller` walks the iterators, asks for single
 //! sockets (`questions`) and reads what `facts`
 //! says of processes and namespaces, and `interfaces` of interfaces; `stacks` does all that for the programs that
 //! take stacks. `destroy` ends sockets, which `sock_diag` asks for; `jiffies` reads the kernel's; `conntrack` asks where connections really go;
 //! `netlink` is what both speak.
 
+pub mod alarm;
 pub mod btf;
 pub mod cgroups;
 pub mod conntrack;

@@ -53,6 +53,8 @@ struct State {
     busy: bool,
     /// The thread is to write what waits.
     wanted: bool,
+    /// Somebody waits for it.
+    awaited: bool,
     /// Nothing more comes.
     closed: bool,
     failed: Option<io::Error>,
@@ -87,9 +89,8 @@ impl WriteBehind {
     /// When something could not be.
     pub fn settle(&self) -> io::Result<()> {
         let mut state = self.queue.lock();
-        self.queue.hurry(&mut state);
         while state.failed.is_none() && (state.busy || !state.waiting.bytes.is_empty()) {
-            state = wait(&self.queue.emptied, state);
+            state = self.queue.wait_for_room(state);
         }
         state.outcome()
     }
@@ -107,8 +108,7 @@ impl WriteBehind {
         let Some(thread) = self.thread.take() else { return };
         let mut state = self.queue.lock();
         state.closed = true;
-        self.queue.hurry(&mut state);
-        drop(state);
+        self.queue.hurry(state);
         // It does not panic.
         let _ = thread.join();
     }
@@ -124,24 +124,24 @@ impl Write for WriteBehind {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.queue.lock();
         while state.failed.is_none() && state.is_full(bytes.len()) {
-            self.queue.hurry(&mut state);
-            state = wait(&self.queue.emptied, state);
+            state = self.queue.wait_for_room(state);
         }
         state.outcome()?;
         let waiting = &mut state.waiting;
         waiting.bytes.extend_from_slice(bytes);
         waiting.ends.push(waiting.bytes.len());
         if waiting.bytes.len() >= MUCH {
-            self.queue.hurry(&mut state);
+            self.queue.hurry(state);
         }
         Ok(bytes.len())
     }
 
     /// Hands everything to the thread; does not wait for it.
     fn flush(&mut self) -> io::Result<()> {
-        let mut state = self.queue.lock();
-        self.queue.hurry(&mut state);
-        state.outcome()
+        let state = self.queue.lock();
+        let outcome = state.outcome();
+        self.queue.hurry(state);
+        outcome
     }
 }
 
@@ -152,11 +152,23 @@ impl Queue {
     }
 
     /// The thread is not to wait for more.
-    fn hurry(&self, state: &mut State) {
+    fn hurry(&self, mut state: MutexGuard<'_, State>) {
         if !state.wanted && (state.closed || !state.waiting.bytes.is_empty()) {
+            state.wanted = true;
+            // Else it wakes up to wait for the lock.
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Waits until the thread has written something.
+    fn wait_for_room<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.awaited = true;
+        if !state.wanted && !state.waiting.bytes.is_empty() {
             state.wanted = true;
             self.filled.notify_one();
         }
+        wait(&self.emptied, state)
     }
 
     /// The thread: writes until there is nothing more, or until a write fails.
@@ -184,7 +196,9 @@ impl Queue {
             state.busy = false;
             state.wanted |= state.closed;
             state.failed = outcome.err();
-            self.emptied.notify_all();
+            if std::mem::take(&mut state.awaited) {
+                self.emptied.notify_all();
+            }
             if state.failed.is_some() {
                 return;
             }

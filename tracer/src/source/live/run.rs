@@ -5,15 +5,13 @@
 //! walks the iterators. When the writer falls behind, records wait in the ring: that is what it is for. When it is slow for
 //! longer, they wait in memory ([`MOST_FOR_OUTPUT`](super::backlog::MOST_FOR_OUTPUT)).
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use crossterm::event::Event;
 use tokio::signal::unix::Signal;
-use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::input::Input;
+use crate::kernel::alarm::Alarm;
 use crate::kernel::loader::{DebugMessages, Programs};
 use crate::kernel::poller::Answer;
 use crate::output::session::Session;
@@ -66,6 +64,7 @@ pub(super) struct Live<'a> {
     /// An output could not go on.
     pub(super) output_failed: bool,
     pub(super) looks: Looks,
+    pub(super) alarm: Alarm,
     /// What somebody does at the terminal, where an output wants to know.
     pub(super) keys: Option<Keys>,
     /// A frame waits until the terminal has taken the last one.
@@ -77,16 +76,13 @@ impl Live<'_> {
     pub(super) async fn run(&mut self) -> Result<()> {
         let mut next_look = MonoNs::now();
         loop {
-            let now = MonoNs::now();
-            let until = |then: MonoNs| Duration::from_nanos(then.since(now));
-            let deadline = self.deadline.map_or(Duration::from_secs(3600), until);
+            let wake = self.deadline.map_or(next_look, |deadline| next_look.min(deadline));
             let [interrupt, terminate, hangup] = &mut self.signals;
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
                 _ = hangup.recv() => break,
-                () = sleep(deadline), if self.deadline.is_some() => break,
                 event = terminal::next(&mut self.keys) => {
                     if self.typed(event) == Asked::End {
                         break;
@@ -107,7 +103,10 @@ impl Live<'_> {
                         self.looks.expect_stacks();
                     }
                 }
-                () = sleep(until(next_look)) => {}
+                rung = self.alarm.until(wake) => rung.context("there is no timer to wait for")?,
+            }
+            if self.deadline.is_some_and(|deadline| deadline <= MonoNs::now()) {
+                break;
             }
             let more = self.turn();
             next_look = self.next_look(more, MonoNs::now());

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::Config;
 use crate::engine::rules::RuleId;
 use crate::engine::{Engine, Rules};
+use crate::kernel::alarm::Alarm;
 use crate::kernel::layout::Resolved;
 use crate::kernel::loader::{self, KernelBtf, Options, Programs};
 use crate::kernel::poller::{self, Poller};
@@ -64,10 +65,7 @@ pub(super) fn start<'a>(
     let poller = poller(config, circumstances, needs.rules, (&resolved, &btf))?;
     check_walks(&poller, &needs)?;
     let origin = origin(config, &programs, &poller, &resolved, start);
-    if config.verbose >= 1 {
-        report_hooks(&programs);
-        stacks.iter().for_each(stacks::report_hooks);
-    }
+    report_all_hooks(config, &programs, stacks.as_ref());
     let rules = rules(config, &needs, &origin);
     let now = MonoNs::now();
     let duties = duties(now, config, rules.as_ref(), needs.fresh);
@@ -95,6 +93,7 @@ pub(super) fn start<'a>(
         remotes: Remotes::start(config, circumstances)?,
         output_failed: false,
         looks: Looks::from(start),
+        alarm: Alarm::new().context("there can be no timer")?,
         keys: needs.terminal.then(Keys::start).transpose().context("cannot start a thread")?,
         redraw: false,
     };
@@ -103,6 +102,13 @@ pub(super) fn start<'a>(
     live.remotes.read(&mut live.session);
     live.walks.everything(&mut live.session);
     Ok(live)
+}
+
+fn report_all_hooks(config: &Config, programs: &Programs, stacks: Option<&Stacks>) {
+    if config.verbose >= 1 {
+        report_hooks(programs);
+        stacks.into_iter().for_each(stacks::report_hooks);
+    }
 }
 
 /// For the programs of events: what walks show is theirs to say.
