@@ -29,6 +29,9 @@ use crate::source::live::walks::Walks;
 use crate::source::terminal::{self, Keys};
 use crate::time::MonoNs;
 
+/// Between two turns where nothing more has come.
+const LEAST_NS: u64 = 1_000_000;
+
 /// How many records had been taken when something was done that is done again only after others have come.
 #[derive(Debug, Default)]
 pub(super) struct TakenAtLast {
@@ -134,7 +137,9 @@ impl Live<'_> {
         // What was received is to be written in time.
         let unwritten = self.needs.inputs && self.intake.taken != self.taken_at_last.flush;
         let flush = self.duties.next(Duty::Flush);
-        if unwritten { wake_up.min(flush).max(now) } else { wake_up.max(now) }
+        let next = if unwritten { wake_up.min(flush) } else { wake_up };
+        // What is due and cannot be done yet must not keep a processor busy.
+        next.max(now.after(LEAST_NS))
     }
 
     /// Somebody did something at the terminal; whatever came with it is taken, too, and shown at once.
