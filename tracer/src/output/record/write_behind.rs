@@ -13,8 +13,11 @@ use crate::privileges;
 const MOST: usize = 4 << 20;
 /// So many do not wait for the next flush.
 const MUCH: usize = 256 << 10;
-/// A buffer that grew beyond this is let go of.
+/// Room that a buffer begins with, and to which it is cut back when it had to grow. Memory that is not written to is not
+/// there.
 const KEPT: usize = 1 << 20;
+/// The same, writes: a frame has some 30 KiB, and much less where it is a second's.
+const WRITES: usize = 1_024;
 
 /// What is written to.
 pub trait Target: Write + Send + 'static {
@@ -61,7 +64,7 @@ struct State {
 }
 
 /// What was written at once stays together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batch {
     bytes: Vec<u8>,
     /// Where each write ends.
@@ -223,6 +226,12 @@ impl State {
     }
 }
 
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch { bytes: Vec::with_capacity(KEPT), ends: Vec::with_capacity(WRITES) }
+    }
+}
+
 impl Batch {
     /// Writes all of it. Returns where the last write ends that is there as a whole.
     fn write(&self, to: &mut impl Write) -> (usize, io::Result<()>) {
@@ -248,7 +257,7 @@ impl Batch {
         self.bytes.clear();
         self.ends.clear();
         self.bytes.shrink_to(KEPT);
-        self.ends.shrink_to(KEPT / size_of::<usize>());
+        self.ends.shrink_to(WRITES);
     }
 }
 
