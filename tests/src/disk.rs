@@ -63,10 +63,17 @@ pub struct Stopped {
     _image: tempfile::NamedTempFile,
 }
 
-/// What [`Stopped`] needs.
-pub const STOPPED_NEEDS: [&str; 4] = ["mkfs.ext4", "mount", "umount", "fsfreeze"];
-
 impl Stopped {
+    /// Whether there can be one; says why not.
+    #[must_use]
+    pub fn is_possible() -> bool {
+        let loops = Path::new("/dev/loop-control").exists();
+        if !loops {
+            println!("skipped: needs loop devices");
+        }
+        loops && crate::ready(&["mkfs.ext4", "mount", "umount", "fsfreeze"])
+    }
+
     /// Mounts one of so many bytes there. It does not stand still yet.
     ///
     /// # Errors

@@ -11,12 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::disk::Disk;
+use tests::disk::{Disk, Stopped};
 use tests::netns::Netns;
 use tests::pace::slack;
 use tests::ready;
 use tests::tcptrail::{Tcptrail, command, run, shown};
-use tests::traffic::{Both, listen};
+use tests::traffic::{Both, churn, listen};
 use tests::witness::{eventually, now_ns};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -161,6 +161,37 @@ fn an_incident_is_replayed_as_it_was_live_and_a_kill_costs_a_second() -> Result<
         "{}",
         nothing.stderr
     );
+    Ok(())
+}
+
+/// Segments begin and end, and a finding is noted, while the disk stands still.
+#[test]
+fn a_disk_that_stands_still_for_a_moment_costs_nothing() -> Result<()> {
+    if !Stopped::is_possible() || !ready(&["curl"]) {
+        return Ok(());
+    }
+    let (home, netns) = (Netns::new()?, Netns::new()?);
+    let folder = tempfile::tempdir()?;
+    let disk = Stopped::mount(folder.path(), 64 << 20)?;
+    let dir = folder.path().join("recorder");
+    let tcptrail = serve(&home, &netns, &dir)?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let _leaked = leak(&netns, &listener)?;
+    // Not faster than a debug build takes it. It goes on for a while before, as a load does.
+    let (pieces, before, connections) = (100, 20, 14_000);
+    for piece in 0..pieces {
+        if piece == before {
+            disk.stop()?;
+        }
+        churn(&netns, connections / pieces)?;
+        thread::sleep(Duration::from_millis(50));
+    }
+    disk.go_on()?;
+    let run = tcptrail.stop()?;
+    ensure!(run.stderr.contains(" 0 lost "), "{}", run.stderr);
+    let told = replay(&dir, &["tail"])?;
+    let ends = told.of_kind("transition").filter(|event| event.is_step("LAST_ACK>CLOSE")).count();
+    ensure!(ends == connections, "{ends} of {connections} ends in the segments: {}", told.stderr);
     Ok(())
 }
 

@@ -29,7 +29,7 @@ const RUSTUP_ADD: Duration = Duration::from_secs(60);
 const RUSTUP_INSTALL: Duration = Duration::from_secs(300);
 
 /// What live tests use: the program or file looked for, and the Debian package that has it.
-const TEST_TOOLS: [(&str, &str); 30] = [
+const TEST_TOOLS: [(&str, &str); 32] = [
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
@@ -54,6 +54,8 @@ const TEST_TOOLS: [(&str, &str); 30] = [
     ("redis-server", "redis-server"),
     ("chromium", "chromium"),
     ("setpriv", "util-linux"),
+    ("fsfreeze", "util-linux"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("setcap", "libcap2-bin"),
     ("node", "nodejs"),
     ("systemd-socket-activate", "systemd"),

@@ -40,8 +40,8 @@ impl Alarm {
         Ok(Alarm { ready, set: None })
     }
 
-    /// Waits until then; not at all, but for what else the runtime has to do, when that is over. May return too early
-    /// once after it was given up and set anew.
+    /// Waits until then. When that is past, only lets the runtime look for signals and wake-ups. Whoever stopped waiting
+    /// and waits for another time may be woken too early, once.
     ///
     /// # Errors
     /// When the kernel refuses the time, or the runtime's driver fails.

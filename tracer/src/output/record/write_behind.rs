@@ -1,5 +1,6 @@
 //! Writes a file on a thread of its own: a disk that is slow, or stands still for a moment, keeps nobody from taking
-//! what comes from the kernel.
+//! what comes from the kernel. (`output::writer` does that for stdout: there nobody ever waits, and a reader that has
+//! left is no error.)
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,10 +14,10 @@ use crate::privileges;
 const MOST: usize = 4 << 20;
 /// So many do not wait for the next flush.
 const MUCH: usize = 256 << 10;
-/// Room that a buffer begins with, and to which it is cut back when it had to grow. Memory that is not written to is not
-/// there.
+/// Bytes a buffer has room for from the start; one that grew beyond is cut back. The kernel gives no page that nothing
+/// is written to.
 const KEPT: usize = 1 << 20;
-/// The same, writes: a frame has some 30 KiB, and much less where it is a second's.
+/// Writes that a buffer has room for. One is a frame: some 30 KiB under load, tens of bytes in a quiet second.
 const WRITES: usize = 1_024;
 
 /// What is written to.

@@ -19,8 +19,10 @@ const BATCH: usize = 8192;
 const SLOW_NS: u64 = 50_000_000;
 /// Rows taken in a row: some milliseconds.
 const PIECE: usize = 4096;
-/// With fewer connections nothing takes longer than some milliseconds.
+/// With fewer connections nothing takes longer than some milliseconds, but for a disk.
 const MANY: usize = 16_384;
+/// Fewer records in a second would fill no ring before a disk goes on that stands still for a moment.
+const FAST: u64 = 1_000;
 /// The ring is emptied this often while something else keeps us: at full speed 4 MiB take ten times as long to fill.
 const OFTEN: Duration = Duration::from_millis(10);
 
@@ -156,9 +158,21 @@ impl Intake {
     /// Does what takes long where there are many connections. The load may have the other processors, and then it takes
     /// several times as long: a thread empties the ring meanwhile.
     pub(super) fn meanwhile(&mut self, session: &mut Session, work: impl FnOnce(&mut Session)) {
-        if session.engine.table().len() < MANY {
-            return work(session);
-        }
+        if session.engine.table().len() < MANY { work(session) } else { self.aside(session, work) }
+    }
+
+    /// As [`Intake::meanwhile`], for what may also wait for a disk; so many records came in the last second.
+    pub(super) fn while_writing(
+        &mut self,
+        session: &mut Session,
+        came: u64,
+        work: impl FnOnce(&mut Session),
+    ) {
+        if came < FAST { self.meanwhile(session, work) } else { self.aside(session, work) }
+    }
+
+    /// Does something while a thread empties the ring.
+    fn aside(&mut self, session: &mut Session, work: impl FnOnce(&mut Session)) {
         let Intake { ring, backlog, .. } = self;
         let ended = AtomicBool::new(false);
         thread::scope(|scope| {

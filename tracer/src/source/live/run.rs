@@ -135,7 +135,7 @@ impl Live<'_> {
         let looks = [walks.then_some(Duty::Walk), questions.then_some(Duty::Questions)];
         let wake_up = self.duties.wake_up(looks, TICK_NS);
         // What was received is to be written in time.
-        let unwritten = self.needs.inputs && self.intake.taken != self.taken_at_last.flush;
+        let unwritten = self.came_to_write() != 0;
         let flush = self.duties.next(Duty::Flush);
         let next = if unwritten { wake_up.min(flush) } else { wake_up };
         // What is due and cannot be done yet must not keep a processor busy.
@@ -228,7 +228,8 @@ impl Live<'_> {
             }
             if second {
                 let tick = Input::Tick(MonoNs::now());
-                self.intake.meanwhile(&mut self.session, |session| session.feed(&tick));
+                let came = self.came_to_write();
+                self.intake.while_writing(&mut self.session, came, |session| session.feed(&tick));
                 if let Some(stacks) = &mut self.stacks {
                     stacks.tend(&mut self.session, &self.config.filter);
                 }
@@ -262,8 +263,14 @@ impl Live<'_> {
 
     fn flush(&mut self, now: MonoNs) {
         self.duties.done(Duty::Flush, now, 0);
+        let came = self.came_to_write();
         self.taken_at_last.flush = self.intake.taken;
-        self.session.flush();
+        self.intake.while_writing(&mut self.session, came, Session::flush);
+    }
+
+    /// Records that came since outputs last wrote what they have, where one of them writes files.
+    fn came_to_write(&self) -> u64 {
+        if self.needs.inputs { self.intake.taken - self.taken_at_last.flush } else { 0 }
     }
 
     pub(super) fn name_things(&mut self) {
