@@ -81,7 +81,8 @@ enum Verb {
     /// Build, then measure what tcptrail costs, beside the floor and other tracers.
     #[command(disable_help_flag = true)]
     Bench {
-        /// Arguments for the bench program; `--help` names them.
+        /// `--static`: measure the binary that is shipped, not the release build. All other arguments are for the bench
+        /// program; `--help` names them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },

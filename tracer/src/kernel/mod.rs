@@ -5,13 +5,15 @@
 //! sockets (`questions`) and reads what `facts`
 //! says of processes and namespaces, and `interfaces` of interfaces; `stacks` does all that for the programs that
 //! take stacks. `destroy` ends sockets, which `sock_diag` asks for; `jiffies` reads the kernel's; `conntrack` asks where connections really go;
-//! `netlink` is what both speak.
+//! `netlink` is what both speak. `memory` and `copy` make up for C libraries: memory that is not given back, copying that is slow.
 
 pub mod alarm;
 pub mod btf;
 pub mod cgroups;
 pub mod conntrack;
 mod constants;
+#[cfg(target_arch = "x86_64")]
+pub mod copy;
 mod descriptors;
 pub mod destroy;
 mod drops;

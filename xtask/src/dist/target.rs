@@ -72,8 +72,21 @@ pub(crate) fn build_static(arch: &str) -> Result<PathBuf> {
         .env("CARGO_ENCODED_RUSTFLAGS", crate::ebpf_cargo::remapped(&[]).join("\u{1f}"));
     must(&mut build, &format!("build tcptrail for {triple}"), "fix what the compiler says above")?;
     let binary = target().join(&triple).join(PROFILE).join("tcptrail");
-    let bytes =
-        fs::metadata(&binary).with_context(|| format!("there is no {}", binary.display()))?.len();
-    eprintln!("xtask: {}: {:.1} MiB", binary.display(), bytes as f64 / f64::from(1 << 20));
+    let bytes = fs::read(&binary).with_context(|| format!("there is no {}", binary.display()))?;
+    if copies_slowly(&bytes) {
+        bail!(
+            "musl's `memcpy` is in {}, which makes `tail --json` take twice the time: `kernel/copy.rs` did not take its \
+             place. Look at what is linked before the C library",
+            binary.display()
+        );
+    }
+    eprintln!("xtask: {}: {:.1} MiB", binary.display(), bytes.len() as f64 / f64::from(1 << 20));
     Ok(binary)
+}
+
+/// Whether musl's `memcpy` for x86-64 is in a binary.
+fn copies_slowly(binary: &[u8]) -> bool {
+    // movsb; dec %rdx; test $7,%edi: how it comes to an address that words can be copied to.
+    const TO_ALIGN: [u8; 10] = [0xa4, 0x48, 0xff, 0xca, 0xf7, 0xc7, 7, 0, 0, 0];
+    binary.windows(TO_ALIGN.len()).any(|bytes| bytes == TO_ALIGN)
 }
