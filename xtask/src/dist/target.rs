@@ -90,3 +90,16 @@ fn copies_slowly(binary: &[u8]) -> bool {
     const TO_ALIGN: [u8; 10] = [0xa4, 0x48, 0xff, 0xca, 0xf7, 0xc7, 7, 0, 0, 0];
     binary.windows(TO_ALIGN.len()).any(|bytes| bytes == TO_ALIGN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::copies_slowly;
+
+    #[test]
+    fn a_binary_with_the_slow_memcpy_is_told_from_one_without() {
+        // As disassembled from a static binary: test $7,%edi; je; movsb; dec %rdx; test $7,%edi; jne.
+        let musl = b"\xf7\xc7\x07\0\0\0\x74\x0c\xa4\x48\xff\xca\xf7\xc7\x07\0\0\0\x75\xf4";
+        assert!(copies_slowly(musl));
+        assert!(!copies_slowly(&musl[..16]));
+    }
+}
