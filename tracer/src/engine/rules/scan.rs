@@ -17,6 +17,9 @@ use crate::event::Shape;
 use crate::filter::Filter;
 use crate::time::MonoNs;
 
+/// So many established connections are looked at closer at a time: they are in the processor's caches still.
+const PIECE: usize = 1_024;
+
 /// What a scan found.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
@@ -65,6 +68,10 @@ struct Scanner<'a> {
     /// Of CLOSE_WAIT, the young ones too: survival is of all.
     present: HashMap<Place, Vec<MonoNs>, FixedState>,
     stills: HashMap<Place, Stillness, FixedState>,
+    /// Established, not looked at closer yet: see [`Scanner::settle`].
+    established: Vec<&'a Connection>,
+    /// Idle ones of servers, which may be told of at their other end: see [`Scanner::ask_peers`].
+    asked: Vec<&'a Connection>,
     /// Clients' connections, by network namespace.
     clients: HashMap<u32, u64, FixedState>,
     unfiltered: bool,
@@ -83,6 +90,8 @@ impl<'a> Scanner<'a> {
             groups: HashMap::default(),
             present: HashMap::default(),
             stills: HashMap::default(),
+            established: Vec::new(),
+            asked: Vec::new(),
             clients: HashMap::default(),
             unfiltered: *scene.filter == Filter::default(),
             whole_netns: *scene.filter == whole_netns,
@@ -90,11 +99,16 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn visit(&mut self, conn: &Connection) {
+    fn visit(&mut self, conn: &'a Connection) {
         if conn.state == TcpState::Close || !self.count(conn) {
             return;
         }
-        let Some(id) = self.rule_of(conn) else { return };
+        if let Some(id) = self.rule_of(conn) {
+            self.take_in(conn, id);
+        }
+    }
+
+    fn take_in(&mut self, conn: &Connection, id: RuleId) {
         let scene = self.scene;
         if !self.unfiltered && scene.filter.min_ns != 0 {
             let age = conn.in_state(scene.now).ns().unwrap_or(0);
@@ -142,8 +156,8 @@ impl<'a> Scanner<'a> {
         true
     }
 
-    /// The rule to check a socket by, unless it is a listener or healthy at first sight.
-    fn rule_of(&mut self, conn: &Connection) -> Option<RuleId> {
+    /// The rule to check a socket by, unless it is a listener, healthy at first sight, or that is found out later.
+    fn rule_of(&mut self, conn: &'a Connection) -> Option<RuleId> {
         if conn.role == Role::Listener {
             self.found.listeners.push(listener(conn));
             return None;
@@ -154,15 +168,48 @@ impl<'a> Scanner<'a> {
         if id != RuleId::Established || scene.troubles.get(conn.id).is_some() {
             return Some(id);
         }
-        let peer_counts = self.unfiltered || self.whole_netns && conn.tuple.is_loopback();
-        if scene.quiet.get(conn.id).is_none() || (peer_counts && peer_tells(scene, conn)) {
-            return None;
+        self.established.push(conn);
+        if self.established.len() == PIECE {
+            self.settle();
         }
-        Some(RuleId::EstablishedIdle)
+        None
+    }
+
+    /// Takes in the idle ones of those that are established. What is kept beside the table is asked about many of them,
+    /// one question after the other: the processor waits for memory once for several of them then, not once for each.
+    fn settle(&mut self) {
+        let mut idle = std::mem::take(&mut self.established);
+        idle.retain(|conn| self.scene.quiet.get(conn.id).is_some());
+        for conn in idle.drain(..) {
+            if self.peer_counts(conn) {
+                self.asked.push(conn);
+            } else {
+                self.take_in(conn, RuleId::EstablishedIdle);
+            }
+        }
+        self.established = idle;
+    }
+
+    /// Takes in those that are told of nowhere else. All were visited: the other ends are in the processor's caches.
+    fn ask_peers(&mut self) {
+        let mut untold = std::mem::take(&mut self.asked);
+        untold.retain(|conn| !peer_tells(self.scene, conn));
+        for conn in untold {
+            self.take_in(conn, RuleId::EstablishedIdle);
+        }
+    }
+
+    /// A server's connection, whose other end this look is about, too, when it is on this machine.
+    fn peer_counts(&self, conn: &Connection) -> bool {
+        let in_scope = self.unfiltered || self.whole_netns && conn.tuple.is_loopback();
+        let first = || self.scene.around.first_ephemeral(conn.netns);
+        in_scope && matches!(side_of(conn, first()), Side::Local(_))
     }
 
     /// What came of all of them.
     fn finish(mut self) -> Scan {
+        self.settle();
+        self.ask_peers();
         let scene = self.scene;
         for group in self.groups.values_mut() {
             group.survival = survival(scene, group, &mut self.present);
@@ -185,9 +232,7 @@ impl<'a> Scanner<'a> {
 /// Whether a server's connection is told of at its other end, which is on this machine: who opens connections
 /// and forgets them is to be named once.
 fn peer_tells(scene: &Scene<'_>, conn: &Connection) -> bool {
-    let is_server =
-        matches!(side_of(conn, scene.around.first_ephemeral(conn.netns)), Side::Local(_));
-    is_server && scene.table.peer(conn).is_some_and(|peer| peer.pid.is_some())
+    scene.table.peer(conn).is_some_and(|peer| peer.pid.is_some())
 }
 
 /// What became of those at the group's place.

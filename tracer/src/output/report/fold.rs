@@ -5,7 +5,7 @@ use tracer_common::TcpState;
 use super::findings::Stories;
 use super::lives::Lives;
 use super::tables::{Tables, has_failed};
-use super::timeline::{Fullest, Timeline};
+use super::timeline::{ByState, Fullest, Timeline};
 use crate::engine::conn::{Change, Connection, Kind, Role};
 use crate::engine::stats::{Drops, Retransmits};
 use crate::engine::{Engine, Update};
@@ -85,15 +85,25 @@ impl Fold {
         self.tables.change(conn, change);
     }
 
-    /// Counts the sockets; once in each interval, since each socket is looked at, and less often when they are many.
+    /// Counts the sockets; once in each interval, since with a filter each socket is looked at, and less often when they
+    /// are many.
     fn look(&mut self, engine: &Engine, now: MonoNs) {
         let pause = engine.table().len() as u64 / PER_SECOND * 1_000_000_000;
         self.next_look = now.after(self.timeline.width_ns.max(pause));
-        let (filter, all) = (&self.filter, self.filter == Filter::default());
-        let there = engine.table().iter().filter(|conn| {
-            conn.state != TcpState::Close && (all || filter.wants(conn) == Some(true))
-        });
-        self.timeline.sockets(now, there.map(|conn| conn.state));
+        let (table, mut by_state) = (engine.table(), ByState::default());
+        let all = self.filter.wants_all(engine.origin().only_netns);
+        let mut count =
+            |state: TcpState, sockets| match by_state.get_mut(usize::from(state.number())) {
+                Some(count) if state != TcpState::Close => *count += sockets,
+                _ => {}
+            };
+        if all {
+            TcpState::ALL.into_iter().for_each(|state| count(state, table.in_state(state)));
+        } else {
+            let there = table.iter().filter(|conn| is_there(conn, &self.filter));
+            there.for_each(|conn| count(conn.state, 1));
+        }
+        self.timeline.sockets(now, by_state);
         if let Some(fullest) = fullest(engine) {
             self.timeline.fds(now, fullest);
         }

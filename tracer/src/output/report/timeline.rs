@@ -1,7 +1,5 @@
 //! What happened when: a bounded number of intervals, which get wider as the run gets longer.
 
-use tracer_common::TcpState;
-
 use crate::time::MonoNs;
 
 /// Most intervals; when they do not suffice, two become one.
@@ -101,12 +99,8 @@ impl Timeline {
         self.width_ns = self.width_ns.saturating_mul(2);
     }
 
-    /// Counts the sockets of a look.
-    pub(super) fn sockets(&mut self, at: MonoNs, states: impl Iterator<Item = TcpState>) {
-        let mut by_state = ByState::default();
-        for state in states {
-            by_state[usize::from(state.number())] += 1;
-        }
+    /// Takes in the sockets of a look.
+    pub(super) fn sockets(&mut self, at: MonoNs, by_state: ByState) {
         let sockets = Some(by_state);
         self.at(at).merge(Interval { sockets, ..Interval::default() });
     }
