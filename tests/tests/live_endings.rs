@@ -430,6 +430,50 @@ fn owners_are_those_that_ss_names() -> Result<()> {
     Ok(())
 }
 
+/// A socket whose last descriptor was on its way through a Unix socket when all let go of that: a thread of the kernel's
+/// closes it (`unix_gc`; a ring of io_uring lets go of its sockets the same way).
+#[test]
+fn a_thread_of_the_kernels_that_closes_a_socket_is_not_its_owner() -> Result<()> {
+    if !ready(&["python3"]) {
+        return Ok(());
+    }
+    let netns = Netns::new()?;
+    let tcptrail = Tcptrail::start(&["--netns", netns.name()])?;
+    let listener = listen(&netns, "127.0.0.1:0")?;
+    let addr = listener.local_addr()?;
+    let script = format!(
+        "import socket
+c = socket.create_connection(('127.0.0.1', {}))
+a, b = socket.socketpair(socket.AF_UNIX)
+socket.send_fds(a, [b'x'], [b.fileno(), c.fileno()])
+for it in (c, a, b, *socket.socketpair(socket.AF_UNIX)):
+    it.close()
+input()
+",
+        addr.port()
+    );
+    let mut command = Command::new("python3");
+    command.args(["-c", &script]).stdin(Stdio::piped());
+    let mut python = netns.spawn(&mut command)?;
+    let server = accept(&listener)?;
+    let ends = Ends { client: server.peer_addr()?, server: addr };
+    // The process lives on: it is not its end that closes the socket.
+    read_end(&server)?;
+    ensure!(python.try_wait()?.is_none(), "Python has ended");
+    drop(server);
+    drop(python.stdin.take());
+    python.wait()?;
+    let run = tcptrail.stop()?;
+    run.check_whole()?;
+    let (local, remote) = client(ends);
+    let side = run.side(local, remote);
+    ensure!(side.steps().iter().any(|step| step == "ESTABLISHED>FIN_WAIT1"), "{:?}", side.steps());
+    for event in side.events {
+        ensure!(event.number("pid") == Some(u64::from(python.id())), "another owner: {event:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn names_of_strangers_never_reach_the_terminal_raw() -> Result<()> {
     if !ready(&["bash"]) {

@@ -123,7 +123,8 @@ fn write<T: 'static>(
         (*record).local_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.local);
         (*record).remote_addr = core::mem::transmute::<[u64; 2], [u8; 16]>(ends.remote);
         if size_of::<T>() >= size_of::<Record>() && subject.owner {
-            bits |= write_owner(record);
+            let opens = subject.old_state == TcpState::Close.number();
+            bits |= write_owner(record, common, opens);
         } else {
             write_nobody::<T>(record, common);
         }

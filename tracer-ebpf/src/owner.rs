@@ -32,13 +32,51 @@ pub unsafe fn write_nobody<T>(record: *mut Record, common: Kernel) {
 
 /// `task_struct.flags`: set first of all in `do_exit`.
 const PF_EXITING: u32 = 4;
+/// `task_struct.flags`: a thread of the kernel's.
+const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// Writes process, thread and their names. Returns bits of [`Record::flags`].
+///
+/// Of a thread of the kernel's only when it `opens` a socket of its own (NFS): it closes what processes had, when nothing
+/// refers to it any more (`delayed_fput`), in a ring of io_uring (`io_ring_exit_work`) or on its way through
+/// a Unix socket (`unix_gc`). Nobody acts then.
+///
+/// # Safety
+/// `record` points to a reserved record, whose socket is `common`.
+#[inline(always)]
+pub unsafe fn write_owner(record: *mut Record, common: Kernel, opens: bool) -> u16 {
+    let by_btf = has!(task_leader) && global!(SETTINGS.task_btf) != 0;
+    let mut task_flags = 0_u32;
+    if has!(task_flags) {
+        if by_btf {
+            // SAFETY: helper without arguments; a trusted pointer to the current task.
+            let task: Kernel = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
+            task_flags = load!(task, task_flags);
+        } else {
+            // SAFETY: helper without arguments. The address of the current task is a number to the verifier; a
+            // bad one gives zeroes.
+            unsafe {
+                let task = bpf_get_current_task();
+                probe(&raw mut task_flags, task + u64::from(global!(LAYOUT.task_flags)));
+            }
+        }
+    }
+    if task_flags & PF_KTHREAD != 0 && !opens {
+        // SAFETY: as the caller says.
+        unsafe { write_nobody::<Record>(record, common) };
+        return 0;
+    }
+    // SAFETY: as the caller says.
+    unsafe { write_task(record, by_btf) };
+    if task_flags & PF_EXITING != 0 { flags::OWNER | flags::EXITING } else { flags::OWNER }
+}
+
+/// The ids and names of the current task and its process.
 ///
 /// # Safety
 /// `record` points to a reserved record.
 #[inline(always)]
-pub unsafe fn write_owner(record: *mut Record) -> u16 {
+unsafe fn write_task(record: *mut Record, by_btf: bool) {
     // SAFETY: a helper of every tracing program, without arguments.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     // SAFETY: the record is ours to write.
@@ -46,7 +84,7 @@ pub unsafe fn write_owner(record: *mut Record) -> u16 {
         (*record).pid = (pid_tgid >> 32) as u32;
         (*record).tid = pid_tgid as u32;
     }
-    if has!(task_leader) && global!(SETTINGS.task_btf) != 0 {
+    if by_btf {
         // SAFETY: helper without arguments; a trusted pointer to the current task.
         let task: Kernel = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
         let leader: Kernel = load!(task, task_leader);
@@ -56,8 +94,6 @@ pub unsafe fn write_owner(record: *mut Record) -> u16 {
             (*record).comm = comm;
             (*record).thread = thread;
         }
-        let task_flags: u32 = if has!(task_flags) { load!(task, task_flags) } else { 0 };
-        exiting(task_flags)
     } else {
         // SAFETY: the record is ours to write; the helpers write sixteen bytes into it. The address of
         // the current task is a number to the verifier; a bad one gives zeroes.
@@ -70,19 +106,8 @@ pub unsafe fn write_owner(record: *mut Record) -> u16 {
                 probe(&raw mut leader, task + u64::from(global!(LAYOUT.task_leader)));
                 probe(&raw mut (*record).comm, leader + u64::from(global!(LAYOUT.task_comm)));
             }
-            let mut task_flags = 0_u32;
-            if has!(task_flags) {
-                let task = bpf_get_current_task();
-                probe(&raw mut task_flags, task + u64::from(global!(LAYOUT.task_flags)));
-            }
-            exiting(task_flags)
         }
     }
-}
-
-#[inline(always)]
-fn exiting(task_flags: u32) -> u16 {
-    if task_flags & PF_EXITING != 0 { flags::OWNER | flags::EXITING } else { flags::OWNER }
 }
 
 /// `task_struct.comm` of a trusted task.
