@@ -37,9 +37,9 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// Writes process, thread and their names. Returns bits of [`Record::flags`].
 ///
-/// Of a thread of the kernel's only when it `opens` a socket of its own (NFS): it closes what processes had, when nothing
-/// refers to it any more (`delayed_fput`), in a ring of io_uring (`io_ring_exit_work`) or on its way through
-/// a Unix socket (`unix_gc`). Nobody acts then.
+/// A thread of the kernel's counts only when it `opens` a socket of its own (NFS). What it closes was a process's, and
+/// nothing refers to it any more (`delayed_fput`): a ring of io_uring has ended (`io_ring_exit_work`), or what was on its
+/// way through a Unix socket is collected (`unix_gc`). Nobody acts then.
 ///
 /// # Safety
 /// `record` points to a reserved record, whose socket is `common`.

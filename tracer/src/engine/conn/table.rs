@@ -169,10 +169,10 @@ impl Table {
         self.conns.len()
     }
 
-    /// Connections and listeners in a state, mini-sockets among them.
-    #[must_use]
-    pub fn in_state(&self, state: TcpState) -> u32 {
-        self.by_state.of(state)
+    /// Connections and listeners in each state, mini-sockets and requests among them.
+    pub fn states(&self) -> impl Iterator<Item = (TcpState, u32)> {
+        let states = TcpState::ALL.into_iter().chain([TcpState::NewSynRecv]);
+        states.map(|state| (state, self.by_state.of(state)))
     }
 
     /// Whether the table is empty.

@@ -98,7 +98,7 @@ impl Fold {
                 _ => {}
             };
         if all {
-            TcpState::ALL.into_iter().for_each(|state| count(state, table.in_state(state)));
+            table.states().for_each(|(state, sockets)| count(state, sockets));
         } else {
             let there = table.iter().filter(|conn| is_there(conn, &self.filter));
             there.for_each(|conn| count(conn.state, 1));

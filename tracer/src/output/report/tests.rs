@@ -14,7 +14,7 @@ use super::timeline::{Fullest, MOST, Timeline};
 use super::{Aside, Options, Place, Report, Shown, Stacks};
 use crate::engine::rules::Watch;
 use crate::engine::{Engine, Rules, Update};
-use crate::filter::Filter;
+use crate::filter::{Filter, Ports};
 use crate::output::session::Session;
 use crate::output::{Needs, Output, Run};
 use crate::source::recording::{Item, Reader};
@@ -86,11 +86,15 @@ fn page_of(name: &str, stacks: Stacks) -> String {
 
 /// The page, made at the end or, `aside`, in the midst of a run.
 fn page_by(name: &str, stacks: Stacks, aside: bool) -> String {
+    page_with(name, stacks, aside, &Filter::default())
+}
+
+fn page_with(name: &str, stacks: Stacks, aside: bool, filter: &Filter) -> String {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/recordings/");
     let recording = std::fs::read(format!("{fixtures}{name}")).expect("the fixture");
     let (origin, mut reader) = Reader::open(recording.as_slice()).expect("a recording");
     let options = Options {
-        filter: Filter::default(),
+        filter: filter.clone(),
         place: Place::Stdout,
         live: false,
         attach: false,
@@ -99,14 +103,14 @@ fn page_by(name: &str, stacks: Stacks, aside: bool) -> String {
         source: HOSTILE.to_owned(),
     };
     let page = Rc::default();
-    let aside = aside.then(|| Aside::new(Filter::default(), origin.start()));
+    let aside = aside.then(|| Aside::new(filter.clone(), origin.start()));
     let kept = Kept { report: Report::new(options), aside, page: Rc::clone(&page) };
     let rules = Rules {
         watch: Watch::new(crate::engine::rules::Options {
             jiffy_ns: origin.jiffy_ns,
             ..Default::default()
         }),
-        scope: Filter::default(),
+        scope: filter.clone(),
         looks: true,
     };
     let engine = Engine::new(origin, 1_000).with_rules(Some(rules));
@@ -180,6 +184,17 @@ fn a_report_in_the_midst_of_a_run_says_the_same() {
     let shown = data.as_object_mut().and_then(|data| data.remove("shown")).expect("a table");
     assert_eq!(shown["rows"][0][1], serde_json::json!(["1,200", 1200.0]));
     assert_eq!(data, data_of(&page_of("synthetic.tcpt", Stacks::default())));
+}
+
+#[test]
+fn sockets_are_counted_alike_whether_one_by_one_or_not() {
+    let all = Filter { local_ports: vec![Ports { first: 0, last: u16::MAX }], ..Filter::default() };
+    let [one_by_one, at_once] = [all, Filter::default()].map(|filter| {
+        let page = page_with("synthetic.tcpt", Stacks::default(), false, &filter);
+        data_of(&page)["timeline"]["states"].clone()
+    });
+    assert!(one_by_one.to_string().contains("SYN_RECV"), "{one_by_one}");
+    assert_eq!(one_by_one, at_once);
 }
 
 #[test]

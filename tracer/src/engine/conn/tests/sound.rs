@@ -23,10 +23,11 @@ impl Table {
         // Each connection is under its id once, so none is out of reach of events and walks.
         assert_eq!(self.by_id.len() + self.minis.len(), self.conns.len());
         self.by_tuple.check(&self.conns);
-        for state in TcpState::ALL {
+        for (state, count) in self.states() {
             let counted = self.conns.iter().filter(|(_, conn)| conn.state == state).count();
-            assert_eq!(self.in_state(state) as usize, counted, "{state:?}");
+            assert_eq!(count as usize, counted, "{state:?}");
         }
+        assert_eq!(self.states().map(|(_, count)| count as usize).sum::<usize>(), self.conns.len());
         let mut listed = 0;
         for (key, list) in &self.listeners {
             assert!(!list.is_empty(), "{key:?}: an empty list of listeners");

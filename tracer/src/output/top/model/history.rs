@@ -130,8 +130,7 @@ impl History {
 
 /// The table counts as they change: a hundred thousand are not looked at every second.
 fn of_all(table: &Table) -> ByState {
-    let states = TcpState::ALL.into_iter().chain([TcpState::NewSynRecv]);
-    counted(states.map(|state| (state, table.in_state(state))))
+    counted(table.states())
 }
 
 fn counted(states: impl Iterator<Item = (TcpState, u32)>) -> ByState {
