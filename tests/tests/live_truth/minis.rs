@@ -62,7 +62,14 @@ fn an_orphan_stays_in_fin_wait2_until_the_fin() -> Result<()> {
     hand.expect(ACK)?;
     let event = stage.step(end, "FIN_WAIT2>TIME_WAIT")?;
     let told_at = tests::witness::now_ns();
-    ensure!(told_at - finished.to < TICK + room(TICK), "told {} ns later", told_at - finished.to);
+    // The next question, a second after the last at most; other tests may keep the processors from it for a while. Walks
+    // come every five seconds.
+    let within = 2 * SECOND;
+    ensure!(
+        told_at - finished.to < within + room(within),
+        "told {} ns later",
+        told_at - finished.to
+    );
     check_at("TIME_WAIT", event.number("mono_ns").unwrap_or(0), finished, CLOSE_TO)?;
     stage.closed(end)?;
     let shown = stage.watch.until_state(end, "TIME_WAIT")?;
