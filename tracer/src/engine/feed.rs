@@ -1,6 +1,8 @@
 //! The engine itself: decodes inputs, keeps the table, the rules and the names, and tells a [`Sink`] what
 //! has changed.
 
+use tracer_common::TcpState;
+
 use crate::answer::Answer;
 use crate::engine::book::Book;
 use crate::engine::conn::{Identities, Living, Table, closed_by_collector};
@@ -111,6 +113,16 @@ impl Engine {
     #[must_use]
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// How many of the wanted sockets are in each state. The table counts all as they change: they are looked at one by one
+    /// only where some are not wanted. A state may come more than once.
+    pub fn states(&self, wanted: &Filter) -> impl Iterator<Item = (TcpState, u32)> {
+        let all = wanted.wants_all(self.origin.only_netns);
+        let some = (!all).then(|| self.table.iter()).into_iter().flatten();
+        let some = some.filter(|conn| wanted.wants(conn) == Some(true));
+        let all = all.then(|| self.table.states()).into_iter().flatten();
+        all.chain(some.map(|conn| (conn.state, 1)))
     }
 
     /// Names of cgroups and executables.

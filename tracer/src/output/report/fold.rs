@@ -90,18 +90,11 @@ impl Fold {
     fn look(&mut self, engine: &Engine, now: MonoNs) {
         let pause = engine.table().len() as u64 / PER_SECOND * 1_000_000_000;
         self.next_look = now.after(self.timeline.width_ns.max(pause));
-        let (table, mut by_state) = (engine.table(), ByState::default());
-        let all = self.filter.wants_all(engine.origin().only_netns);
-        let mut count =
-            |state: TcpState, sockets| match by_state.get_mut(usize::from(state.number())) {
-                Some(count) if state != TcpState::Close => *count += sockets,
-                _ => {}
-            };
-        if all {
-            table.states().for_each(|(state, sockets)| count(state, sockets));
-        } else {
-            let there = table.iter().filter(|conn| is_there(conn, &self.filter));
-            there.for_each(|conn| count(conn.state, 1));
+        let mut by_state = ByState::default();
+        for (state, count) in engine.states(&self.filter) {
+            if state != TcpState::Close {
+                by_state[usize::from(state.number())] += count;
+            }
         }
         self.timeline.sockets(now, by_state);
         if let Some(fullest) = fullest(engine) {

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use tracer_common::TcpState;
 
 use crate::engine::Engine;
-use crate::engine::conn::{Connection, Table};
 use crate::filter::Filter;
 use crate::time::MonoNs;
 
@@ -86,12 +85,13 @@ impl History {
             return;
         }
         self.last = now;
-        self.push(if scope.wants_all(engine.origin().only_netns) {
-            of_all(engine.table())
-        } else {
-            let wanted = |conn: &&Connection| scope.wants(conn) == Some(true);
-            counted(engine.table().iter().filter(wanted).map(|conn| (conn.state, 1)))
-        });
+        let mut counts = ByState::default();
+        for (state, count) in engine.states(scope) {
+            if let Some(shown) = Shown::of(state) {
+                counts[shown as usize] += count;
+            }
+        }
+        self.push(counts);
     }
 
     fn push(&mut self, counts: ByState) {
@@ -126,21 +126,6 @@ impl History {
         }
         line
     }
-}
-
-/// The table counts as they change: a hundred thousand are not looked at every second.
-fn of_all(table: &Table) -> ByState {
-    counted(table.states())
-}
-
-fn counted(states: impl Iterator<Item = (TcpState, u32)>) -> ByState {
-    let mut counts = ByState::default();
-    for (state, count) in states {
-        if let Some(shown) = Shown::of(state) {
-            counts[shown as usize] += count;
-        }
-    }
-    counts
 }
 
 #[cfg(test)]
