@@ -430,10 +430,10 @@ fn owners_are_those_that_ss_names() -> Result<()> {
     Ok(())
 }
 
-/// A socket whose last descriptor was on its way through a Unix socket when all let go of that: a thread of the kernel's
-/// closes it (`unix_gc`; a ring of io_uring lets go of its sockets the same way).
+/// The last descriptor of a socket waits in a Unix socket that nobody has any more: a kernel thread closes both (`unix_gc`),
+/// as it does for a ring of io_uring.
 #[test]
-fn a_thread_of_the_kernels_that_closes_a_socket_is_not_its_owner() -> Result<()> {
+fn a_kernel_thread_that_closes_a_socket_is_not_its_owner() -> Result<()> {
     if !ready(&["python3"]) {
         return Ok(());
     }
